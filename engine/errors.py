@@ -1,0 +1,38 @@
+"""The errors that the engine and the model raise.
+
+    DalleError
+    ├── InvalidRequest      a field of the request is not acceptable: names the field and what is accepted
+    ├── CheckpointError     a weight file is absent, damaged or not what it should be: names the file and the remedy
+    │   └── HubUnreachable  the hub gave no answer and nothing is cached
+    ├── GenerationFailed    drawing failed inside; the cause is chained, and belongs in the log only
+    └── EngineClosed        the engine is stopping and takes no new work
+"""
+
+
+class DalleError(Exception):
+    """Be the base of every error that this project raises on purpose."""
+
+
+class InvalidRequest(DalleError):
+    """Say which field of a request is not acceptable, and what is."""
+
+    def __init__(self, field: str | None, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+class CheckpointError(DalleError):
+    """Say which weight file is wrong, how, and what to do; one line."""
+
+
+class HubUnreachable(CheckpointError):
+    """Say that the hub gave no answer and nothing is cached."""
+
+
+class GenerationFailed(DalleError):
+    """Say that drawing failed inside the engine; the cause is chained."""
+
+
+class EngineClosed(DalleError):
+    """Say that the engine takes no new work."""

@@ -1,0 +1,63 @@
+"""What is asked of the engine, and what it tells while it draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
+PREVIEW_EVERY = 32  # tokens, as in min-dalle
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Hold how a token is drawn from logits."""
+
+    temperature: float = 1.0
+    top_k: int = 256
+    supercondition_factor: float = 16.0  # guidance
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """Hold one prompt and the seeds of the images to draw from it.
+
+    Image i has seed `seeds[i]`: its own, so that it is the same image alone or in any batch.
+    """
+
+    prompt: str
+    seeds: tuple[int, ...]
+    settings: SamplingSettings = SamplingSettings()
+    previews: bool = False
+    seamless: bool = False  # detokenize all images as one picture without seams
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tell how many tokens of image `index` are drawn."""
+
+    index: int
+    tokens_drawn: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Show image `index` as far as it is drawn; the rest is filled with the last token drawn."""
+
+    index: int
+    tokens_drawn: int
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class ImageDone:
+    """Hand over finished image `index`."""
+
+    index: int
+    seed: int
+    image: Image.Image
+
+
+Event = Progress | Preview | ImageDone
