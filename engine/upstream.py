@@ -1,0 +1,20 @@
+"""min-dalle's classes, without what importing them does to the process.
+
+`import min_dalle` switches gradients off and sets torch's thread count to all of the host's cores, whatever the
+container may use. Import its classes from here, and both stay as they were.
+"""
+
+from __future__ import annotations
+
+import torch
+
+_gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()
+try:
+    from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
+    from min_dalle.models.vqgan_detokenizer import ResnetBlock, Upsample
+    from min_dalle.text_tokenizer import TextTokenizer
+finally:
+    torch.set_grad_enabled(_gradients)
+    torch.set_num_threads(_threads)
+
+__all__ = ["DalleBartDecoder", "DalleBartEncoder", "ResnetBlock", "TextTokenizer", "Upsample", "VQGanDetokenizer"]

@@ -1,0 +1,132 @@
+"""min-dalle's encoder and decoder as they are trained: all positions at once, tables made of few parts.
+
+A token is two colours and a mask, so its row in a table begins as the sum of theirs: a form learned in red is known in
+blue. `export` adds the parts up into the plain tables that min-dalle's classes hold.
+"""
+
+from __future__ import annotations
+
+import torch
+from engine.upstream import DalleBartDecoder, DalleBartEncoder
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.config import ModelConfig
+from training.codebook import MASK_COUNT, TOKEN_COUNT, token_parts
+from training.palette import COLOUR_NAMES
+from training.pool import PAD
+
+# The original DALL·E Mini has no scale in these; neither has Tiny, so that its files have the real ones' form.
+SCALELESS = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
+GRID = 16
+
+
+class TokenTable(nn.Module):
+    """Hold a row a token as the sum of its colours' rows, its mask's row and one of its own; one more row to start with."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(len(COLOUR_NAMES), width) * 0.02)
+        self.second = nn.Parameter(torch.randn(len(COLOUR_NAMES), width) * 0.02)
+        self.mask = nn.Parameter(torch.randn(MASK_COUNT + 1, width) * 0.02)
+        self.own = nn.Parameter(torch.zeros(TOKEN_COUNT + 1, width))
+        for name, part in zip(("first_of", "second_of", "mask_of"), token_parts(), strict=True):
+            self.register_buffer(name, part, persistent=False)
+
+    def forward(self) -> Tensor:
+        """Return the table, [TOKEN_COUNT + 1, width]."""
+        table = self.first[self.first_of] + self.second[self.second_of] + self.mask[self.mask_of]
+        return F.pad(table, (0, 0, 0, 1)) + self.own
+
+
+class PositionTable(nn.Module):
+    """Hold a row a position of the picture, begun as row plus column."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.row = nn.Parameter(torch.randn(GRID, width) * 0.02)
+        self.column = nn.Parameter(torch.randn(GRID, width) * 0.02)
+        self.own = nn.Parameter(torch.zeros(GRID * GRID, width))
+
+    def forward(self) -> Tensor:
+        """Return the table, [256, width]."""
+        return (self.row[:, None] + self.column[None]).flatten(0, 1) + self.own
+
+
+def _attend(attention: nn.Module, state: Tensor, source: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Run min-dalle's attention weights through the fused kernel: state [B, Q, W], source [B, K, W] -> [B, Q, W]."""
+    heads = attention.head_count
+    q, k, v = (
+        proj(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for proj, x in ((attention.q_proj, state), (attention.k_proj, source), (attention.v_proj, source))
+    )
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class TinyTransformer(nn.Module):
+    """Train min-dalle's own `DalleBartEncoder` and `DalleBartDecoder` with teacher forcing."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sizes = dict(
+            embed_count=config.embed_count,
+            attention_head_count=config.attention_head_count,
+            glu_embed_count=config.glu_embed_count,
+            device="cpu",
+        )
+        self.encoder = DalleBartEncoder(
+            layer_count=config.encoder_layer_count,
+            text_vocab_count=config.text_vocab_count,
+            text_token_count=config.text_token_count,
+            **sizes,
+        )
+        self.decoder = DalleBartDecoder(
+            layer_count=config.decoder_layer_count, image_vocab_count=config.image_vocab_count, **sizes
+        )
+        self.tokens, self.head = TokenTable(config.embed_count), TokenTable(config.embed_count)
+        self.positions = PositionTable(config.embed_count)
+        for table in (self.encoder.embed_tokens, self.encoder.embed_positions):
+            nn.init.normal_(table.weight, std=0.02)
+        # The tables above stand for these until the export.
+        for name in ("embed_tokens", "embed_positions", "lm_head"):
+            getattr(self.decoder, name).weight.requires_grad_(False)
+        for name, parameter in self.named_parameters():
+            if name.endswith(tuple(f"{norm}.weight" for norm in SCALELESS)):
+                parameter.requires_grad_(False)
+
+    def encode(self, text: Tensor) -> Tensor:
+        """Encode prompts, int64 [B, T] -> [B, T, W]."""
+        encoder = self.encoder
+        mask = text.not_equal(PAD)[:, None, None, :]
+        state = encoder.embed_tokens(text) + encoder.embed_positions.weight[: text.shape[1]]
+        state = encoder.layernorm_embedding(state)
+        for layer in encoder.layers:
+            normed = layer.pre_self_attn_layer_norm(state)
+            state = state + layer.self_attn_layer_norm(_attend(layer.self_attn, normed, normed, mask, False))
+            state = state + layer.glu(state)
+        return encoder.final_ln(state)
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        """Return the mean loss in nats a token: text int64 [B, T], image int64 [B, 256]."""
+        decoder = self.decoder
+        mask = text.not_equal(PAD)[:, None, None, :]
+        encoded = self.encode(text)
+        previous = F.pad(image[:, :-1], (1, 0), value=TOKEN_COUNT)  # the start token first
+        state = F.embedding(previous, self.tokens()) + self.positions()
+        state = decoder.layernorm_embedding(state)
+        for layer in decoder.layers:
+            normed = layer.pre_self_attn_layer_norm(state)
+            state = state + layer.self_attn_layer_norm(_attend(layer.self_attn, normed, normed, None, True))
+            normed = layer.pre_encoder_attn_layer_norm(state)
+            state = state + layer.encoder_attn_layer_norm(_attend(layer.encoder_attn, normed, encoded, mask, False))
+            state = state + layer.glu(state)
+        logits = F.linear(decoder.final_ln(state), self.head())
+        return F.cross_entropy(logits.flatten(0, 1).float(), image.flatten())
+
+    def fold_tables(self) -> None:
+        """Write the sums of the tables into the plain modules."""
+        with torch.no_grad():
+            self.decoder.embed_tokens.weight.copy_(self.tokens())
+            self.decoder.embed_positions.weight.copy_(self.positions())
+            self.decoder.lm_head.weight.copy_(self.head())

@@ -1,0 +1,21 @@
+"""Scenes into pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.palette import COLOUR_NAMES, RGB
+from training.scene import CANVAS, Scene
+from training.shapes import coverage
+
+
+def paint(scene: Scene) -> np.ndarray:
+    """Paint a scene with smooth edges: uint8 [256, 256, 3]."""
+    picture = np.empty((CANVAS, CANVAS, 3), dtype=np.float32)
+    picture[:] = RGB[COLOUR_NAMES.index(scene.background)]
+    # The larger first, so that what lies inside it is painted over it.
+    for thing in sorted(scene.things, key=lambda thing: -thing.radius):
+        covered, rows, columns = coverage(thing.shape, thing.cx, thing.cy, thing.radius)
+        part = picture[rows, columns]
+        part += covered[..., None] * (RGB[COLOUR_NAMES.index(thing.colour)] - part)
+    return (picture + 0.5).astype(np.uint8)

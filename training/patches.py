@@ -1,0 +1,60 @@
+"""The encoder of the autoencoder: a picture into 256 patches, each two colours of the palette and a mask between them.
+
+Every picture of the recipe is flat colours with smooth edges, so a 16 x 16 patch is described by two palette colours and
+how much of the second covers each pixel. Only the masks need learning (`training.codebook`); see docs/decisions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from training.palette import COLOUR_NAMES, RGB
+
+PATCH = 16
+GRID = 16
+_COLOURS = len(COLOUR_NAMES)
+_PURE = 20.0  # a pixel this near to a colour of the palette counts as that colour; more is a blend at an edge
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Hold one picture's patches, row by row.
+
+    first, second: int [256], indices of colours, first < second where they differ.
+    edges: int [E], which patches have two colours. masks: float32 [E, 256], coverage by the second colour.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    edges: np.ndarray
+    masks: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def _nearest_colour() -> np.ndarray:
+    """Return the palette index for each colour of 5 bits a channel, or 12 where none is near."""
+    levels = np.arange(32, dtype=np.float32) * 8 + 4
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 1, 3)
+    distance = np.linalg.norm(grid - RGB, axis=-1)
+    return np.where(distance.min(-1) < _PURE, distance.argmin(-1), _COLOURS)
+
+
+def split(picture: np.ndarray) -> Patches:
+    """Describe each patch of a picture, uint8 [256, 256, 3]."""
+    cells = picture.reshape(GRID, PATCH, GRID, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(GRID * GRID, PATCH * PATCH, 3)
+    packed = cells.astype(np.int32) >> 3
+    label = _nearest_colour()[(packed[..., 0] << 10) | (packed[..., 1] << 5) | packed[..., 2]]
+    slot = np.arange(GRID * GRID)[:, None] * (_COLOURS + 1) + label
+    counts = np.bincount(slot.ravel(), minlength=GRID * GRID * (_COLOURS + 1)).reshape(GRID * GRID, _COLOURS + 1)
+    order = np.argsort(-counts[:, :_COLOURS], axis=1, kind="stable")[:, :2]
+    is_flat = counts[np.arange(GRID * GRID), order[:, 1]] == 0
+    first = np.where(is_flat, order[:, 0], order.min(1))
+    second = np.where(is_flat, order[:, 0], order.max(1))
+    edges = np.flatnonzero(~is_flat)
+    start, end = RGB[first[edges]], RGB[second[edges]]
+    span = end - start
+    masks = np.einsum("epc,ec->ep", cells[edges] - start[:, None], span) / (span**2).sum(-1, keepdims=True)
+    return Patches(first, second, edges, np.clip(masks, 0, 1).astype(np.float32))

@@ -1,0 +1,119 @@
+"""What a picture shows: objects, places, a relation or a count, a background; and how one is drawn at random."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from random import Random
+
+from training.palette import COLOUR_NAMES
+from training.shapes import HEART_OF, SHAPE_NAMES
+
+CANVAS = 256
+PLACES: tuple[str, ...] = (
+    "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right",
+)  # fmt: skip
+RADII: dict[str, tuple[float, float]] = {"small": (24, 31), "medium": (42, 52), "large": (70, 84)}
+SIZES: tuple[str, ...] = tuple(RADII)
+RELATIONS: tuple[str, ...] = ("above", "below", "left of", "right of", "inside")
+COUNTED_RADII: dict[tuple[int, str], tuple[float, float]] = {
+    (2, "small"): (24, 31), (2, "large"): (42, 50), (3, "small"): (20, 26), (3, "large"): (32, 37),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Hold one shape as it is painted: centre and half the bounding box in pixels."""
+
+    shape: str
+    colour: str
+    cx: float
+    cy: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Hold one picture. `kind` is "one", "two" (a relation) or "count" (several alike)."""
+
+    kind: str
+    things: tuple[Thing, ...]
+    background: str
+    size: str | None = None
+    place: str | None = None
+    relation: str | None = None
+
+
+def is_held_out(shape: str, colour: str, background: str) -> bool:
+    """Tell whether training never sees this combination: one in ten, by hash, the same for ever."""
+    digest = hashlib.sha256(f"{shape}/{colour}/{background}".encode()).digest()
+    return digest[0] * 256 + digest[1] < 6554
+
+
+def _ordinary(shape: str, colour: str, background: str) -> bool:
+    return colour != background and not is_held_out(shape, colour, background)
+
+
+def _along(rng: Random, where: int, radius: float) -> float:
+    """Return a coordinate: -1 near the low edge, 0 in the middle, 1 near the high edge."""
+    if where == 0:
+        return CANVAS / 2 + rng.uniform(-9, 9)
+    near = radius + rng.uniform(6, 18)
+    return near if where < 0 else CANVAS - near
+
+
+def one_thing(rng: Random, shape: str, colour: str, background: str, size: str, place: str) -> Scene:
+    """Place one object."""
+    radius = rng.uniform(*RADII[size])
+    row, column = divmod(PLACES.index(place), 3)
+    thing = Thing(shape, colour, _along(rng, column - 1, radius), _along(rng, row - 1, radius), radius)
+    return Scene("one", (thing,), background, size=size, place=place)
+
+
+def two_things(
+    rng: Random, first: tuple[str, str], second: tuple[str, str], relation: str, background: str
+) -> Scene:
+    """Place two objects, each (shape, colour), so that the first is `relation` the second."""
+    if relation == "inside":
+        outer_radius = rng.uniform(88, 102)
+        cx, cy = CANVAS / 2 + rng.uniform(-8, 8), CANVAS / 2 + rng.uniform(-8, 8)
+        inner_cy = cy + HEART_OF[second[0]] * outer_radius
+        inner = Thing(*first, cx + rng.uniform(-3, 3), inner_cy + rng.uniform(-3, 3), rng.uniform(22, 27))
+        return Scene("two", (inner, Thing(*second, cx, cy, outer_radius)), background, relation=relation)
+    along = [rng.uniform(66, 76), CANVAS - rng.uniform(66, 76)]
+    across = [CANVAS / 2 + rng.uniform(-22, 22) for _ in range(2)]
+    if relation in ("below", "right of"):
+        along.reverse()
+    vertical = relation in ("above", "below")
+    things = tuple(
+        Thing(*what, a if vertical else b, b if vertical else a, rng.uniform(34, 48))
+        for what, a, b in zip((first, second), across, along, strict=True)
+    )
+    return Scene("two", things, background, relation=relation)
+
+
+def several_things(rng: Random, shape: str, colour: str, background: str, count: int, size: str) -> Scene:
+    """Place two or three equal objects in a row."""
+    radius = rng.uniform(*COUNTED_RADII[count, size])
+    centres = (72, 184) if count == 2 else (48, 128, 208)
+    cy = CANVAS / 2 + rng.uniform(-40, 40)
+    things = tuple(Thing(shape, colour, cx + rng.uniform(-6, 6), cy + rng.uniform(-6, 6), radius) for cx in centres)
+    return Scene("count", things, background, size=size)
+
+
+def random_scene(rng: Random) -> Scene:
+    """Draw a scene for training: never a held-out combination."""
+    kind = rng.choices(("one", "two", "count"), (50, 32, 18))[0]
+    while True:
+        background = rng.choice(COLOUR_NAMES)
+        first, second = ((rng.choice(SHAPE_NAMES), rng.choice(COLOUR_NAMES)) for _ in range(2))
+        if not _ordinary(*first, background):
+            continue
+        if kind == "one":
+            return one_thing(rng, *first, background, rng.choice(SIZES), rng.choice(PLACES))
+        if kind == "count":
+            return several_things(rng, *first, background, rng.choice((2, 3)), rng.choice(("small", "large")))
+        relation = rng.choice(RELATIONS)
+        if not _ordinary(*second, background) or (relation == "inside" and first[1] == second[1]):
+            continue
+        return two_things(rng, first, second, relation, background)
