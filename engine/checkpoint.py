@@ -1,0 +1,162 @@
+"""A model's weights: found, checked and loaded.
+
+    load_checkpoint(name)
+        model_spec(name)        the model table
+        locate(spec)            a path for each file: the repository's own folder, --models_root, or the hub's cache
+        read_config             the sizes
+        read_tensors, fill      each file into a module that was built without memory of its own
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from engine.config import ModelConfig, ModelSpec, WeightFile, model_spec, read_config
+from engine.detokenizer import build_detokenizer
+from engine.errors import CheckpointError
+from engine.hub import HubSource
+from engine.request import IMAGE_TOKEN_COUNT
+from engine.sources import FolderSource, Source
+from engine.tensor_file import fill_module, read_tensors
+from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer
+
+BUILT_IN_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Hold one model's modules, on the CPU and ready to run, and its tokenizer and sizes."""
+
+    config: ModelConfig
+    tokenizer: TextTokenizer
+    encoder: DalleBartEncoder
+    decoder: DalleBartDecoder
+    detokenizer: nn.Module  # always float32, as in min-dalle
+
+
+def load_checkpoint(
+    model: str,
+    *,
+    models_root: Path | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+) -> Checkpoint:
+    """Load a model of the table by its name: from `models_root` if given, which must then hold all its files, else from the hub.
+
+    Tiny comes from the repository's own `models/`, unless `models_root` has a folder `tiny`. `dtype` is the encoder's and the
+    decoder's, by default what the table says. Raises InvalidRequest for an unknown name, CheckpointError for a file that is
+    missing or not what it should be, HubUnreachable.
+    """
+    spec = model_spec(model)
+    source = _source(spec, models_root, progress)
+    has_config = spec.sizes is None or source.has(spec.config)
+    for file in [*([spec.config] if has_config else []), spec.vocab, spec.merges, spec.encoder, spec.decoder, spec.detokenizer]:
+        source.find(file)  # all of them before the first is read: a late download would hold up a loaded half
+
+    config = spec.sizes
+    if config is None or has_config:
+        with _refusing(source, spec.config) as path:
+            config = read_config(path, spec.sizes)
+    with _refusing(source, spec.vocab) as path:
+        vocab = _read_vocab(path)
+    with _refusing(source, spec.merges) as path:
+        merges = _read_merges(path)
+
+    with torch.device("meta"):
+        encoder, decoder, detokenizer = _build_encoder(config), _build_decoder(config), build_detokenizer(config)
+    weights_dtype: torch.dtype = dtype or getattr(torch, spec.dtype)
+    parts: list[tuple[WeightFile, nn.Module, torch.dtype]] = [
+        (spec.encoder, encoder, weights_dtype),
+        (spec.decoder, decoder, weights_dtype),
+        (spec.detokenizer, detokenizer, torch.float32),
+    ]
+    with tqdm(parts, desc=f"loading {config.name}", unit="file", disable=not progress) as bar:
+        for file, module, part_dtype in bar:
+            with _refusing(source, file) as path:
+                fill_module(module, read_tensors(path), part_dtype, path)
+            module.eval().requires_grad_(False)
+    _make_indices(encoder, decoder, config)
+    return Checkpoint(config, TextTokenizer(vocab, merges), encoder, decoder, detokenizer)
+
+
+def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:
+    if spec.sizes is None:
+        has_own = models_root is not None and (models_root / spec.config.path).parent.is_dir()
+        return FolderSource(models_root if models_root is not None and has_own else BUILT_IN_MODELS)
+    if models_root is not None:
+        return FolderSource(models_root)
+    return HubSource.from_environment(progress=progress)
+
+
+@contextmanager
+def _refusing(source: Source, file: WeightFile) -> Iterator[Path]:
+    """Give the file's path; if its content is refused inside, tell the source and add the remedy to the message."""
+    path = source.find(file)
+    try:
+        yield path
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {source.refuse(file)}") from error
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    try:
+        vocab = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON") from error
+    if not isinstance(vocab, dict) or not all(type(token) is int and token >= 0 for token in vocab.values()):
+        raise CheckpointError(f"{path} does not map subwords to token ids")
+    for subword in ("<s>", "</s>", "<unk>"):
+        if subword not in vocab:
+            raise CheckpointError(f"{path} lacks the subword {subword}")
+    return vocab
+
+
+def _read_merges(path: Path) -> list[str]:
+    try:
+        merges = path.read_text(encoding="utf-8").split("\n")[1:-1]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as text") from error
+    for number, pair in enumerate(merges, start=2):
+        if len(pair.split()) != 2:
+            raise CheckpointError(f"{path}: line {number} is not a pair of subwords")
+    return merges
+
+
+def _build_encoder(config: ModelConfig) -> DalleBartEncoder:
+    return DalleBartEncoder(
+        layer_count=config.encoder_layer_count,
+        embed_count=config.embed_count,
+        attention_head_count=config.attention_head_count,
+        text_vocab_count=config.text_vocab_count,
+        text_token_count=config.text_token_count,
+        glu_embed_count=config.glu_embed_count,
+        device="meta",
+    )
+
+
+def _build_decoder(config: ModelConfig) -> DalleBartDecoder:
+    return DalleBartDecoder(
+        image_vocab_count=config.image_vocab_count,
+        embed_count=config.embed_count,
+        attention_head_count=config.attention_head_count,
+        glu_embed_count=config.glu_embed_count,
+        layer_count=config.decoder_layer_count,
+        device="meta",
+    )
+
+
+def _make_indices(encoder: DalleBartEncoder, decoder: DalleBartDecoder, config: ModelConfig) -> None:
+    """Fill the index tensors, which are in no file. One row of positions, so that the encoder takes any number of prompts."""
+    encoder.pose_tokens = torch.arange(config.text_token_count)[None]  # [1, 64]
+    indices = torch.arange(IMAGE_TOKEN_COUNT)
+    decoder.token_indices = indices
+    for layer in decoder.layers:
+        layer.token_indices = indices
