@@ -1,0 +1,44 @@
+# Each target sets up what it needs; a second run finds it ready.
+#   make serve                        draw with the built-in Tiny at http://127.0.0.1:8000
+#   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
+#   make test                         every test; ARGS="-k name" and the like go to pytest
+#   make lint                         style and types
+#   make clean                        remove the virtual environment
+PYTHON ?= python3
+MODEL ?= Tiny
+PORT ?= 8000
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: serve test lint clean
+
+serve: $(VENV)/.serve-ready
+	$(BIN)/python app.py --model_version $(MODEL) --port $(PORT) $(ARGS)
+
+test: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.serve-ready: $(VENV)/.created requirements.txt
+	@echo "Installing what running needs; the first time takes a few minutes."
+	$(INSTALL) -r requirements.txt
+	touch $@
+
+$(VENV)/.dev-ready: $(VENV)/.created requirements.txt requirements-dev.txt
+	@echo "Installing what testing needs; the first time takes a few minutes."
+	$(INSTALL) -r requirements-dev.txt
+	touch $@

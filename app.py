@@ -1,0 +1,135 @@
+"""Start the server: read the settings, take the port, load and warm up the model, serve.
+
+What can be wrong without the model is found before torch is imported or a weight is read.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
+from dalle_model import CheckpointError, DalleModel
+from server import create_app
+from server.command_line import read_settings, warn_of_unknown_variables
+from server.logs import configure_logging
+from server.serving import address_of, build_server, take_port
+from server.settings import Settings
+from server.storage import check_writable
+
+
+class StartRefused(Exception):
+    """Say in one line why the server can't start as it is set."""
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the server until it is told to stop; give the process's exit status."""
+    settings = read_settings(arguments, environment)
+    configure_logging(settings.log_level)
+    warn_of_unknown_variables(environment)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        with _listener(settings) as listener:
+            _check_output_dir(settings)
+            _serve(settings, listener)
+    except StartRefused as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return EXIT_BAD_SETTING
+    except CheckpointError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return EXIT_BAD_CHECKPOINT
+    except KeyboardInterrupt:
+        pass
+    print("Stopped.", flush=True)
+    return EXIT_OK
+
+
+def _listener(settings: Settings) -> socket.socket:
+    try:
+        return take_port(settings.host, settings.port)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        raise StartRefused(f"can't listen on {where} ({error.strerror}): choose another with --port or --host") from error
+
+
+def _check_output_dir(settings: Settings) -> None:
+    if not settings.save_to_disk:
+        return
+    try:
+        check_writable(settings.output_dir)
+    except OSError as error:
+        raise StartRefused(
+            f"can't write to {settings.output_dir} ({error.strerror}): choose another folder with --output_dir"
+        ) from error
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    model = _load(settings)
+    try:
+        server = build_server(create_app(model, settings), listener)
+        print(_welcome(address_of(listener), settings), flush=True)
+        server.run()
+    finally:
+        # From here on a second signal ends the process at once.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        model.close()
+
+
+def _load(settings: Settings) -> DalleModel:
+    name = settings.model_version.value
+    print(f"Loading DALL-E {name} ...", flush=True)
+    started = time.perf_counter()
+    model = DalleModel(
+        name.lower(),
+        models_root=settings.models_root,
+        device=settings.device,
+        precision=settings.precision,
+        max_batch_size=settings.max_batch_size,
+        show_progress=True,
+    )
+    print(f"Loaded in {time.perf_counter() - started:.1f} s. Warming up with one image ...", flush=True)
+    with tqdm(desc="warming up", unit="step", leave=False, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        seconds = model.warm_up(show)
+    print(f"Warm: one image takes {seconds:.1f} s here.", flush=True)
+    return model
+
+
+def _welcome(address: str, settings: Settings) -> str:
+    picture = f"drawing.{settings.img_format.value}"
+    decode = 'import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)["generatedImgs"][0]))'
+    lines = [
+        "",
+        f"Serving at {address} (Ctrl+C stops it). Draw something:",
+        "",
+        f"""  curl -s -d '{{"text": "a red circle on a blue background"}}' {address}/dalle |""",
+        f"    python3 -c '{decode}' > {picture}",
+        "",
+    ]
+    if settings.save_to_disk:
+        lines += [f"Images are also saved in {settings.output_dir.resolve()}", ""]
+    if settings.host in {"127.0.0.1", "localhost", "::1"}:
+        lines += ["Only this computer can reach it. To open it to your network: python app.py --host 0.0.0.0", ""]
+    return "\n".join(lines)
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
+    """Stop as Ctrl+C does."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

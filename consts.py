@@ -1,0 +1,52 @@
+"""Hold the values that more than one module needs; values only."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class ModelSize(str, Enum):
+    """Name the models that can be served."""
+
+    TINY = "Tiny"
+    MINI = "Mini"
+    MEGA = "Mega"
+    MEGA_FULL = "Mega_full"
+
+
+class ImageFormat(str, Enum):
+    """Name the formats that an image can be answered or saved in; the value is the answer's `generatedImgsFormat`."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+# What a request may ask for. Wide enough for every sensible picture, narrow enough that no logit overflows.
+MAX_PROMPT_CHARACTERS = 4000
+MAX_SEED = 2**63 - 1
+MIN_TEMPERATURE = 0.01
+MAX_TEMPERATURE = 100.0
+MAX_TOP_K = 2**14  # the logits that are drawn from
+MIN_SUPERCONDITION_FACTOR = 0.0
+MAX_SUPERCONDITION_FACTOR = 100.0
+
+MAX_BODY_BYTES = 2**20
+# Up to here a body past MAX_BODY_BYTES is still read to its end, so that its sender gets to read the 413; past it
+# the connection is cut.
+MAX_RECEIVED_BYTES = 16 * 2**20
+
+# A caller that waits for images holds a thread, so there are many more threads than callers that can sensibly wait, and
+# `GET /` always finds a free one. An idle thread costs about 20 kB. Slow senders and readers hold none: waitress buffers both.
+SERVER_THREADS = 512
+# Below the 1,024 open files that most systems allow a process. Waitress's own default, 100, would leave the 101st caller
+# unanswered, though there are threads.
+SERVER_CONNECTIONS = 800
+
+EXIT_OK = 0
+EXIT_BAD_SETTING = 2  # as argparse exits
+EXIT_BAD_CHECKPOINT = 3

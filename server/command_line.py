@@ -1,0 +1,90 @@
+"""Read the settings: the command line wins over the environment, which wins over the defaults."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from consts import EXIT_BAD_SETTING
+from server.settings import FLAGS, Flag, Settings
+
+_DESCRIPTION = """\
+Serve DALL-E Mini, DALL-E Mega or the small built-in Tiny over HTTP:
+prompts in, images out.
+"""
+
+_EPILOG = """\
+Every option can also be set in the environment: --max_images is
+DALLE_MAX_IMAGES. The command line wins.
+
+examples:
+  python app.py --model_version Tiny         try it at once: Tiny is built in
+  python app.py                              DALL-E Mini; the first start downloads 1 GB
+  python app.py --save_to_disk               keep what is drawn, in ./generations
+  python app.py --host 0.0.0.0 --port 8080   for the whole network
+  DALLE_MODEL_VERSION=mega python app.py     the big one; wants a GPU
+
+exit status: 0 stopped on request, 2 a setting can't be used, 3 the weights can't.
+"""
+
+log = logging.getLogger("dalle.settings")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Say what is wrong in one line, without argparse's usage lines before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_SETTING, f"app.py: {message}; see python app.py --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser from the table of flags; every value stays text until it is read."""
+    parser = _Parser(
+        prog="python app.py",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for flag in FLAGS:
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        arity: dict[str, Any] = {} if flag.bare is None else {"nargs": "?", "const": flag.bare}
+        default = "" if flag.default is None else f" (default: {flag.default_text})"
+        groups[flag.group].add_argument(flag.option, metavar=flag.metavar, help=f"{flag.help}{default}", **arity)
+    return parser
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Read the settings; a bad one ends the process with one line on stderr and status 2."""
+    parser = build_parser()
+    given = vars(parser.parse_args(arguments))
+    values: dict[str, Any] = {}
+    for flag in FLAGS:
+        for source, text in ((flag.option, given[flag.name]), (flag.variable, environment.get(flag.variable) or None)):
+            if text is not None:
+                values[flag.name] = _read(parser, flag, source, text)
+                break
+    return Settings(**values)
+
+
+def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -> Any:
+    try:
+        return flag.parse(text)
+    except ValueError as error:
+        parser.error(f"{source} {error}, not {text!r}")
+
+
+def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
+    """Log each `DALLE_...` variable that no setting reads.
+
+    Not an error: Kubernetes, for one, sets `DALLE_SERVICE_HOST` and more beside a service named dalle.
+    """
+    known = [flag.variable for flag in FLAGS]
+    for name in sorted(name for name in environment if name.startswith("DALLE_") and name not in known):
+        close = difflib.get_close_matches(name, known, n=1)
+        log.warning("the environment variable %s sets nothing%s", name, f"; is {close[0]} meant?" if close else "")

@@ -1,0 +1,75 @@
+"""Serve the app with waitress, on a socket that was taken before the weights were loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+from flask import Flask
+from waitress import create_server
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
+
+from consts import MAX_RECEIVED_BYTES, SERVER_CONNECTIONS, SERVER_THREADS
+from server.errors import error_body
+
+
+class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """Answer what is no HTTP, or far too large, as every other error is: waitress would send plain text without CORS."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = json.dumps(error_body(f"{error.reason}: {error.body}")).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.extend([("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*")])
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    error_task_class = _JsonErrorTask
+
+
+def take_port(host: str, port: int) -> socket.socket:
+    """Bind a socket to an address, without listening yet: callers are refused, not left hanging, until the model is loaded.
+
+    Raises OSError where the address is in use, not this machine's, or not to be had by this user.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # IPv4 first: what connects to "localhost" tries it in any case.
+    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # Elsewhere the option lets two servers share a port.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Write the URL that a person on this machine can open."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def build_server(app: Flask, listener: socket.socket) -> Any:
+    """Start listening, and build the waitress server whose `run()` serves until the process is told to stop."""
+    server = create_server(
+        app,
+        sockets=[listener],
+        threads=SERVER_THREADS,
+        connection_limit=SERVER_CONNECTIONS,
+        max_request_body_size=MAX_RECEIVED_BYTES,
+        asyncore_use_poll=True,  # select() knows no more than 1,024 files
+        ident=None,
+    )
+    server.channel_class = _Channel
+    return server

@@ -1,0 +1,92 @@
+"""Hold the server's settings: one frozen dataclass, whose fields are also the one table of flags.
+
+The parser, the environment's names and the test of README's table are all derived from `FLAGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from consts import DEVICES, LOG_LEVELS, PRECISIONS, ImageFormat, ModelSize
+from utils import integer_between, member_of, one_of, parse_boolean, parse_image_format, parse_path, parse_text
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Describe one setting: how it is given, read and explained."""
+
+    name: str  # of the field in Settings
+    default: Any
+    group: str
+    help: str
+    parse: Callable[[str], Any]  # raises ValueError with what is accepted: "must be ..."
+    metavar: str
+    bare: str | None = None  # what the option means when it is given without a value
+
+    @property
+    def option(self) -> str:
+        """Name the command line's option."""
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """Name the environment variable."""
+        return f"DALLE_{self.name.upper()}"
+
+    @property
+    def default_text(self) -> str:
+        """Write the default as one would type it."""
+        if self.default is None:
+            return "none"
+        if isinstance(self.default, ImageFormat):
+            return self.default.name
+        if isinstance(self.default, ModelSize):
+            return self.default.value
+        return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
+
+
+def _flag(default: Any, group: str, help: str, parse: Callable[[str], Any], metavar: str, bare: str | None = None) -> Any:
+    return field(default=default, metadata={"group": group, "help": help, "parse": parse, "metavar": metavar, "bare": bare})
+
+
+_MODEL, _SERVER, _IMAGES = "the model", "the server", "the images"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold every setting; where one is not given, the default."""
+
+    model_version: ModelSize = _flag(
+        ModelSize.MINI, _MODEL, "which model draws: Tiny (built in), Mini, Mega or Mega_full", member_of(ModelSize), "NAME"
+    )
+    models_root: Path | None = _flag(
+        None, _MODEL, "folder with weights you already have, laid out as min-dalle's models_root", parse_path, "FOLDER"
+    )
+    device: str = _flag("auto", _MODEL, f"where to compute: {', '.join(DEVICES)}", one_of(DEVICES), "NAME")
+    precision: str = _flag("auto", _MODEL, f"how numbers are kept: {', '.join(PRECISIONS)}", one_of(PRECISIONS), "NAME")
+    max_batch_size: int = _flag(16, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
+
+    host: str = _flag(
+        "127.0.0.1", _SERVER, "address to listen on; 0.0.0.0 opens the server to the network", parse_text, "ADDRESS"
+    )
+    port: int = _flag(8000, _SERVER, "port to listen on; 0 takes any free one", integer_between(0, 65535), "NUMBER")
+    max_images: int = _flag(10, _SERVER, "how many images one request may ask for", integer_between(1, 1000), "COUNT")
+    log_level: str = _flag("info", _SERVER, f"how much is logged: {', '.join(LOG_LEVELS)}", one_of(LOG_LEVELS), "LEVEL")
+
+    img_format: ImageFormat = _flag(
+        ImageFormat.JPEG,
+        _IMAGES,
+        "format of the images where a request names none: JPEG, PNG or WebP",
+        parse_image_format,
+        "NAME",
+    )
+    save_to_disk: bool = _flag(
+        False, _IMAGES, "also save every image, in one folder a request", parse_boolean, "true|false", "true"
+    )
+    output_dir: Path = _flag(Path("generations"), _IMAGES, "folder that images are saved in", parse_path, "FOLDER")
+
+
+FLAGS: tuple[Flag, ...] = tuple(Flag(name=item.name, default=item.default, **item.metadata) for item in fields(Settings))

@@ -1,0 +1,122 @@
+"""Parse argument values, and turn images and prompts into other forms; pure functions."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from enum import Enum
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from consts import ImageFormat
+
+EnumT = TypeVar("EnumT", bound=Enum)
+
+_MAX_SLUG_CHARACTERS = 60
+
+# 4:4:4 and a high quality: coarser chroma smears the edges between flat colours, which these models draw a lot of.
+_ENCODER_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
+    ImageFormat.JPEG: {"quality": 95, "subsampling": 0},
+    ImageFormat.PNG: {},
+    ImageFormat.WEBP: {"quality": 95, "method": 4},
+}
+
+
+def parse_boolean(text: str) -> bool:
+    """Read true or false, as the ancestor's `--save_to_disk true` has it; raise ValueError."""
+    word = text.strip().lower()
+    if word in {"true", "yes", "on", "1"}:
+        return True
+    if word in {"false", "no", "off", "0"}:
+        return False
+    raise ValueError("must be true or false")
+
+
+def integer_between(low: int, high: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers from `low` to `high`, both included; it raises ValueError."""
+
+    def parse(text: str) -> int:
+        if re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text) is None or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Make a parser that takes one of `names` in any case; it raises ValueError."""
+
+    def parse(text: str) -> str:
+        for name in names:
+            if name.lower() == text.strip().lower():
+                return name
+        raise ValueError(f"must be one of {', '.join(names)}")
+
+    return parse
+
+
+def member_of(kind: type[EnumT]) -> Callable[[str], EnumT]:
+    """Make a parser that takes a value of `kind` in any case; it raises ValueError."""
+    parse_value = one_of([str(member.value) for member in kind])
+    return lambda text: kind(parse_value(text))
+
+
+def parse_image_format(text: str) -> ImageFormat:
+    """Read an image format in any case, `jpg` being `jpeg`; raise ValueError."""
+    return member_of(ImageFormat)("jpeg" if text.strip().lower() == "jpg" else text)
+
+
+def parse_text(text: str) -> str:
+    """Take any text that is not blank; raise ValueError."""
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text.strip()
+
+
+def parse_path(text: str) -> Path:
+    """Read a path, `~` being the home folder; raise ValueError."""
+    if "\0" in text:
+        raise ValueError("must be a path without NUL characters")
+    return Path(parse_text(text)).expanduser()
+
+
+def encode_image(image: Image.Image, image_format: ImageFormat, **extra: Any) -> bytes:
+    """Encode an image; `extra` goes to Pillow's encoder (metadata, say)."""
+    buffer = BytesIO()
+    image.save(buffer, format=image_format.value, **_ENCODER_OPTIONS[image_format], **extra)
+    return buffer.getvalue()
+
+
+def to_base64(data: bytes) -> str:
+    """Write bytes in base64, without a data URI's prefix."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def slugify(prompt: str) -> str:
+    """Turn a prompt into a short file name part of lower-case ASCII letters, digits and single hyphens; never empty."""
+    ascii_only = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode("ascii").lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_MAX_SLUG_CHARACTERS].rstrip("-")
+    return slug or "image"
+
+
+def make_grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """Lay images of one size out in rows on one white sheet; as square as can be unless `columns` is given.
+
+    Raises ValueError where there is no image, or no column.
+    """
+    if not images or (columns is not None and columns < 1):
+        raise ValueError("a grid needs at least one image and one column")
+    width, height = images[0].size
+    column_count = columns or math.ceil(math.sqrt(len(images)))
+    row_count = math.ceil(len(images) / column_count)
+    sheet = Image.new("RGB", (column_count * width, row_count * height), "white")
+    for index, image in enumerate(images):
+        row, column = divmod(index, column_count)
+        sheet.paste(image, (column * width, row * height))
+    return sheet
