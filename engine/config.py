@@ -25,7 +25,7 @@ class DetokenizerConfig:
     """
 
     embed_count: int
-    log2_widths: tuple[int, ...]  # coarse (16 x 16) to fine (256 x 256): five
+    log2_widths: tuple[int, ...]  # coarse to fine: at 16, 32, 64 and 128 pixels a side, each then doubled
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,8 @@ def _detokenizer(path: Path, value: object) -> DetokenizerConfig | None:
     if not isinstance(value, dict) or value.keys() != {"embed_count", "log2_widths"}:
         raise CheckpointError(f"{path}: detokenizer must have the keys embed_count and log2_widths, and no other")
     widths = value["log2_widths"]
-    if not isinstance(widths, list) or len(widths) != 5:
-        raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of five")
+    if not isinstance(widths, list) or len(widths) != 4:
+        raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of four")
     return DetokenizerConfig(
         embed_count=_positive_int(path, "detokenizer.embed_count", value["embed_count"]),
         log2_widths=tuple(_positive_int(path, "detokenizer.log2_widths", width) for width in widths),

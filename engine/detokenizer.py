@@ -17,12 +17,14 @@ def build_detokenizer(config: ModelConfig) -> nn.Module:
     Either has the parts `embedding`, `post_quant_conv` and `decoder`, under the names that the weight files use.
     """
     if config.detokenizer is None:
-        return VQGanDetokenizer()
+        detokenizer: nn.Module = VQGanDetokenizer()
+        return detokenizer
     return TinyDetokenizer(config.image_vocab_count, config.detokenizer)
 
 
 class TinyDetokenizer(nn.Module):
-    """Decode image tokens with min-dalle's blocks at small widths, one a resolution, without its attention (512 wide, always)."""
+    """Decode image tokens with min-dalle's blocks at small widths: one for each doubling and none at full size, without its
+    attention (512 wide, always)."""
 
     def __init__(self, vocab_count: int, config: DetokenizerConfig) -> None:
         super().__init__()
@@ -45,16 +47,15 @@ class _Decoder(nn.Module):
         super().__init__()
         widths = config.log2_widths
         self.conv_in = nn.Conv2d(config.embed_count, 2 ** widths[0], 3, padding=1)
-        self.mid = nn.Module()
-        self.mid.block_1 = ResnetBlock(widths[0], widths[0])
-        # up.4 is the coarsest and comes first, as in the VQGAN.
-        levels = [_Level(widths[max(i - 1, 0)], widths[i], has_upsample=i < 4) for i in range(5)]
+        self.mid = _Middle(widths[0])
+        # The last of `up` is the coarsest and is run first, as in the VQGAN.
+        levels = [_Level(before, width) for before, width in zip((widths[0], *widths), widths)]
         self.up = nn.ModuleList(reversed(levels))
         self.norm_out = nn.GroupNorm(2**5, 2 ** widths[-1])
         self.conv_out = nn.Conv2d(2 ** widths[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        z = self.mid.block_1(self.conv_in(z))
+        z = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             z = level(z)
         z = self.norm_out(z)
@@ -62,13 +63,25 @@ class _Decoder(nn.Module):
         return pixels
 
 
+class _Middle(nn.Module):
+    """Compute on the latents before they are widened."""
+
+    def __init__(self, log2_width: int) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(log2_width, log2_width)
+
+    def forward(self, z: Tensor) -> Tensor:
+        same_shape: Tensor = self.block_1(z)
+        return same_shape
+
+
 class _Level(nn.Module):
     """Compute at one resolution, then double it."""
 
-    def __init__(self, log2_in: int, log2_out: int, *, has_upsample: bool) -> None:
+    def __init__(self, log2_in: int, log2_out: int) -> None:
         super().__init__()
         self.block = nn.ModuleList([ResnetBlock(log2_in, log2_out)])
-        self.upsample = Upsample(log2_out) if has_upsample else nn.Identity()
+        self.upsample = Upsample(log2_out)
 
     def forward(self, z: Tensor) -> Tensor:
         widened: Tensor = self.upsample(self.block[0](z))
