@@ -1,0 +1,43 @@
+"""Give the tests the real model Tiny, loaded once, and the app on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from dalle_model import DalleModel
+from server import create_app
+from server.settings import Settings
+
+# A busy machine is no failure.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Iterator[DalleModel]:
+    model = DalleModel("tiny")
+    model.warm_up()
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(output_dir=tmp_path / "generations")
+
+
+@pytest.fixture
+def app(tiny_model: DalleModel, settings: Settings) -> Flask:
+    return create_app(tiny_model, settings)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

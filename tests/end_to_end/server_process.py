@@ -1,0 +1,100 @@
+"""Run the real `python app.py` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 120
+STOP_SECONDS = 30
+
+
+def app_command(*arguments: str) -> list[str]:
+    """Write the command that starts the server on a free port with Tiny, unless `arguments` say otherwise."""
+    return [sys.executable, "app.py", "--model_version", "tiny", "--port", "0", *arguments]
+
+
+def run_app(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a server that is not to come up, to its end."""
+    return subprocess.run(
+        app_command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=START_SECONDS
+    )
+
+
+def environment() -> dict[str, str]:
+    """Give this process's environment without the settings in it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
+
+
+class ServerProcess:
+    """Be a running server, as a context; `url` is where."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            app_command(*arguments),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.log: list[str] = []
+        self._ready = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=self._read_log, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> ServerProcess:
+        if not self._ready.wait(START_SECONDS) or self.process.poll() is not None:
+            self.process.kill()
+            raise AssertionError(f"the server did not start: {self.lines} {self.log}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def url(self) -> str:
+        """Give the address that the server printed."""
+        return next(line.split()[2] for line in self.lines if line.startswith("Serving at "))
+
+    @property
+    def port(self) -> int:
+        """Give the port that the server printed."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    @property
+    def output(self) -> str:
+        """Give what the server printed so far."""
+        return "".join(self.lines)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the server to stop; give its exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(STOP_SECONDS)
+        for reader in self._readers:
+            reader.join(STOP_SECONDS)
+        return status
+
+    def _read_output(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if "can reach it" in line:  # the last line of the welcome
+                self._ready.set()
+        self._ready.set()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(self.process.stderr)

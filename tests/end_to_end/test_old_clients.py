@@ -1,0 +1,129 @@
+"""Call the real server as the clients that exist call it, byte for byte where that matters."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import requests
+from PIL import Image
+
+from tests.end_to_end.server_process import ServerProcess
+
+
+def exchange(server: ServerProcess, raw: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send raw bytes, and read the answer until the server closes; give its status, headers in lower case and body."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(raw)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *rest = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in rest)
+    return int(first.split(" ")[1]), {name.lower(): value for name, value in headers.items()}, body
+
+
+def http(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    """Write a request with no header but those given, and what HTTP needs."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def error_in(body: bytes) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(body)["error"]
+    return error
+
+
+def test_the_web_interface(server: ServerProcess) -> None:
+    """It sends JSON without a content type, and headers of its own; it reads generatedImgs and generatedImgsFormat."""
+    asked = json.dumps({"text": "a red circle", "num_images": 2}).encode()
+    status, headers, body = exchange(
+        server, http("POST", "/dalle", asked, Bypass_Tunnel_Reminder="go", mode="no-cors", Origin="http://localhost:3000")
+    )
+    assert status == 200
+    assert headers["access-control-allow-origin"] == "*"
+    answer = json.loads(body)
+    assert answer["generatedImgsFormat"] == "jpeg"
+    for image in answer["generatedImgs"]:
+        assert Image.open(BytesIO(base64.b64decode(image, validate=True))).size == (256, 256)
+
+
+def test_its_preflight(server: ServerProcess) -> None:
+    status, headers, _ = exchange(
+        server,
+        http(
+            "OPTIONS",
+            "/dalle",
+            Origin="http://localhost:3000",
+            Access_Control_Request_Method="POST",
+            Access_Control_Request_Headers="bypass-tunnel-reminder,mode",
+        ),
+    )
+    assert status == 204
+    assert headers["access-control-allow-origin"] == "*"
+    assert headers["access-control-allow-headers"] == "bypass-tunnel-reminder,mode"
+
+
+def test_is_the_server_there(server: ServerProcess) -> None:
+    status, headers, body = exchange(server, http("GET", "/", Bypass_Tunnel_Reminder="go"))
+    assert (status, body) == (200, b"hello world")
+    assert headers["access-control-allow-origin"] == "*"
+
+
+def test_a_python_bot(server: ServerProcess) -> None:
+    answer = requests.post(f"{server.url}/dalle", json={"text": "a red circle", "num_images": 1}, timeout=60)
+    assert len(answer.json()["generatedImgs"]) == 1
+
+
+def test_curl_sends_a_form(server: ServerProcess) -> None:
+    form = http("POST", "/dalle", b'{"text":"a red circle","num_images":4}', Content_Type="application/x-www-form-urlencoded")
+    status, _, body = exchange(server, form)
+    assert status == 200
+    assert len(json.loads(body)["generatedImages"]) == 4
+
+
+def test_the_route_by_its_later_name(server: ServerProcess) -> None:
+    answer = requests.post(f"{server.url}/generate", data='{"text": "a red circle", "num_images": 1}', timeout=60)
+    assert len(answer.json()["generatedImgs"]) == 1
+
+
+def test_a_large_body_gets_its_answer_also_where_its_length_is_not_told(server: ServerProcess) -> None:
+    def chunks() -> Any:
+        for _ in range(40):
+            yield b" " * 65536
+
+    for data in (b" " * (3 * 2**20), chunks()):
+        answer = requests.post(f"{server.url}/dalle", data=data, timeout=60)
+        assert answer.status_code == 413
+        assert "1048576 bytes" in answer.json()["error"]["message"]
+
+
+def test_a_chunked_body_is_read(server: ServerProcess) -> None:
+    answer = requests.post(f"{server.url}/dalle", data=iter([b'{"text": "a red', b' circle"}']), timeout=60)
+    assert len(answer.json()["generatedImgs"]) == 1
+
+
+def test_what_is_no_http_is_refused_in_json(server: ServerProcess) -> None:
+    status, headers, body = exchange(server, b"BREW /dalle HTCPCP/1.0\r\nno colon\r\n\r\n")
+    assert status == 400
+    assert headers["content-type"] == "application/json"
+    assert headers["access-control-allow-origin"] == "*"
+    assert error_in(body)["message"]
+
+
+def test_what_is_far_too_large_is_refused_unread(server: ServerProcess) -> None:
+    status, _, body = exchange(server, b"POST /dalle HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n")
+    assert status == 413
+    assert error_in(body)["field"] is None
+
+
+def test_what_is_drawn_is_saved(server: ServerProcess, output_dir: Path) -> None:
+    requests.post(f"{server.url}/dalle", json={"text": "../a Saved one", "num_images": 2, "img_format": "png"}, timeout=60)
+    [folder] = output_dir.glob("*_a-saved-one_*")
+    assert sorted(path.name for path in folder.iterdir()) == ["0.png", "1.png"]

@@ -1,0 +1,93 @@
+"""Start and stop the real server, rightly and wrongly."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
+from tests.end_to_end.server_process import ServerProcess, run_app
+
+
+def test_start_up_shows_its_steps_and_then_where_to_go(server: ServerProcess) -> None:
+    steps = [
+        r"Loading DALL-E Tiny",
+        r"Loaded in [\d.]+ s",
+        r"Warm: one image takes [\d.]+ s",
+        r"Serving at http://127\.0\.0\.1:\d+",
+    ]
+    found = [re.search(step, server.output) for step in steps]
+    places = [match.start() for match in found if match]
+    assert len(places) == len(steps)
+    assert places == sorted(places)
+    assert "--host 0.0.0.0" in server.output
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_line_to_paste_draws_a_picture(server: ServerProcess, tmp_path: Path) -> None:
+    line = re.findall(r"^  (curl .*\|\n.*)$", server.output, re.MULTILINE)[0]
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, timeout=60)
+    with Image.open(tmp_path / "drawing.jpeg") as image:
+        assert image.size == (256, 256)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server_cleanly(number: signal.Signals) -> None:
+    with ServerProcess() as running:
+        assert running.stop(number) == EXIT_OK
+        assert running.lines[-1] == "Stopped.\n"
+        assert "Traceback" not in "".join(running.log)
+
+
+def test_a_signal_while_loading_stops_cleanly() -> None:
+    loading = ServerProcess()
+    while not loading.lines:
+        time.sleep(0.01)
+    assert loading.stop(signal.SIGINT) == EXIT_OK
+    assert "Traceback" not in "".join(loading.log)
+
+
+def test_a_busy_port_is_one_line_before_anything_is_loaded(server: ServerProcess) -> None:
+    started = time.perf_counter()
+    refused = run_app("--port", str(server.port))
+    assert time.perf_counter() - started < 20
+    assert_refused(refused, EXIT_BAD_SETTING, f"can't listen on 127.0.0.1 port {server.port}")
+
+
+def test_an_unwritable_output_folder_is_one_line_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    refused = run_app("--save_to_disk", "--output_dir", str(tmp_path / "file" / "folder"))
+    assert_refused(refused, EXIT_BAD_SETTING, "can't write to")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "http"], "--port must be a whole number"),
+        (["--model_version", "maxi"], "--model_version must be one of Tiny, Mini, Mega, Mega_full"),
+        (["--sav"], "unrecognized arguments: --sav"),
+    ],
+)
+def test_a_bad_flag_is_one_line(arguments: list[str], said: str) -> None:
+    assert_refused(run_app(*arguments), EXIT_BAD_SETTING, said)
+
+
+def test_weights_that_are_not_there_are_one_line_and_status_3(tmp_path: Path) -> None:
+    refused = run_app("--model_version", "Mini", "--models_root", str(tmp_path))
+    assert refused.returncode == EXIT_BAD_CHECKPOINT
+    assert refused.stderr.splitlines()[-1].startswith("app.py: ")
+    assert "Traceback" not in refused.stderr
+
+
+def assert_refused(refused: subprocess.CompletedProcess[str], status: int, said: str) -> None:
+    assert refused.returncode == status
+    [line] = refused.stderr.splitlines()
+    assert line.startswith(f"app.py: {said}")
+    assert "Loading" not in refused.stdout

@@ -1,0 +1,50 @@
+"""Hold the direction of imports: app -> server, dalle_model -> engine."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMPUTING = {"engine", "torch", "min_dalle", "openvino", "numpy", "safetensors", "huggingface_hub"}
+
+# Who may not import what; utils and consts are everybody's, so they know nobody.
+FORBIDDEN = {
+    "server": COMPUTING | {"app", "training"},
+    "engine": {"app", "server", "dalle_model", "training", "flask", "werkzeug", "waitress", "pydantic"},
+    "dalle_model.py": {"app", "server", "training", "flask", "werkzeug", "waitress", "pydantic"},
+    "app.py": COMPUTING | {"training"},
+    "utils.py": COMPUTING | {"app", "server", "dalle_model", "training", "flask", "werkzeug", "waitress", "pydantic"},
+    "consts.py": COMPUTING
+    | {"app", "server", "dalle_model", "training", "utils", "flask", "werkzeug", "waitress", "pydantic", "PIL"},
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Give the top-level name of every import in a file, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_imports_point_one_way(part: str) -> None:
+    files = sorted((ROOT / part).rglob("*.py")) or [ROOT / part]
+    found = {(path.relative_to(ROOT).as_posix(), name) for path in files for name in imports_of(path)}
+    assert {(path, name) for path, name in found if name in FORBIDDEN[part]} == set()
+
+
+def test_importing_app_loads_no_torch() -> None:
+    """So that a bad setting is told at once."""
+    code = "import app, sys; print(sorted({'torch', 'min_dalle', 'openvino'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import base64
+import re
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from consts import ImageFormat, ModelSize
+from utils import (
+    encode_image,
+    integer_between,
+    make_grid,
+    member_of,
+    parse_boolean,
+    parse_image_format,
+    parse_path,
+    slugify,
+    to_base64,
+)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("True", True), ("1", True), ("FALSE", False), (" no ", False)])
+def test_booleans(text: str, value: bool) -> None:
+    assert parse_boolean(text) is value
+
+
+@pytest.mark.parametrize("text", ["", "maybe", "2"])
+def test_what_is_no_boolean_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be true or false"):
+        parse_boolean(text)
+
+
+@pytest.mark.parametrize("text", ["1", "10", " 5 ", "+3"])
+def test_integers_within_the_range(text: str) -> None:
+    assert integer_between(1, 10)(text) == int(text)
+
+
+@pytest.mark.parametrize("text", ["0", "11", "", "1.5", "1e1", "½", "1_0", "٣", "9" * 5000])
+def test_integers_outside_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a whole number from 1 to 10"):
+        integer_between(1, 10)(text)
+
+
+@pytest.mark.parametrize("text", ["mega_full", "MEGA_FULL", "Mega_full"])
+def test_names_are_read_in_any_case(text: str) -> None:
+    assert member_of(ModelSize)(text) is ModelSize.MEGA_FULL
+
+
+def test_jpg_is_jpeg() -> None:
+    assert parse_image_format("JPG") is ImageFormat.JPEG
+
+
+def test_a_path_may_start_at_home_and_holds_no_nul() -> None:
+    assert parse_path("~/images") == Path.home() / "images"
+    with pytest.raises(ValueError, match="NUL"):
+        parse_path("a\0b")
+
+
+@pytest.mark.parametrize("image_format", ImageFormat)
+def test_images_are_encoded_in_every_format(image_format: ImageFormat) -> None:
+    data = base64.b64decode(to_base64(encode_image(Image.new("RGB", (8, 8), "red"), image_format)))
+    with Image.open(BytesIO(data)) as image:
+        assert image.format == image_format.name
+        red, green, blue = image.convert("RGB").resize((1, 1)).tobytes()
+    assert red > 250 > 5 > max(green, blue)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "slug"),
+    [
+        ("A red circle, please!", "a-red-circle-please"),
+        ("Crème brûlée", "creme-brulee"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("🦊", "image"),
+        ("", "image"),
+    ],
+)
+def test_slugs(prompt: str, slug: str) -> None:
+    assert slugify(prompt) == slug
+
+
+@given(st.text())
+@example("ab " * 2000)
+def test_a_slug_is_short_and_plain(prompt: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slugify(prompt))
+    assert len(slugify(prompt)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "size"),
+    [(1, None, (4, 4)), (2, None, (8, 4)), (3, None, (8, 8)), (9, None, (12, 12)), (4, 4, (16, 4)), (5, 1, (4, 20))],
+)
+def test_a_grid_is_as_square_as_can_be(count: int, columns: int | None, size: tuple[int, int]) -> None:
+    assert make_grid([Image.new("RGB", (4, 4))] * count, columns).size == size
+
+
+def test_a_grid_goes_by_rows_and_its_rest_is_white() -> None:
+    grid = make_grid([Image.new("RGB", (1, 1), colour) for colour in ("red", "lime", "blue")])
+    assert grid.tobytes() == bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255])
+
+
+@pytest.mark.parametrize(("count", "columns"), [(0, None), (1, 0)])
+def test_a_grid_of_nothing_is_refused(count: int, columns: int | None) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        make_grid([Image.new("RGB", (4, 4))] * count, columns)
