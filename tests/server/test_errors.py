@@ -55,8 +55,3 @@ def test_a_closed_model_is_503(settings: Settings) -> None:
     assert answer.status_code == 503
     assert "stopping" in answer.get_json()["error"]["message"]
     assert client.get("/").status_code == 200
-
-
-def test_every_request_has_an_id_of_its_own(client: FlaskClient) -> None:
-    ids = {client.get(path).headers["X-Request-Id"] for path in ("/", "/", "/nothing")}
-    assert len(ids) == 3
