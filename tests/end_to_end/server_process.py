@@ -35,11 +35,11 @@ def environment() -> dict[str, str]:
 class ServerProcess:
     """Be a running server, as a context; `url` is where."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
             app_command(*arguments),
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
