@@ -78,7 +78,7 @@ def load_checkpoint(
         (spec.decoder, decoder, weights_dtype),
         (spec.detokenizer, detokenizer, torch.float32),
     ]
-    with tqdm(parts, desc=f"loading {config.name}", unit="file", disable=not progress) as bar:
+    with tqdm(parts, desc=f"loading {config.name}", unit="file", disable=None if progress else True) as bar:
         for file, module, part_dtype in bar:
             with _refusing(source, file) as path:
                 fill_module(module, read_tensors(path), part_dtype, path)

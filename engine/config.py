@@ -232,9 +232,11 @@ def _detokenizer(path: Path, value: object) -> DetokenizerConfig | None:
     widths = value["log2_widths"]
     if not isinstance(widths, list) or len(widths) != 4:
         raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of four")
+    if not all(isinstance(width, int) and 5 <= width <= 12 for width in widths):  # 2**5: the blocks' norms have 32 groups
+        raise CheckpointError(f"{path}: detokenizer.log2_widths is {widths}, but must be whole numbers from 5 to 12")
     return DetokenizerConfig(
         embed_count=_positive_int(path, "detokenizer.embed_count", value["embed_count"]),
-        log2_widths=tuple(_positive_int(path, "detokenizer.log2_widths", width) for width in widths),
+        log2_widths=tuple(widths),
     )
 
 

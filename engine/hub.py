@@ -16,18 +16,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from tqdm import tqdm
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from engine.config import HUB_REPO, HUB_REVISION, WeightFile
 from engine.errors import CheckpointError, HubUnreachable
@@ -38,7 +31,7 @@ _T = TypeVar("_T")
 PROBE_SECONDS = 20.0  # for all attempts together: with torch's import before it, an answer comes within 30 s
 _PROBE_ATTEMPTS = 3
 _REQUEST_SECONDS = 6.0
-_DOWNLOAD_ATTEMPTS = 3
+_DOWNLOAD_ATTEMPTS = 5
 _BUSY = (408, 429, 500, 502, 503, 504)  # worth another try
 
 
@@ -115,10 +108,12 @@ class HubSource:
                     "or start with --model_version Tiny, which needs no download"
                 ) from error
             except Exception as error:  # the transport's own exceptions are those of whatever HTTP library this version uses
-                status = _status(error)
                 is_last = attempt == _PROBE_ATTEMPTS or time.monotonic() + 1 >= deadline
-                if is_last or (status is not None and status not in _BUSY):
-                    raise self._explained(file, error) from error
+                if is_last or _status(error) not in (None, *_BUSY):
+                    raise self._answered(file, error) or HubUnreachable(
+                        f"{file.hub_name} is not cached, and {self._address} can't be reached ({_reason(error)}): "
+                        "check the network and HF_ENDPOINT, or start with --model_version Tiny, which needs no download"
+                    ) from error
             time.sleep(1)
         raise AssertionError("the last attempt returns or raises")
 
@@ -137,6 +132,12 @@ class HubSource:
             )
 
     def _download(self, file: WeightFile) -> Path:
+        if "HF_HUB_DISABLE_XET" not in os.environ:
+            # Xet retries for over six minutes, in silence, where its storage is out of reach: behind a mirror or a firewall.
+            # Plain HTTP gives up after one, and resumes a cut connection. HF_HUB_DISABLE_XET=0 brings Xet back.
+            constants.HF_HUB_DISABLE_XET = True
+        if not self.progress:
+            disable_progress_bars()
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
                 return Path(
@@ -146,12 +147,16 @@ class HubSource:
                         revision=self.revision,
                         endpoint=self.endpoint,
                         cache_dir=self.cache_dir,
-                        tqdm_class=None if self.progress else _NoBar,
                     )
                 )
             except Exception as error:  # as in _probe
-                if attempt == _DOWNLOAD_ATTEMPTS or isinstance(error, OSError) or _status(error) not in (None, *_BUSY):
-                    raise self._explained(file, error) from error
+                # The library resumes after a closed connection and a silent one, but not after a reset.
+                if attempt == _DOWNLOAD_ATTEMPTS or not (_status(error) in _BUSY or _is_reset(error)):
+                    raise self._answered(file, error) or CheckpointError(
+                        f"the download of {file.hub_name} from {self._address} broke off ({_reason(error)}): "
+                        "start again when the network is better"
+                    ) from error
+            time.sleep(1)
         raise AssertionError("the last attempt returns or raises")
 
     def _verify(self, file: WeightFile, path: Path, metadata: HfFileMetadata) -> None:
@@ -165,38 +170,28 @@ class HubSource:
         digest = file_sha256(path, progress=self.progress)
         for expected in (known.sha256_prefix, promised):
             if not digest.startswith(expected):
-                raise CheckpointError(
-                    f"{file.hub_name} came damaged or altered: its sha256 begins {digest[:8]}, not {expected[:8]}; {self.refuse(file)}"
-                )
+                hashes = f"its sha256 begins {digest[:8]}, not {expected[:8]}"
+                raise CheckpointError(f"{file.hub_name} came damaged or altered: {hashes}; {self.refuse(file)}")
 
-    def _explained(self, file: WeightFile, error: Exception) -> CheckpointError:
-        """Turn what the library raised into one line with a remedy."""
+    def _answered(self, file: WeightFile, error: Exception) -> CheckpointError | None:
+        """Turn an error that says what is wrong into one line with a remedy; None for a hub that did not answer."""
         status = _status(error)
-        reason = f"{type(error).__name__}: {_first_line(error)}"
         if isinstance(error, RevisionNotFoundError):
             return CheckpointError(f"{self._address} has no revision {self.revision}: check DALLE_HUB_REPO")
         if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
             return CheckpointError(
                 f"{self._address} is not there, or refuses access: check DALLE_HUB_REPO and HF_ENDPOINT, or log in with HF_TOKEN"
             )
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError) or status == 404:
+        if status == 404:
             return CheckpointError(f"{self._address} has no file {file.hub_name} (404): check HF_ENDPOINT and DALLE_HUB_REPO")
         if status is not None:
-            return CheckpointError(f"{self._address} answered {status} for {file.hub_name}: try again later, or set HF_ENDPOINT to a mirror")
-        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-            return CheckpointError(f"{file.hub_name} can't be saved in {error.filename}: {error.strerror}; set HF_HOME to another folder")
-        return HubUnreachable(
-            f"{file.hub_name} is not cached and {self._address} can't be reached ({reason}): check the network and HF_ENDPOINT, "
-            "or start with --model_version Tiny, which needs no download"
-        )
-
-
-class _NoBar(tqdm):  # type: ignore[type-arg]
-    """Be huggingface_hub's progress bar where none is wanted."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.pop("name", None)
-        super().__init__(*args, **{**kwargs, "disable": True})
+            return CheckpointError(
+                f"{self._address} answered {status} for {file.hub_name}: try again later, or set HF_ENDPOINT to a mirror"
+            )
+        if isinstance(error, OSError) and error.errno is not None:
+            folder = self.cache_dir or constants.HF_HUB_CACHE
+            return CheckpointError(f"{file.hub_name} can't be saved in {folder} ({error.strerror}): make room, or set HF_HOME")
+        return None
 
 
 def _within(seconds: float, call: Callable[[], _T]) -> _T:
@@ -239,5 +234,12 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or "no reason given").splitlines()[0]
+def _is_reset(error: Exception) -> bool:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConnectionResetError):
+        cause = cause.__cause__
+    return cause is not None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0]}"

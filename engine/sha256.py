@@ -13,8 +13,8 @@ _CHUNK = 1 << 20  # bytes
 def file_sha256(path: Path, *, progress: bool) -> str:
     """Hash a file, in hexadecimal, under a progress bar: gigabytes take seconds."""
     digest = hashlib.sha256()
-    size = path.stat().st_size
-    with path.open("rb") as file, tqdm(total=size, desc="verifying", unit="B", unit_scale=True, disable=not progress) as bar:
+    bar = tqdm(total=path.stat().st_size, desc="verifying", unit="B", unit_scale=True, disable=None if progress else True)
+    with path.open("rb") as file, bar:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             bar.update(len(chunk))

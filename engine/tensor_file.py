@@ -57,7 +57,7 @@ def _unpickle(path: Path, start: bytes) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower():
-            raise CheckpointError(f"{path} is refused: it is a pickle that asks for more than tensors, so it could run code") from error
+            raise CheckpointError(f"{path} is a pickle that asks for more than tensors, so it could run code") from error
         raise CheckpointError(f"{path} is truncated or damaged") from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or damaged") from error
@@ -78,11 +78,12 @@ def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtyp
     unexpected = [name for name in tensors if name not in expected]
     if missing or unexpected:
         what = f"lacks the tensor {missing[0]}" if missing else f"has an unexpected tensor {unexpected[0]}"
-        raise CheckpointError(f"{path} {what} ({len(missing)} missing, {len(unexpected)} unexpected): it is another model's")
+        counts = f"{len(missing)} missing, {len(unexpected)} unexpected"
+        raise CheckpointError(f"{path} {what} ({counts}): the file is another model's")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or not tensor.is_floating_point():
-            found, wanted = f"{tuple(tensor.shape)} {tensor.dtype}", f"{tuple(expected[name].shape)} of floats"
-            raise CheckpointError(f"{path}: tensor {name} is {found.replace('torch.', '')}, expected {wanted}: it is another model's")
+            found, wanted = f"{tuple(tensor.shape)} of {tensor.dtype}", f"{tuple(expected[name].shape)} of floats"
+            raise CheckpointError(f"{path}: tensor {name} is {found}, not {wanted}: the file is another model's")
     own: dict[str, Tensor] = {}
     for name, place in expected.items():
         own[name] = torch.ones(place.shape, dtype=dtype)

@@ -1,0 +1,67 @@
+"""Hold the token ids of a prompt to TextTokenizer's, and to the three places where ours differ."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import MODELS, ModelConfig
+from engine.text import tokenize_prompt
+from engine.upstream import TextTokenizer
+from tests.random_weights import write_vocabulary
+
+ROWS = 300
+START, END, UNKNOWN = 0, 2, 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    folder: Path = tmp_path_factory.mktemp("vocabulary")
+    write_vocabulary(folder, "", ROWS)
+    vocab = json.loads((folder / "vocab.json").read_text())
+    return TextTokenizer(vocab, (folder / "merges.txt").read_text(encoding="utf-8").split("\n")[1:-1])
+
+
+@pytest.fixture(scope="module")
+def config() -> ModelConfig:
+    sizes = MODELS["mini"].sizes
+    assert sizes is not None
+    return replace(sizes, text_vocab_count=ROWS)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Z", "Cc", "Cs"]), min_size=1, max_size=3), max_size=12))
+def test_ids_are_those_of_text_tokenizer(tokenizer: TextTokenizer, config: ModelConfig, words: list[str]) -> None:
+    prompt = " ".join(words)
+    theirs = tokenizer.tokenize(prompt)
+    if len(theirs) <= 64:
+        assert tokenize_prompt(tokenizer, prompt, config) == theirs
+
+
+@pytest.mark.parametrize("prompt", ["red\nred", "red\tred", "  red \r\n\v red ", "red\u00a0red", "red\u2003red"])
+def test_white_space_of_any_kind_separates_words(tokenizer: TextTokenizer, config: ModelConfig, prompt: str) -> None:
+    ids = tokenize_prompt(tokenizer, prompt, config)
+    assert ids == tokenizer.tokenize("red red")
+    assert UNKNOWN not in ids
+
+
+def test_an_empty_prompt_is_the_start_and_the_end_token(tokenizer: TextTokenizer, config: ModelConfig) -> None:
+    assert tokenize_prompt(tokenizer, " \n", config) == [START, END]
+
+
+@pytest.mark.parametrize("word_count", [61, 62, 63, 64, 500])
+def test_a_long_prompt_keeps_its_end_token(tokenizer: TextTokenizer, config: ModelConfig, word_count: int) -> None:
+    ids = tokenize_prompt(tokenizer, "red " * word_count, config)
+    assert len(ids) == min(word_count + 2, 64)
+    assert (ids[0], ids[-1]) == (START, END)
+    assert set(ids[1:-1]) == set(tokenizer.tokenize("red")[1:-1])
+
+
+def test_an_id_past_the_embedding_becomes_unknown(tokenizer: TextTokenizer, config: ModelConfig) -> None:
+    over = TextTokenizer(tokenizer.token_from_subword | {"Ġred": ROWS}, [" ".join(pair) for pair in tokenizer.rank_from_pair])
+    assert over.tokenize("red") == [START, ROWS, END]
+    assert tokenize_prompt(over, "red", config) == [START, UNKNOWN, END]
