@@ -1,10 +1,10 @@
 """The Hugging Face hub as a source of weights.
 
-    find(file)
-        cached            -> its path, without asking the hub
-        _probe            one small request, bounded in time: is the hub there, does it have the file, of which size and hash
-        _download         huggingface_hub's own download: resumes a cut connection, shows progress, knows mirrors and tokens
-        _verify           size and sha256, once after the download; the size again at each start
+find(file)
+    cached            -> its path, without asking the hub
+    _probe            one small request, bounded in time: is the hub there, does it have the file, of which size and hash
+    _download         huggingface_hub's own download: resumes a cut connection, shows progress, knows mirrors and tokens
+    _verify           size and sha256, once after the download; the size again at each start
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from engine.config import HUB_REPO, HUB_REVISION, WeightFile
@@ -32,6 +34,7 @@ PROBE_SECONDS = 20.0  # for all attempts together: with torch's import before it
 _PROBE_ATTEMPTS = 3
 _REQUEST_SECONDS = 6.0
 _DOWNLOAD_ATTEMPTS = 5
+_ABANDONED_SECONDS = 600.0  # a living download writes more often: the library gives up after a minute of silence
 _BUSY = (408, 429, 500, 502, 503, 504)  # worth another try
 
 
@@ -138,6 +141,7 @@ class HubSource:
             constants.HF_HUB_DISABLE_XET = True
         if not self.progress:
             disable_progress_bars()
+        self._sweep()
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
                 return Path(
@@ -158,6 +162,14 @@ class HubSource:
                     ) from error
             time.sleep(1)
         raise AssertionError("the last attempt returns or raises")
+
+    def _sweep(self) -> None:
+        """Remove what a killed download left: the library begins each under a new name, so nothing else ever would."""
+        folder = Path(self.cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repo, repo_type="model")
+        for part in folder.glob("blobs/*.incomplete"):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
+                    part.unlink()
 
     def _verify(self, file: WeightFile, path: Path, metadata: HfFileMetadata) -> None:
         known = self._known(file)

@@ -59,7 +59,9 @@ def _unpickle(path: Path, start: bytes) -> dict[str, Tensor]:
         if "weights only" in str(error).lower():
             raise CheckpointError(f"{path} is a pickle that asks for more than tensors, so it could run code") from error
         raise CheckpointError(f"{path} is truncated or damaged") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken pickle can make the unpickler raise anything
         raise CheckpointError(f"{path} is truncated or damaged") from error
     if not isinstance(tensors, dict) or not all(isinstance(name, str) and isinstance(t, Tensor) for name, t in tensors.items()):
         raise CheckpointError(f"{path} does not hold named tensors")

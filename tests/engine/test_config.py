@@ -28,7 +28,7 @@ def test_a_model_is_found_in_any_case(name: str) -> None:
 
 
 def test_an_unknown_model_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InvalidRequest, match="'huge'.*Tiny, Mini, Mega, Mega_full") as caught:
+    with pytest.raises(InvalidRequest, match=r"'huge'.*Tiny, Mini, Mega, Mega_full") as caught:
         model_spec("huge")
     assert caught.value.field == "model_version"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -82,7 +83,9 @@ def test_a_commit_can_be_pinned(hub: LoopbackHub, tmp_path: Path) -> None:
     assert source.find(SMALL) == source.find(SMALL)
 
 
-@pytest.mark.parametrize("fault", [Fault(cut_after=15 * MIB, times=1), Fault(stall_after=15 * MIB, times=1)], ids=["cut", "stall"])
+@pytest.mark.parametrize(
+    "fault", [Fault(cut_after=15 * MIB, times=1), Fault(stall_after=15 * MIB, times=1)], ids=["cut", "stall"]
+)
 def test_a_broken_download_is_resumed(
     hub: LoopbackHub, source: HubSource, folder: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,15 +102,24 @@ def test_a_reset_download_is_begun_again(hub: LoopbackHub, source: HubSource, fo
     assert len(hub.contents("big.pt")) == 2
 
 
-def test_a_download_that_stays_silent_is_given_up(
-    hub: LoopbackHub, source: HubSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_that_stays_silent_is_given_up(hub: LoopbackHub, source: HubSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     hub.faults["big.pt"] = Fault(stall_after=0)
     error = refused(source)
     assert not isinstance(error, HubUnreachable)
     assert "big.pt" in str(error) and "start again" in str(error)
     assert leftovers(source) == []
+
+
+def test_what_a_killed_download_left_is_swept_away(hub: LoopbackHub, source: HubSource, tmp_path: Path) -> None:
+    blobs = tmp_path / "cache" / "models--loopback--random-weights" / "blobs"
+    blobs.mkdir(parents=True)
+    abandoned, living = blobs / "a.0.incomplete", blobs / "b.1.incomplete"
+    abandoned.touch()
+    os.utime(abandoned, (time.time() - 3600,) * 2)
+    living.touch()
+    source.find(SMALL)
+    assert (abandoned.exists(), living.exists()) == (False, True)
 
 
 def test_a_file_that_is_not_there_is_named(source: HubSource) -> None:
@@ -214,9 +226,7 @@ def test_offline_mode_asks_nothing(hub: LoopbackHub, source: HubSource, monkeypa
     assert len(hub.requests) == asked
 
 
-def test_a_token_goes_to_the_hub_and_to_nobody_else(
-    hub: LoopbackHub, source: HubSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_goes_to_the_hub_and_to_nobody_else(hub: LoopbackHub, source: HubSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     source.find(BIG)
     given = {(request.path.split("/")[1] == "cdn", request.authorization) for request in hub.requests}
