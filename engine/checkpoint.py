@@ -1,10 +1,10 @@
 """A model's weights: found, checked and loaded.
 
 load_checkpoint(name)
-    model_spec(name)        the model table
-    locate(spec)            a path for each file: the repository's own folder, --models_root, or the hub's cache
-    read_config             the sizes
-    read_tensors, fill      each file into a module that was built without memory of its own
+    model_spec                      the model table
+    source.find, for each file      a path: in the repository's own folder, in --models_root, or in the hub's cache
+    read_config                     the sizes
+    read_tensors, fill_module       each file into a module that was built without memory of its own
 """
 
 from __future__ import annotations
