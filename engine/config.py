@@ -45,6 +45,11 @@ class ModelConfig:
     detokenizer: DetokenizerConfig | None = None
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
+    @property
+    def logit_count(self) -> int:
+        """Return how many tokens can be drawn: those the detokenizer knows, at most 2**14 as in min-dalle."""
+        return min(self.image_vocab_count, 2**14)
+
 
 @dataclass(frozen=True)
 class WeightFile:

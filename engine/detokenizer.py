@@ -51,14 +51,13 @@ class _Decoder(nn.Module):
         # The last of `up` is the coarsest and is run first, as in the VQGAN.
         levels = [_Level(before, width) for before, width in zip((widths[0], *widths), widths)]
         self.up = nn.ModuleList(reversed(levels))
-        self.norm_out = nn.GroupNorm(2**5, 2 ** widths[-1])
         self.conv_out = nn.Conv2d(2 ** widths[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         z = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             z = level(z)
-        z = self.norm_out(z)
+        # No norm before this, unlike the VQGAN's: 32 groups of one channel each would take the colours' levels away.
         pixels: Tensor = self.conv_out(z * torch.sigmoid(z))
         return pixels
 

@@ -44,7 +44,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """Show image `index` as far as it is drawn; the rest is filled with the last token drawn."""
+    """Show image `index` as far as it is drawn; the rest is grey."""
 
     index: int
     tokens_drawn: int

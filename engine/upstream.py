@@ -11,10 +11,19 @@ import torch
 _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()
 try:
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
+    from min_dalle.models.dalle_bart_decoder import DecoderLayer
     from min_dalle.models.vqgan_detokenizer import ResnetBlock, Upsample
     from min_dalle.text_tokenizer import TextTokenizer
 finally:
     torch.set_grad_enabled(_gradients)
     torch.set_num_threads(_threads)
 
-__all__ = ["DalleBartDecoder", "DalleBartEncoder", "ResnetBlock", "TextTokenizer", "Upsample", "VQGanDetokenizer"]
+__all__ = [
+    "DalleBartDecoder",
+    "DalleBartEncoder",
+    "DecoderLayer",
+    "ResnetBlock",
+    "TextTokenizer",
+    "Upsample",
+    "VQGanDetokenizer",
+]

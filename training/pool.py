@@ -17,6 +17,7 @@ from training.painting import paint
 from training.scene import random_scene
 
 PAD = 1
+TEXT_LENGTH = 32  # every prompt of the recipe fits; one length means one compiled graph
 CAPTION_DROPOUT = 0.1  # what guidance's unconditional row is trained on
 
 
@@ -28,7 +29,7 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 
 @dataclass(frozen=True)
 class Batch:
-    """Hold a training batch: text int64 [B, T], padded with 1; image int64 [B, 256]."""
+    """Hold a training batch: text int64 [B, 32], padded with 1; image int64 [B, 256]."""
 
     text: torch.Tensor
     image: torch.Tensor
@@ -50,8 +51,8 @@ class Pool:
         prompts = [
             "" if rng.random() < CAPTION_DROPOUT else describe(scene, random_said(rng), rng) for scene in scenes
         ]
-        tokens = [self._tokenizer.tokenize(prompt)[:64] for prompt in prompts]
-        text = torch.full((size, max(map(len, tokens))), PAD)
+        tokens = [self._tokenizer.tokenize(prompt)[:TEXT_LENGTH] for prompt in prompts]
+        text = torch.full((size, TEXT_LENGTH), PAD)
         for row, ids in zip(text, tokens, strict=True):
             row[: len(ids)] = torch.tensor(ids)
         return Batch(text, torch.from_numpy(image))

@@ -1,0 +1,205 @@
+"""The thin wrapper between HTTP and the engine: prompts in, PIL images out.
+
+    >>> DalleModel("tiny").generate_images("a red circle", 4, seed=1)      # four PIL images
+
+Importing this costs no torch; building a `DalleModel` does.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from PIL import Image
+
+from engine.errors import CheckpointError, DalleError, EngineClosed, GenerationFailed, HubUnreachable, InvalidRequest
+from engine.request import (
+    IMAGE_TOKEN_COUNT,
+    MAX_SEED,
+    Event,
+    ImageDone,
+    ImageRequest,
+    Preview,
+    Progress,
+    SamplingSettings,
+)
+
+__all__ = [
+    "CheckpointError",
+    "DalleError",
+    "DalleModel",
+    "Drawing",
+    "EngineClosed",
+    "GenerationFailed",
+    "HubUnreachable",
+    "ImageDone",
+    "InvalidRequest",
+    "Preview",
+    "Progress",
+    "SamplingSettings",
+]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Hold what was drawn for one prompt.
+
+    `seeds[i]` is image i's. A seamless drawing is one picture made of all of them.
+    """
+
+    images: list[Image.Image]
+    seeds: list[int]
+    settings: SamplingSettings
+
+
+class DalleModel:
+    """Draw pictures from prompts with a loaded model. Safe to call from many threads: they are drawn in one batch."""
+
+    def __init__(
+        self,
+        version: str = "mini",
+        *,
+        models_root: Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        max_batch_size: int = 16,
+        show_progress: bool = False,
+    ) -> None:
+        """Load a model: `tiny`, `mini`, `mega` or `mega_full`, in any case.
+
+        Raises CheckpointError where its weights are missing or wrong, InvalidRequest for a version, device or precision that
+        is not to be had.
+        """
+        from engine.engine import Engine
+        from engine.runners import load_runner
+
+        checkpoint, runner = load_runner(
+            version, models_root=models_root, device=device, precision=precision, progress=show_progress
+        )
+        self.name = version.capitalize()
+        self.sampling: SamplingSettings = checkpoint.config.sampling
+        self._engine = Engine(checkpoint.config, checkpoint.tokenizer, runner, max_batch_size)
+
+    def stream(
+        self,
+        prompt: str,
+        num_images: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        supercondition_factor: float | None = None,
+        seamless: bool = False,
+        previews: bool = True,
+    ) -> Generator[Event, None, None]:
+        """Draw pictures and yield `Progress`, `Preview` and `ImageDone` on the way; closing the generator stops the drawing.
+
+        Image i has seed `seed + i`; without a seed, one is drawn at random. What is not given is the model's default.
+        `seamless` joins all images into one picture, which has no previews.
+        Raises InvalidRequest at once, GenerationFailed or EngineClosed while drawing.
+        """
+        request = ImageRequest(
+            prompt,
+            _seeds(seed, num_images),
+            self._settings(temperature, top_k, supercondition_factor),
+            previews=previews and not seamless,
+            seamless=seamless,
+        )
+        return self._events(request)
+
+    def draw(
+        self,
+        prompt: str,
+        num_images: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        supercondition_factor: float | None = None,
+        seamless: bool = False,
+    ) -> Drawing:
+        """Draw pictures; return them with their seeds and settings. See `stream` for the arguments and errors."""
+        settings = self._settings(temperature, top_k, supercondition_factor)
+        request = ImageRequest(prompt, _seeds(seed, num_images), settings, seamless=seamless)
+        done = {event.index: event.image for event in self._events(request) if isinstance(event, ImageDone)}
+        return Drawing([done[index] for index in sorted(done)], list(request.seeds), settings)
+
+    def generate_images(
+        self,
+        prompt: str,
+        num_images: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        supercondition_factor: float | None = None,
+    ) -> list[Image.Image]:
+        """Draw pictures; return just them, 256 x 256 each. See `stream` for the arguments and errors."""
+        return self.draw(
+            prompt,
+            num_images,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            supercondition_factor=supercondition_factor,
+        ).images
+
+    def warm_up(self, on_progress: Callable[[int, int], None] | None = None) -> float:
+        """Draw one picture for nobody, so that the first caller doesn't wait for first-time work; return the seconds it took.
+
+        `on_progress` is told (tokens drawn, tokens in all).
+        """
+        started = time.perf_counter()
+        for event in self.stream("a red circle on a blue background", seed=0, previews=False):
+            if on_progress is not None and isinstance(event, Progress):
+                on_progress(event.tokens_drawn, IMAGE_TOKEN_COUNT)
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        """Stop the engine; requests under way end with EngineClosed."""
+        self._engine.close()
+
+    def __enter__(self) -> DalleModel:
+        """Return the model, to be closed at the end of a `with` block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+    def _events(self, request: ImageRequest) -> Generator[Event, None, None]:
+        job = self._engine.submit(request)
+        try:
+            yield from job.events()
+        finally:
+            self._engine.cancel(job)  # of no effect on one that is done
+
+    def _settings(
+        self, temperature: float | None, top_k: int | None, supercondition_factor: float | None
+    ) -> SamplingSettings:
+        """Take what is given, the model's defaults for the rest."""
+        default = self.sampling
+        settings = SamplingSettings(
+            default.temperature if temperature is None else temperature,
+            default.top_k if top_k is None else top_k,
+            default.supercondition_factor if supercondition_factor is None else supercondition_factor,
+        )
+        if not settings.temperature > 0:
+            raise InvalidRequest("temperature", "temperature must be above 0")
+        if settings.top_k < 1:
+            raise InvalidRequest("top_k", "top_k must be at least 1")
+        return settings
+
+
+def _seeds(seed: int | None, num_images: int) -> tuple[int, ...]:
+    """Return a seed for each image: consecutive, within 0 and 2**63 - 1."""
+    if num_images < 1:
+        raise InvalidRequest("num_images", "num_images must be at least 1")
+    first = secrets.randbelow(2**32) if seed is None else seed
+    if not 0 <= first <= MAX_SEED:
+        raise InvalidRequest("seed", f"seed must be from 0 to {MAX_SEED}")
+    return tuple((first + i) % (MAX_SEED + 1) for i in range(num_images))

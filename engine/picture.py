@@ -1,0 +1,50 @@
+"""Token grids: whole pictures, half-drawn ones, and several as one without seams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.job import Slot
+from engine.request import IMAGE_TOKEN_COUNT
+
+GRID = 16  # tokens on a side
+_PIXELS = 16  # pixels on a token's side
+_UNDRAWN = 128  # grey
+
+
+def grids_of(slots: Sequence[Slot]) -> Tensor:
+    """Return drawn images' tokens, int64 [N, 16, 16]."""
+    return torch.tensor([slot.tokens for slot in slots]).unflatten(1, (GRID, GRID))
+
+
+def fill_undrawn(slots: Sequence[Slot]) -> Tensor:
+    """Return half-drawn images' tokens, the rest filled with the last one drawn: int64 [N, 16, 16].
+
+    An unfilled token is none of the detokenizer's: min-dalle's overflow of previews came from there.
+    """
+    filled = [slot.tokens + [slot.tokens[-1]] * (IMAGE_TOKEN_COUNT - len(slot.tokens)) for slot in slots]
+    return torch.tensor(filled).unflatten(1, (GRID, GRID))
+
+
+def paint_undrawn(pixels: np.ndarray, tokens_drawn: int) -> np.ndarray:
+    """Paint the patches past `tokens_drawn` grey: uint8 [256, 256, 3] -> the same, a copy."""
+    undrawn = (np.arange(IMAGE_TOKEN_COUNT) >= tokens_drawn).reshape(GRID, GRID)
+    mask = undrawn.repeat(_PIXELS, 0).repeat(_PIXELS, 1)
+    return np.where(mask[..., None], np.uint8(_UNDRAWN), pixels)
+
+
+def seamless_shape(count: int) -> tuple[int, int]:
+    """Return the rows and columns of `count` images as one picture: as square as it can be without a gap."""
+    rows = max(n for n in range(1, int(count**0.5) + 1) if count % n == 0)
+    return rows, count // rows
+
+
+def arrange_seamless(slots: Sequence[Slot]) -> Tensor:
+    """Join images' tokens into one grid, row by row: int64 [1, 16 rows, 16 columns]."""
+    rows, columns = seamless_shape(len(slots))
+    grids = grids_of(slots).unflatten(0, (rows, columns))
+    return grids.transpose(1, 2).flatten(2, 3).flatten(0, 1)[None]
