@@ -17,7 +17,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
-from dalle_model import CheckpointError, DalleModel
+from dalle_model import CheckpointError, DalleModel, InvalidRequest
 from server import create_app
 from server.command_line import read_settings, warn_of_unknown_variables
 from server.logs import configure_logging
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         with _listener(settings) as listener:
             _check_output_dir(settings)
             _serve(settings, listener)
-    except StartRefused as error:
+    except (StartRefused, InvalidRequest) as error:  # the latter: a device or precision that this machine lacks
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_SETTING
     except CheckpointError as error:

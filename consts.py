@@ -22,7 +22,6 @@ class ImageFormat(str, Enum):
     WEBP = "webp"
 
 
-DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

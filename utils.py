@@ -79,6 +79,14 @@ def parse_text(text: str) -> str:
     return text.strip()
 
 
+def parse_device(text: str) -> str:
+    """Read a device by torch's name for it, in any case; raise ValueError. Whether this machine has it shows on loading."""
+    device = text.strip().lower()
+    if re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", device) is None:
+        raise ValueError("must be auto, cpu, cuda, cuda:<number> or mps")
+    return device
+
+
 def parse_path(text: str) -> Path:
     """Read a path, `~` being the home folder; raise ValueError."""
     if "\0" in text:

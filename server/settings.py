@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from consts import DEVICES, LOG_LEVELS, PRECISIONS, ImageFormat, ModelSize
-from utils import integer_between, member_of, one_of, parse_boolean, parse_image_format, parse_path, parse_text
+from consts import LOG_LEVELS, PRECISIONS, ImageFormat, ModelSize
+from utils import integer_between, member_of, one_of, parse_boolean, parse_device, parse_image_format, parse_path, parse_text
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Settings:
     models_root: Path | None = _flag(
         None, _MODEL, "folder with weights you already have, laid out as min-dalle's models_root", parse_path, "FOLDER"
     )
-    device: str = _flag("auto", _MODEL, f"where to compute: {', '.join(DEVICES)}", one_of(DEVICES), "NAME")
+    device: str = _flag("auto", _MODEL, "where to compute: auto, cpu, cuda, cuda:<number> or mps", parse_device, "NAME")
     precision: str = _flag("auto", _MODEL, f"how numbers are kept: {', '.join(PRECISIONS)}", one_of(PRECISIONS), "NAME")
     max_batch_size: int = _flag(16, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
 

@@ -79,3 +79,14 @@ def test_two_hundred_waiting_callers_do_not_hold_up_hello() -> None:
         for _ in range(200):
             waiting.enter_context(socket.create_connection(("127.0.0.1", own.port), timeout=30)).sendall(asked)
         assert_prompt([hello_seconds(own) for _ in range(40)])
+
+
+@pytest.mark.slow
+def test_twenty_callers_at_once_are_served_four_times_as_fast_as_one_after_the_other(server: ServerProcess) -> None:
+    def seconds_with(callers: int) -> float:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(callers) as pool:
+            list(pool.map(lambda seed: draw(server, text="a red circle", seed=seed), range(CALLERS)))
+        return time.perf_counter() - started
+
+    assert seconds_with(1) / seconds_with(CALLERS) >= 4

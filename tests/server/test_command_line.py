@@ -65,6 +65,7 @@ def test_save_to_disk_stands_alone_or_with_a_value(arguments: list[str], saves: 
         (["--port", "http"], {}, "--port must be a whole number from 0 to 65535, not 'http'"),
         (["--port", "65536"], {}, "--port must be a whole number from 0 to 65535, not '65536'"),
         (["--model_version", "maxi"], {}, "--model_version must be one of Tiny, Mini, Mega, Mega_full, not 'maxi'"),
+        (["--device", "gpu"], {}, "--device must be auto, cpu, cuda, cuda:<number> or mps, not 'gpu'"),
         (["--img_format", "gif"], {}, "--img_format must be one of jpeg, png, webp, not 'gif'"),
         (["--save_to_disk", "maybe"], {}, "--save_to_disk must be true or false, not 'maybe'"),
         (["--max_images", "0"], {}, "--max_images must be a whole number from 1 to 1000, not '0'"),
