@@ -123,6 +123,8 @@ def _welcome(address: str, settings: Settings) -> str:
         lines += [f"Images are also saved in {settings.output_dir.resolve()}", ""]
     if settings.host in {"127.0.0.1", "localhost", "::1"}:
         lines += ["Only this computer can reach it. To open it to your network: python app.py --host 0.0.0.0", ""]
+    else:
+        lines += ["Other computers can reach it too, by this computer's address: there is no key on the door.", ""]
     return "\n".join(lines)
 
 
