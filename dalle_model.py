@@ -178,9 +178,7 @@ class DalleModel:
         finally:
             self._engine.cancel(job)  # of no effect on one that is done
 
-    def _settings(
-        self, temperature: float | None, top_k: int | None, supercondition_factor: float | None
-    ) -> SamplingSettings:
+    def _settings(self, temperature: float | None, top_k: int | None, supercondition_factor: float | None) -> SamplingSettings:
         """Take what is given, the model's defaults for the rest."""
         default = self.sampling
         settings = SamplingSettings(

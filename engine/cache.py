@@ -21,16 +21,17 @@ class KeyValueCache:
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self._config, self._device, self._dtype = config, device, dtype
         self.count = 0
+        self._lengths: list[int] = []  # of the prompts
         self._own, self._text, self._text_mask = self._blocks(0)
 
     def _blocks(self, capacity: int) -> tuple[Tensor, Tensor, Tensor]:
         config = self._config
         heads = config.attention_head_count
-        kind = {"device": self._device, "dtype": self._dtype}
 
         def blocks(length: int) -> Tensor:
             width = config.embed_count // heads
-            return torch.zeros((config.decoder_layer_count, 2, capacity, 2, heads, length, width), **kind)
+            shape = (config.decoder_layer_count, 2, capacity, 2, heads, length, width)
+            return torch.zeros(shape, device=self._device, dtype=self._dtype)
 
         mask = torch.zeros((capacity, 2, 1, 1, config.text_token_count), device=self._device, dtype=torch.bool)
         return blocks(IMAGE_TOKEN_COUNT), blocks(config.text_token_count), mask
@@ -49,6 +50,7 @@ class KeyValueCache:
         self._reserve(self.count + 1)
         self._text[:, :, self.count] = text
         self._text_mask[self.count, :, 0, 0] = mask
+        self._lengths.append(int(mask.sum(-1).max()))
         self.count += 1
 
     def rearrange(self, order: Sequence[int]) -> None:
@@ -58,18 +60,24 @@ class KeyValueCache:
                 self._own[:, :, new] = self._own[:, :, old]
                 self._text[:, :, new] = self._text[:, :, old]
                 self._text_mask[new] = self._text_mask[old]
+        self._lengths = [self._lengths[old] for old in order]
         self.count = len(order)
 
+    @property
+    def text_length(self) -> int:
+        """Return the longest prompt's length, in tokens."""
+        return max(self._lengths)
+
     def own(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return the image tokens' keys and values of a layer: views [rows, heads, 256, head width]."""
+        """Return the image tokens' keys and values of a layer: views [rows, heads, 256, head width], to write to."""
         keys, values = self._own[layer, :, : self.count].flatten(1, 2)
         return keys, values
 
-    def text(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return the prompts' keys and values of a layer: views [rows, heads, text length, head width]."""
-        keys, values = self._text[layer, :, : self.count].flatten(1, 2)
+    def text(self, layer: int, length: int) -> tuple[Tensor, Tensor]:
+        """Return the prompts' keys and values of a layer: views [rows, heads, length, head width]."""
+        keys, values = self._text[layer, :, : self.count, :, :, :length].flatten(1, 2)
         return keys, values
 
-    def text_mask(self) -> Tensor:
-        """Return which text tokens are there: bool [rows, 1, 1, text length]."""
-        return self._text_mask[: self.count].flatten(0, 1)
+    def text_mask(self, length: int) -> Tensor:
+        """Return which text tokens are there: bool [rows, 1, 1, length]."""
+        return self._text_mask[: self.count, ..., :length].flatten(0, 1)

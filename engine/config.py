@@ -25,7 +25,7 @@ class DetokenizerConfig:
     """
 
     embed_count: int
-    log2_widths: tuple[int, ...]  # coarse to fine: at 16, 32, 64 and 128 pixels a side, each then doubled
+    log2_widths: tuple[int, ...]  # at the tokens' size, and at 4 and 8 times that
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,8 @@ def _detokenizer(path: Path, value: object) -> DetokenizerConfig | None:
     if not isinstance(value, dict) or value.keys() != {"embed_count", "log2_widths"}:
         raise CheckpointError(f"{path}: detokenizer must have the keys embed_count and log2_widths, and no other")
     widths = value["log2_widths"]
-    if not isinstance(widths, list) or len(widths) != 4:
-        raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of four")
+    if not isinstance(widths, list) or len(widths) != 2:
+        raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of two")
     if not all(isinstance(width, int) and 5 <= width <= 12 for width in widths):  # 2**5: the blocks' norms have 32 groups
         raise CheckpointError(f"{path}: detokenizer.log2_widths is {widths}, but must be whole numbers from 5 to 12")
     return DetokenizerConfig(

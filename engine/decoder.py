@@ -17,6 +17,15 @@ from engine.cache import KeyValueCache
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.upstream import DalleBartDecoder, DecoderLayer
 
+# The attention's sums run over this many positions at a time. What is masked adds exact zeros, so a row's result is the same to
+# the bit under any length that is a multiple of it: it does not depend on how far the others in the batch are.
+BLOCK = 16
+
+
+def round_up(length: int) -> int:
+    """Round a length up to whole blocks."""
+    return -(-length // BLOCK) * BLOCK
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -74,30 +83,31 @@ class Decoder:
         projected = [torch.stack([k(encoded), v(encoded)]) for k, v in self._text_keys_values]
         return torch.stack(projected).unflatten(-1, (self._heads, -1)).transpose(2, 3)
 
-    def step(self, tokens: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
-        """Decode rows at their positions, writing their keys and values: int64 [R], int64 [R] -> logits [R, V]."""
+    def step(self, tokens: Tensor, positions: Tensor, length: int, cache: KeyValueCache) -> Tensor:
+        """Decode rows at their positions, writing their keys and values: int64 [R], int64 [R] -> logits [R, V].
+
+        `length` is how much of the cache is attended to: past every position, and a multiple of `BLOCK`.
+        """
         rows = torch.arange(len(tokens), device=tokens.device)
-        seen = (self._positions <= positions[:, None])[:, None, None]  # [R, 1, 1, 256]
-        text_mask = cache.text_mask()
+        seen = (self._positions[:length] <= positions[:, None])[:, None, None]  # [R, 1, 1, length]
+        text_length = round_up(cache.text_length)
+        text_mask = cache.text_mask(text_length)
         state = self._embedding_norm(self._embed_tokens(tokens) + self._embed_positions(positions))
         for index, layer in enumerate(self._layers):
             queries, keys, values = F.linear(layer.before_self(state), layer.self_qkv).chunk(3, -1)
             own_keys, own_values = cache.own(index)
             own_keys[rows, :, positions] = keys.unflatten(-1, (self._heads, -1))
             own_values[rows, :, positions] = values.unflatten(-1, (self._heads, -1))
-            mixed = self._attend(queries, own_keys, own_values, seen)
+            mixed = self._attend(queries, own_keys[:, :, :length], own_values[:, :, :length], seen)
             state = state + layer.after_self(layer.self_out(mixed))
             queries = layer.text_query(layer.before_text(state))
-            mixed = self._attend(queries, *cache.text(index), text_mask)
+            mixed = self._attend(queries, *cache.text(index, text_length), text_mask)
             state = state + layer.after_text(layer.text_out(mixed))
             gate, value = F.linear(layer.glu_in(state), layer.glu_gates).chunk(2, -1)
             state = state + layer.glu_out(layer.glu_middle(F.gelu(gate) * value))
         return F.linear(self._final_norm(state), self._head)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Attend with one query a row: [R, W], [R, heads, L, width] twice, bool [R, 1, 1, L] -> [R, W].
-
-        Always over the whole length under a mask, so that a row's sums don't depend on how far the others are.
-        """
+        """Attend with one query a row: [R, W], [R, heads, L, width] twice, bool [R, 1, 1, L] -> [R, W]."""
         split = queries.unflatten(-1, (self._heads, 1, -1))
         return F.scaled_dot_product_attention(split, keys, values, attn_mask=mask).flatten(1)

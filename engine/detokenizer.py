@@ -1,4 +1,4 @@
-"""From image tokens to pixels: min-dalle's VQGAN detokenizer, and a small one of the same form for Tiny."""
+"""From image tokens to pixels: min-dalle's VQGAN detokenizer, and a small one of its blocks for Tiny."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from engine.config import DetokenizerConfig, ModelConfig
 from engine.upstream import ResnetBlock, Upsample, VQGanDetokenizer
-
-_GRID = 16  # tokens on a side
 
 
 def build_detokenizer(config: ModelConfig) -> nn.Module:
@@ -23,43 +21,46 @@ def build_detokenizer(config: ModelConfig) -> nn.Module:
 
 
 class TinyDetokenizer(nn.Module):
-    """Decode image tokens with min-dalle's blocks at small widths: one for each doubling and none at full size, without its
-    attention (512 wide, always)."""
+    """Hold an embedding and a decoder of min-dalle's blocks at small widths, without its attention (512 wide, always)."""
 
     def __init__(self, vocab_count: int, config: DetokenizerConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_count, config.embed_count)
         self.post_quant_conv = nn.Conv2d(config.embed_count, config.embed_count, 1)
-        self.decoder = _Decoder(config)
+        self.decoder = TinyDecoder(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Turn tokens [N, 256] into pixels [N, 256, 256, 3], 0 to 255, float32."""
-        z = self.embedding(tokens).view(tokens.shape[0], _GRID, _GRID, -1)
-        z = self.decoder(self.post_quant_conv(z.permute(0, 3, 1, 2).contiguous()))
-        pixels: Tensor = z.permute(0, 2, 3, 1).clip(0.0, 1.0) * 255
+        """Turn token grids int64 [N, H, W] into pixels [N, 3, 16 H, 16 W], about 0 to 1."""
+        z = self.embedding(tokens).permute(0, 3, 1, 2).contiguous()
+        pixels: Tensor = self.decoder(self.post_quant_conv(z))
         return pixels
 
 
-class _Decoder(nn.Module):
-    """Widen 16 x 16 latents to 256 x 256 pixels."""
+class TinyDecoder(nn.Module):
+    """Widen latents 16 times: by 4, by 2 with min-dalle's `Upsample`, by 2.
+
+    The first and the last are sub-pixel convolutions (Shi et al. 2016): doubling by copying, as `Upsample` does, tells no
+    position inside a token, and flat pictures have nothing else to tell it by. No norm before the last: 32 groups of one channel
+    each would take the colours' levels away.
+    """
 
     def __init__(self, config: DetokenizerConfig) -> None:
         super().__init__()
-        widths = config.log2_widths
-        self.conv_in = nn.Conv2d(config.embed_count, 2 ** widths[0], 3, padding=1)
-        self.mid = _Middle(widths[0])
-        # The last of `up` is the coarsest and is run first, as in the VQGAN.
-        levels = [_Level(before, width) for before, width in zip((widths[0], *widths), widths)]
-        self.up = nn.ModuleList(reversed(levels))
-        self.conv_out = nn.Conv2d(2 ** widths[-1], 3, 3, padding=1)
+        coarse, fine = config.log2_widths
+        self.conv_in = nn.Conv2d(config.embed_count, 2**coarse, 3, padding=1)
+        self.mid = _Middle(coarse)
+        self.expand = nn.Conv2d(2**coarse, 4 * 4 * 2**fine, 1)
+        # The last is the coarsest and is run first, as in the VQGAN.
+        self.up = nn.ModuleList([_Level(fine, nn.Identity()), _Level(fine, Upsample(fine))])
+        self.conv_out = nn.Conv2d(2**fine, 2 * 2 * 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Turn latents [N, E, H, W] into pixels [N, 3, 16 H, 16 W]."""
         z = self.mid(self.conv_in(z))
+        z = nn.functional.pixel_shuffle(self.expand(z), 4)
         for level in reversed(self.up):
             z = level(z)
-        # No norm before this, unlike the VQGAN's: 32 groups of one channel each would take the colours' levels away.
-        pixels: Tensor = self.conv_out(z * torch.sigmoid(z))
-        return pixels
+        return nn.functional.pixel_shuffle(self.conv_out(z * torch.sigmoid(z)), 2)
 
 
 class _Middle(nn.Module):
@@ -70,18 +71,16 @@ class _Middle(nn.Module):
         self.block_1 = ResnetBlock(log2_width, log2_width)
 
     def forward(self, z: Tensor) -> Tensor:
-        same_shape: Tensor = self.block_1(z)
-        return same_shape
+        return self.block_1(z)
 
 
 class _Level(nn.Module):
-    """Compute at one resolution, then double it."""
+    """Compute at one resolution, then widen."""
 
-    def __init__(self, log2_in: int, log2_out: int) -> None:
+    def __init__(self, log2_width: int, upsample: nn.Module) -> None:
         super().__init__()
-        self.block = nn.ModuleList([ResnetBlock(log2_in, log2_out)])
-        self.upsample = Upsample(log2_out)
+        self.block = nn.ModuleList([ResnetBlock(log2_width, log2_width)])
+        self.upsample = upsample
 
     def forward(self, z: Tensor) -> Tensor:
-        widened: Tensor = self.upsample(self.block[0](z))
-        return widened
+        return self.upsample(self.block[0](z))

@@ -1,8 +1,8 @@
 """The engine: requests in, images out, all callers' images drawn together. One thread owns the model.
 
-    submit ─> waiting ─> _admit ─> [ _decode ─> _show ─> _deliver ] x 256 ─> events
-                         (encode)   (one token     (previews)  (detokenize,
-                                     an image)                  free slots)
+submit ─> waiting ─> _admit ─> [ _decode ─> _show ─> _deliver ] x 256 ─> events
+                     (encode)   (one token     (previews)  (detokenize,
+                                 an image)                  free slots)
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 
-import torch
 from PIL import Image
 
 from engine.config import ModelConfig

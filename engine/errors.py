@@ -1,11 +1,11 @@
 """The errors that the engine and the model raise.
 
-    DalleError
-    ├── InvalidRequest      a field of the request is not acceptable: names the field and what is accepted
-    ├── CheckpointError     a weight file is absent, damaged or not what it should be: names the file and the remedy
-    │   └── HubUnreachable  the hub gave no answer and nothing is cached
-    ├── GenerationFailed    drawing failed inside; the cause is chained, and belongs in the log only
-    └── EngineClosed        the engine is stopping and takes no new work
+DalleError
+├── InvalidRequest      a field of the request is not acceptable: names the field and what is accepted
+├── CheckpointError     a weight file is absent, damaged or not what it should be: names the file and the remedy
+│   └── HubUnreachable  the hub gave no answer and nothing is cached
+├── GenerationFailed    drawing failed inside; the cause is chained, and belongs in the log only
+└── EngineClosed        the engine is stopping and takes no new work
 """
 
 

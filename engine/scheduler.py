@@ -29,7 +29,7 @@ class Scheduler:
 
     def admit(self) -> list[Slot]:
         """Move waiting images to the end of the batch while there is room; return them."""
-        admitted = []
+        admitted: list[Slot] = []
         while self.waiting and len(self.running) + len(admitted) < self.max_batch_size:
             admitted.append(self.waiting.popleft())
         self.running += admitted

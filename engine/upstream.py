@@ -12,6 +12,7 @@ _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()
 try:
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
     from min_dalle.models.dalle_bart_decoder import DecoderLayer
+    from min_dalle.models.dalle_bart_encoder import AttentionBase
     from min_dalle.models.vqgan_detokenizer import ResnetBlock, Upsample
     from min_dalle.text_tokenizer import TextTokenizer
 finally:
@@ -19,6 +20,7 @@ finally:
     torch.set_num_threads(_threads)
 
 __all__ = [
+    "AttentionBase",
     "DalleBartDecoder",
     "DalleBartEncoder",
     "DecoderLayer",

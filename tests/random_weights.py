@@ -51,7 +51,7 @@ SMALL_SIZES: dict[str, Any] = MINI_SIZES | {
     "encoder_vocab_size": 300,
     "image_vocab_size": 512,
     "decoder_start_token_id": 512,
-    "detokenizer": {"embed_count": 32, "log2_widths": [6, 6, 5, 5]},
+    "detokenizer": {"embed_count": 32, "log2_widths": [6, 5]},
 }
 SIZES = {"small": SMALL_SIZES, "mini": MINI_SIZES}
 

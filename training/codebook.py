@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.paths import RUNS
 from training.painting import paint
 from training.palette import COLOUR_NAMES
 from training.patches import PATCH, split
+from training.paths import RUNS
 from training.scene import random_scene
 
 MASK_COUNT = 61

@@ -7,11 +7,11 @@ blue. `export` adds the parts up into the plain tables that min-dalle's classes 
 from __future__ import annotations
 
 import torch
-from engine.upstream import DalleBartDecoder, DalleBartEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import ModelConfig
+from engine.upstream import AttentionBase, DalleBartDecoder, DalleBartEncoder
 from training.codebook import MASK_COUNT, TOKEN_COUNT, token_parts
 from training.palette import COLOUR_NAMES
 from training.pool import PAD
@@ -30,12 +30,12 @@ class TokenTable(nn.Module):
         self.second = nn.Parameter(torch.randn(len(COLOUR_NAMES), width) * 0.02)
         self.mask = nn.Parameter(torch.randn(MASK_COUNT + 1, width) * 0.02)
         self.own = nn.Parameter(torch.zeros(TOKEN_COUNT + 1, width))
-        for name, part in zip(("first_of", "second_of", "mask_of"), token_parts(), strict=True):
-            self.register_buffer(name, part, persistent=False)
+        self.register_buffer("parts", torch.stack(token_parts()), persistent=False)
 
     def forward(self) -> Tensor:
         """Return the table, [TOKEN_COUNT + 1, width]."""
-        table = self.first[self.first_of] + self.second[self.second_of] + self.mask[self.mask_of]
+        first, second, mask = self.get_buffer("parts")
+        table = self.first[first] + self.second[second] + self.mask[mask]
         return F.pad(table, (0, 0, 0, 1)) + self.own
 
 
@@ -53,7 +53,7 @@ class PositionTable(nn.Module):
         return (self.row[:, None] + self.column[None]).flatten(0, 1) + self.own
 
 
-def _attend(attention: nn.Module, state: Tensor, source: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+def _attend(attention: AttentionBase, state: Tensor, source: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Run min-dalle's attention weights through the fused kernel: state [B, Q, W], source [B, K, W] -> [B, Q, W]."""
     heads = attention.head_count
     q, k, v = (

@@ -9,8 +9,8 @@ from random import Random
 
 import numpy as np
 import torch
-from engine.upstream import TextTokenizer
 
+from engine.upstream import TextTokenizer
 from training.caption import describe, random_said
 from training.codebook import Codebook
 from training.painting import paint
@@ -48,9 +48,7 @@ class Pool:
         rng = Random(self._seed * 1_000_003 + step)
         scenes = [random_scene(rng) for _ in range(size)]
         image = np.stack([self._codebook.encode(paint(scene)) for scene in scenes])
-        prompts = [
-            "" if rng.random() < CAPTION_DROPOUT else describe(scene, random_said(rng), rng) for scene in scenes
-        ]
+        prompts = ["" if rng.random() < CAPTION_DROPOUT else describe(scene, random_said(rng), rng) for scene in scenes]
         tokens = [self._tokenizer.tokenize(prompt)[:TEXT_LENGTH] for prompt in prompts]
         text = torch.full((size, TEXT_LENGTH), PAD)
         for row, ids in zip(text, tokens, strict=True):

@@ -17,7 +17,7 @@ RADII: dict[str, tuple[float, float]] = {"small": (24, 31), "medium": (42, 52), 
 SIZES: tuple[str, ...] = tuple(RADII)
 RELATIONS: tuple[str, ...] = ("above", "below", "left of", "right of", "inside")
 COUNTED_RADII: dict[tuple[int, str], tuple[float, float]] = {
-    (2, "small"): (24, 31), (2, "large"): (42, 50), (3, "small"): (20, 26), (3, "large"): (32, 37),
+    (2, "small"): (24, 31), (2, "large"): (42, 47), (3, "small"): (20, 26), (3, "large"): (29, 33),
 }  # fmt: skip
 
 
@@ -70,9 +70,7 @@ def one_thing(rng: Random, shape: str, colour: str, background: str, size: str, 
     return Scene("one", (thing,), background, size=size, place=place)
 
 
-def two_things(
-    rng: Random, first: tuple[str, str], second: tuple[str, str], relation: str, background: str
-) -> Scene:
+def two_things(rng: Random, first: tuple[str, str], second: tuple[str, str], relation: str, background: str) -> Scene:
     """Place two objects, each (shape, colour), so that the first is `relation` the second."""
     if relation == "inside":
         outer_radius = rng.uniform(88, 102)
@@ -97,7 +95,7 @@ def several_things(rng: Random, shape: str, colour: str, background: str, count:
     radius = rng.uniform(*COUNTED_RADII[count, size])
     centres = (72, 184) if count == 2 else (48, 128, 208)
     cy = CANVAS / 2 + rng.uniform(-40, 40)
-    things = tuple(Thing(shape, colour, cx + rng.uniform(-6, 6), cy + rng.uniform(-6, 6), radius) for cx in centres)
+    things = tuple(Thing(shape, colour, cx + rng.uniform(-5, 5), cy + rng.uniform(-6, 6), radius) for cx in centres)
     return Scene("count", things, background, size=size)
 
 

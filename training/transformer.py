@@ -32,7 +32,7 @@ TABLES = ("tokens.", "head.", "positions.", "embed_", "norm", ".ln")
 class Plan:
     """Hold how long and how hard to train."""
 
-    steps: int = 5000
+    steps: int = 2200
     batch_size: int = 32
     learning_rate: float = 3e-3
     warm_up: int = 100
@@ -66,9 +66,7 @@ def optimizers(model: TinyTransformer, plan: Plan) -> list[torch.optim.Optimizer
     hidden = [p for name, p in trained if p.ndim == 2 and not any(table in name for table in TABLES)]
     rest = [p for name, p in trained if not any(p is other for other in hidden)]
     return [
-        torch.optim.Muon(
-            hidden, lr=plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(hidden, lr=plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay),
     ]
 

@@ -9,6 +9,7 @@ import json
 import re
 import string
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -28,7 +29,7 @@ def learn(words: Counter[str], merge_count: int) -> tuple[dict[str, int], list[s
     while len(merges) < merge_count:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in spelled.items():
-            for pair in zip(parts[:-1], parts[1:], strict=True):
+            for pair in pairwise(parts):
                 pairs[pair] += words[word]
         if not pairs:
             break

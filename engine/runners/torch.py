@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.cache import KeyValueCache
 from engine.checkpoint import Checkpoint
 from engine.config import ModelSpec
-from engine.decoder import Decoder
+from engine.decoder import Decoder, round_up
 from engine.errors import InvalidRequest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -70,7 +70,7 @@ class TorchRunner:
         self._encoder = checkpoint.encoder.to(device)
         self._encoder.pose_tokens = self._encoder.pose_tokens.to(device)
         self._decoder = Decoder(checkpoint.decoder.to(device), config.attention_head_count, config.logit_count)
-        self._detokenizer = checkpoint.detokenizer.to(device).to(memory_format=torch.channels_last)
+        self._detokenizer = checkpoint.detokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._cache = KeyValueCache(config, device, dtype)
         start, end = (checkpoint.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
         # Every request's unconditional prompt: start and end token only.
@@ -102,7 +102,8 @@ class TorchRunner:
         """Decode one token an image: float32 logits [N, 2, V]."""
         # Both rows of an image have the same token and position.
         inputs = torch.tensor([tokens, positions], device=self._device).repeat_interleave(2, dim=1)
-        return self._decoder.step(inputs[0], inputs[1], self._cache).unflatten(0, (-1, 2)).float()
+        length = round_up(max(positions) + 1)
+        return self._decoder.step(inputs[0], inputs[1], length, self._cache).unflatten(0, (-1, 2)).float()
 
     @torch.inference_mode()
     def detokenize(self, grids: Tensor) -> np.ndarray:

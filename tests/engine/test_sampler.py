@@ -1,0 +1,73 @@
+"""Hold the sampler to min-dalle's arithmetic, and to one draw a seed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.request import SamplingSettings
+from engine.sampler import guide, keep_top_k, sample, uniforms
+
+VOCABULARY = 400
+
+
+@pytest.fixture
+def logits() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn((5, 2, VOCABULARY), generator=generator) * 2
+
+
+def min_dalle_weights(logits: Tensor, settings: SamplingSettings) -> Tensor:
+    """The lines of `DalleBartDecoder.sample_tokens` between the logits and `torch.multinomial`."""
+    logits = logits[:, 0] * (1 - settings.supercondition_factor) + logits[:, 1] * settings.supercondition_factor
+    logits_sorted, _ = logits.sort(descending=True)
+    is_kept = logits >= logits_sorted[:, [settings.top_k - 1]]
+    logits = (logits - logits_sorted[:, [0]]) / settings.temperature
+    return logits.exp() * is_kept.to(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [SamplingSettings(), SamplingSettings(0.5, 64, 2.5), SamplingSettings(1.5, VOCABULARY, 1.0), SamplingSettings(1.0, 1, 3.0)],
+)
+def test_draws_follow_min_dalles_distribution(logits: Tensor, settings: SamplingSettings) -> None:
+    weights = min_dalle_weights(logits, settings)
+    expected = weights / weights.sum(-1, keepdim=True)
+    draws = 4000
+    counts = torch.zeros_like(expected)
+    for i in range(draws):  # chances that cover 0 to 1 evenly leave no luck in the counts
+        tokens = sample(logits, [settings] * len(logits), [(i + 0.5) / draws] * len(logits))
+        counts[torch.arange(len(logits)), tokens] += 1
+    assert (counts / draws - expected).abs().max() <= 1.5 / draws
+    assert not counts[weights == 0].any()
+
+
+def test_each_row_has_its_own_settings(logits: Tensor) -> None:
+    rows = [SamplingSettings(1.0, 1, f) for f in (1.0, 2.0, 3.0, 8.0, 16.0)]
+    together = sample(logits, rows, [0.9] * 5)
+    for i, settings in enumerate(rows):
+        assert together[i] == guide(logits[i : i + 1], torch.tensor([[settings.supercondition_factor]])).argmax()
+
+
+def test_ties_at_the_kth_are_kept() -> None:
+    kept = keep_top_k(torch.tensor([[3.0, 2.0, 2.0, 1.0]]), torch.tensor([[2]]))
+    assert kept.tolist() == [[True, True, True, False]]
+
+
+def test_top_k_past_the_vocabulary_keeps_all(logits: Tensor) -> None:
+    assert keep_top_k(logits[:, 0], torch.full((5, 1), 2**14)).all()
+
+
+@pytest.mark.parametrize("chance", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_distribution_are_tokens_that_are_kept(logits: Tensor, chance: float) -> None:
+    settings = SamplingSettings(0.01, 3, 16.0)
+    weights = min_dalle_weights(logits, settings)
+    tokens = sample(logits, [settings] * 5, [chance] * 5)
+    assert (weights[torch.arange(5), tokens] > 0).all()
+
+
+def test_chances_depend_on_the_seed_alone() -> None:
+    assert uniforms(7) == uniforms(7) != uniforms(8)
+    assert len(uniforms(0)) == 256
+    assert all(0 <= chance < 1 for chance in uniforms(2**63 - 1))

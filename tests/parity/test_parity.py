@@ -1,0 +1,147 @@
+"""Hold our engine to min-dalle's own modules: tokens, logits, greedy pictures, pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.config import MODELS, ModelConfig
+from engine.engine import Engine
+from engine.request import ImageDone, ImageRequest, SamplingSettings
+from engine.runners import load_runner
+from engine.runners.torch import TorchRunner
+from engine.text import tokenize_prompt
+from tests.parity.reference import MIN_DALLE_START, min_dalle_on, random_checkpoint, reference_logits
+from training.caption import describe, random_said
+from training.scene import random_scene
+
+CPU = torch.device("cpu")
+PROMPT = "a red circle on a blue background"
+GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Checkpoint, TorchRunner]:
+    checkpoint, runner = load_runner("tiny")
+    assert isinstance(runner, TorchRunner)
+    return checkpoint, runner
+
+
+@pytest.fixture(autouse=True)
+def min_dalle_leaves_threads_alone() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def our_logits(checkpoint: Checkpoint, runner: TorchRunner, prompt: str, forced: list[int]) -> torch.Tensor:
+    runner.rearrange([])
+    runner.admit([runner.encode(tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config))])
+    steps = [runner.step([token], [i])[0] for i, token in enumerate(forced)]
+    runner.rearrange([])
+    return torch.stack(steps)
+
+
+def random_tokens(config: ModelConfig, count: int) -> list[int]:
+    rng = Random(1)
+    return [config.decoder_start_token_id, *(rng.randrange(config.logit_count) for _ in range(count - 1))]
+
+
+def test_token_ids_are_text_tokenizers_on_varied_prompts(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+    checkpoint, _ = tiny
+    rng = Random(3)
+    prompts = [describe(random_scene(rng), random_said(rng), rng) for _ in range(180)]
+    prompts += [word.upper() for word in prompts[:10]] + ["", "é 日本 ☃", "🍓 on ice", "a_b-c's 100%", "x" * 30] * 2
+    assert len(prompts) == 200
+    for prompt in prompts:
+        theirs = checkpoint.tokenizer.tokenize(" ".join(prompt.split()))
+        assert tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config) == theirs[:64]
+
+
+def test_logits_agree_on_tiny_under_forced_tokens(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+    checkpoint, runner = tiny
+    forced = random_tokens(checkpoint.config, 256)
+    theirs = reference_logits(checkpoint, PROMPT, forced)
+    ours = our_logits(checkpoint, runner, PROMPT, forced)
+    assert theirs.std() > 0.5  # there is something to agree on
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+def test_greedy_tokens_are_equal_on_tiny(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+    checkpoint, runner = tiny
+    engine = Engine(checkpoint.config, checkpoint.tokenizer, runner, max_batch_size=2)
+    try:
+        job = engine.submit(ImageRequest(PROMPT, (1,), GREEDY))
+        list(job.events())
+    finally:
+        engine.close()
+    drawn = job.slots[0].tokens
+    logits = reference_logits(checkpoint, PROMPT, [checkpoint.config.decoder_start_token_id, *drawn[:-1]])
+    factor = GREEDY.supercondition_factor
+    assert (logits[:, 0] * (1 - factor) + logits[:, 1] * factor).argmax(-1).tolist() == drawn
+    assert len(set(drawn)) > 2  # a picture, not a wall
+
+
+@pytest.fixture(scope="module")
+def small(tiny: tuple[Checkpoint, TorchRunner]) -> Checkpoint:
+    """A random model that min-dalle can run whole: 16384 image tokens, its own first token, the VQGAN's true sizes."""
+    sizes = replace(
+        tiny[0].config,
+        embed_count=64,
+        attention_head_count=4,
+        glu_embed_count=96,
+        image_vocab_count=2**14,
+        decoder_start_token_id=MIN_DALLE_START,
+        detokenizer=None,
+    )
+    return random_checkpoint(sizes, tiny[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seamless", [False, True])
+def test_min_dalle_itself_draws_the_same_four_pictures(small: Checkpoint, seamless: bool) -> None:
+    theirs = next(
+        min_dalle_on(small).generate_raw_image_stream(
+            PROMPT, seed=1, grid_size=2, is_seamless=seamless, top_k=1, supercondition_factor=3
+        )
+    )
+    engine = Engine(small.config, small.tokenizer, TorchRunner(small, CPU), max_batch_size=4)
+    try:
+        events = list(engine.submit(ImageRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
+    finally:
+        engine.close()
+    ours = [torch.tensor(list(e.image.tobytes())).view(*e.image.size, 3) for e in events if isinstance(e, ImageDone)]
+    # All four are the same greedy picture, so the order in which either lays them out doesn't matter.
+    whole = ours[0] if seamless else ours[0].tile(2, 2, 1)
+    assert (whole - theirs).abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_logits_and_greedy_tokens_agree_at_minis_sizes(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+    sizes = MODELS["mini"].sizes
+    assert sizes is not None
+    mini = random_checkpoint(sizes, tiny[0])
+    forced = random_tokens(sizes, 24)
+    theirs = reference_logits(mini, PROMPT, forced)
+    ours = our_logits(mini, TorchRunner(mini, CPU), PROMPT, forced)
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+    assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
+
+
+def test_the_first_token_is_the_configurations_not_min_dalles(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+    assert MODELS["mini"].sizes is not None
+    assert MODELS["mini"].sizes.decoder_start_token_id == 16384 != MIN_DALLE_START
+    checkpoint, runner = tiny
+    right = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.decoder_start_token_id])
+    wrong = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.logit_count - 1])
+    assert not torch.allclose(right, wrong, atol=1e-2)
+
+
+def test_load_checkpoint_gives_ones_for_absent_scales() -> None:
+    decoder = load_checkpoint("tiny", progress=False).decoder
+    assert torch.equal(decoder.final_ln.weight, torch.ones_like(decoder.final_ln.weight))

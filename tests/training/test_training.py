@@ -1,0 +1,95 @@
+"""Hold the training: the same model as min-dalle's, resumable to the bit, exported in the real files' form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch.nn import functional as F
+
+from engine.checkpoint import load_checkpoint
+from engine.request import IMAGE_TOKEN_COUNT
+from training import detokenizer, export
+from training.codebook import TOKEN_COUNT, learn
+from training.model import SCALELESS, TinyTransformer
+from training.transformer import Plan, Run, tiny_config, train
+
+PLAN = Plan(steps=4, batch_size=2, warm_up=1)
+
+
+@pytest.fixture(scope="module")
+def codebook_masks() -> np.ndarray:
+    return learn(picture_count=120, iterations=2, seed=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, codebook_masks: np.ndarray) -> Path:
+    np.save(tmp_path / "codebook.npy", codebook_masks)
+    return tmp_path
+
+
+def test_the_trained_model_is_min_dalles() -> None:
+    """The loss of all positions at once is that of min-dalle's own forward, step by step."""
+    torch.manual_seed(0)
+    config = replace(tiny_config(40), decoder_layer_count=2)
+    model = TinyTransformer(config).eval()
+    text, image = torch.randint(4, 40, (1, 6)), torch.randint(0, TOKEN_COUNT, (1, 256))
+    with torch.no_grad():
+        loss = model(text, image)
+        model.fold_tables()
+        state = torch.zeros(2, 4, IMAGE_TOKEN_COUNT, config.embed_count)
+        rows = torch.ones((2, 64), dtype=torch.long)
+        rows[:, :6] = text
+        encoded = model.encoder.forward(rows)
+        previous = F.pad(image[:, :-1], (1, 0), value=config.decoder_start_token_id)[0]
+        losses = []
+        for i in range(0, IMAGE_TOKEN_COUNT):
+            logits, state = model.decoder.forward(
+                rows.not_equal(1)[:, None, None, :], encoded, state, previous[i].view(1, 1), torch.tensor([i])
+            )
+            losses.append(F.cross_entropy(logits[0], image[0, i : i + 1]))
+    torch.testing.assert_close(torch.stack(losses).mean(), loss, atol=1e-4, rtol=0)
+
+
+def weights_after(folder: Path, plan: Plan) -> dict[str, torch.Tensor]:
+    run = Run(folder, plan, "cpu")
+    train(run, save_every=100, use_compile=False)
+    return run.model.state_dict()
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path) -> None:
+    whole = weights_after(folder, PLAN)
+    (folder / "transformer.pt").unlink()
+    run = Run(folder, PLAN, "cpu")
+    for _ in range(2):
+        run.train_step(run.model)
+    run.save()
+    resumed = weights_after(folder, PLAN)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, atol=0, rtol=0, msg=name)
+
+
+def test_an_exported_run_loads_and_has_the_real_files_form(folder: Path, tmp_path: Path) -> None:
+    weights_after(folder, replace(PLAN, steps=1))
+    detokenizer.train(folder, detokenizer.Plan(steps=1, pictures=1), "cpu", save_every=1)
+    target = tmp_path / "models" / "tiny"
+    export.export(folder, target)
+    with safe_open(target / "decoder.safetensors", "pt") as file:
+        names = set(file.keys())
+        assert {file.get_tensor(name).dtype for name in names} == {torch.float16}
+    assert "layers.0.glu.ln0.bias" in names
+    assert not [name for name in names if name.endswith(tuple(f"{norm}.weight" for norm in SCALELESS))]
+    checkpoint = load_checkpoint("tiny", models_root=target.parent, progress=False)
+    assert checkpoint.config.image_vocab_count == TOKEN_COUNT
+    assert json.loads((target / "config.json").read_text())["decoder_start_token_id"] == TOKEN_COUNT
+
+
+def test_the_learning_rate_warms_up_stays_and_falls() -> None:
+    plan = Plan(steps=1000, warm_up=10, decay=0.2)
+    assert [plan.rate(step) for step in (0, 9, 500, 800, 900)] == pytest.approx([0.1, 1, 1, 1, 0.5])
+    assert 0 < plan.rate(999) < 0.01

@@ -1,0 +1,174 @@
+"""Measure how well a model follows prompts, without a human: draw, read the pictures back, compare with what was asked.
+
+    python -m training.evaluate            (Tiny, its default sampling settings, about 600 prompts; prints the table)
+
+Prompts are worded at random, as people type them. Half of the one-object prompts are combinations of shape, colour and background
+that training never painted. Exits with 1 where a measure misses its goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dalle_model import DalleModel
+from training.caption import Said, describe
+from training.judge import overlaps_of, place_of, size_of, subject_is_right
+from training.palette import COLOUR_NAMES
+from training.reader import Reading, read
+from training.scene import PLACES, RELATIONS, SIZES, Scene, is_held_out, one_thing, several_things, two_things
+from training.shapes import SHAPE_NAMES
+
+CALLERS = 16
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Hold one prompt, what it says, and in which group it counts."""
+
+    group: str
+    prompt: str
+    scene: Scene
+    said: Said
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Hold one line of the table: a share of 0 to 1, out of `count`, and the goal."""
+
+    name: str
+    value: float
+    count: int
+    goal: float
+
+    @property
+    def is_met(self) -> bool:
+        """Tell whether the goal is reached."""
+        return self.value >= self.goal
+
+
+def trials(count: int, seed: int) -> Iterator[Trial]:
+    """Yield `count` prompts: three in ten each of one object seen and unseen, a quarter of two, the rest of counts."""
+    rng = Random(seed)
+    triples = [t for t in product(SHAPE_NAMES, COLOUR_NAMES, COLOUR_NAMES) if t[1] != t[2]]
+    kinds = ["seen"] * (count * 3 // 10) + ["unseen"] * (count * 3 // 10) + ["two"] * (count // 4)
+    for number, group in enumerate(kinds + ["count"] * (count - len(kinds))):
+        wanted = (group == "unseen") if group in ("seen", "unseen") else rng.random() < 0.1
+        shape, colour, background = rng.choice([t for t in triples if is_held_out(*t) == wanted])
+        said = Said(size=False, place=False)
+        if group == "two":
+            other = rng.choice([t for t in triples if t[2] == background and t[1] != colour])
+            relation = RELATIONS[number % len(RELATIONS)]
+            scene = two_things(rng, (shape, colour), other[:2], relation, background)
+        elif group == "count":
+            scene = several_things(rng, shape, colour, background, 2 + number % 2, rng.choice(("small", "large")))
+            said = replace(said, size=rng.random() < 0.3)
+        else:
+            scene = one_thing(rng, shape, colour, background, rng.choice(SIZES), rng.choice(PLACES))
+            said = replace(said, size=rng.random() < 0.6, place=rng.random() < 0.6)
+        yield Trial(group, describe(scene, said, rng), scene, said)
+
+
+def _details_are_right(trial: Trial, reading: Reading) -> bool:
+    """Tell whether the object is of the size and at the place that the prompt says, where it says them."""
+    found, scene = reading.objects[0], trial.scene
+    return (not trial.said.size or size_of(found) == scene.size) and (not trial.said.place or place_of(found) == scene.place)
+
+
+def _share(flags: list[bool]) -> float:
+    return sum(flags) / len(flags) if flags else 0.0
+
+
+def judge(all_trials: list[Trial], readings: list[Reading], sets: list[list[Image.Image]]) -> list[Measure]:
+    """Compare readings with prompts, and the pictures of each of `sets` with each other; return the table."""
+    right: dict[str, list[bool]] = {"seen": [], "unseen": [], "two": [], "count": []}
+    details, overlaps = [], []
+    for trial, reading in zip(all_trials, readings, strict=True):
+        is_right = subject_is_right(reading, trial.scene)
+        right[trial.group].append(is_right)
+        overlaps += overlaps_of(reading, trial.scene)
+        if trial.scene.kind == "one" and (trial.said.size or trial.said.place):
+            details.append(is_right and _details_are_right(trial, reading))
+    one = right["seen"] + right["unseen"]
+    distinct = [all(a.tobytes() != b.tobytes() for a, b in combinations(images, 2)) for images in sets]
+    return [
+        Measure("one object: shape, colour and background", _share(one), len(one), 0.95),
+        Measure("one object: place and size too, where said", _share(details), len(details), 0.90),
+        Measure("two objects: shapes, colours, relation, background", _share(right["two"]), len(right["two"]), 0.85),
+        Measure("counts of two and three", _share(right["count"]), len(right["count"]), 0.80),
+        Measure("unseen combinations, less seen ones", _share(right["unseen"]) - _share(right["seen"]), len(one), -0.05),
+        Measure("overlap with the shape's template, mean", float(np.mean(overlaps)), len(overlaps), 0.85),
+        Measure("8 images of one prompt, no two equal", _share(distinct), len(distinct), 0.99),
+    ]
+
+
+def evaluate(model: DalleModel, count: int, seed: int, save_wrong: Path | None) -> list[Measure]:
+    """Draw and judge `count` prompts, and 8 images for each of `count / 20` more."""
+    asked = list(trials(count, seed))
+    with ThreadPoolExecutor(CALLERS) as pool:
+
+        def draw(number_and_trial: tuple[int, Trial]) -> Image.Image:
+            number, trial = number_and_trial
+            return model.generate_images(trial.prompt, seed=seed * 100_000 + number)[0]
+
+        pictures = list(tqdm(pool.map(draw, enumerate(asked)), total=len(asked), desc="drawing", unit="picture"))
+        varied = [trial.prompt for trial in asked[:: len(asked) // max(1, count // 20)]]
+        sets = list(
+            tqdm(pool.map(lambda prompt: model.generate_images(prompt, 8, seed=seed), varied), total=len(varied), desc="variety")
+        )
+    readings = [read(np.asarray(picture)) for picture in tqdm(pictures, desc="reading", unit="picture")]
+    if save_wrong is not None:
+        save_wrong.mkdir(parents=True, exist_ok=True)
+        for number, (trial, reading) in enumerate(zip(asked, readings, strict=True)):
+            if not subject_is_right(reading, trial.scene):
+                pictures[number].save(save_wrong / f"{number:03d} {trial.prompt[:80].replace('/', '-')}.png")
+    return judge(asked, readings, sets)
+
+
+def table(measures: list[Measure]) -> str:
+    """Return the measures as a Markdown table."""
+    lines = ["| measure | reached | goal | of | |", "| --- | --- | --- | --- | --- |"]
+    for m in measures:
+        lines.append(f"| {m.name} | {m.value:.3f} | {m.goal:.2f} | {m.count} | {'met' if m.is_met else 'MISSED'} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate a model and print the table; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_version", default="tiny")
+    parser.add_argument("--models_root", type=Path)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--prompts", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=2024)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--top_k", type=int)
+    parser.add_argument("--supercondition_factor", type=float)
+    parser.add_argument("--save_wrong", type=Path, help="a folder for the pictures that were judged wrong")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    options = parser.parse_args(arguments)
+    asked = {name: getattr(options, name) for name in ("temperature", "top_k", "supercondition_factor")}
+    with DalleModel(
+        options.model_version, models_root=options.models_root, precision=options.precision, max_batch_size=CALLERS
+    ) as model:
+        model.sampling = replace(model.sampling, **{name: value for name, value in asked.items() if value is not None})
+        measures = evaluate(model, options.prompts, options.seed, options.save_wrong)
+        print(f"\n{model.name}, {model.sampling}\n\n{table(measures)}")
+    if options.json:
+        options.json.write_text(json.dumps([vars(m) for m in measures], indent=2) + "\n", encoding="utf8")
+    return 0 if all(measure.is_met for measure in measures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Compare a reading with the scene that the prompt described."""
+
+from __future__ import annotations
+
+from training.reader import Found, Reading
+from training.scene import CANVAS, PLACES, RADII, Scene
+
+_NEAR_EDGE = 12.0  # how far from the edge a thing "at the left" lies, in the middle of what is painted
+
+
+def is_alike(found: Found, shape: str, colour: str) -> bool:
+    """Tell whether an object has a shape and a colour."""
+    return found.shape == shape and found.colour == colour
+
+
+def subject_is_right(reading: Reading, scene: Scene) -> bool:
+    """Tell whether the picture shows the scene's objects, no more and no fewer, related as they should be, on its background."""
+    objects = reading.objects
+    if reading.background != scene.background or len(objects) != len(scene.things):
+        return False
+    if scene.kind != "two":
+        return all(is_alike(found, scene.things[0].shape, scene.things[0].colour) for found in objects)
+    first, second = scene.things
+    return any(
+        is_alike(a, first.shape, first.colour) and is_alike(b, second.shape, second.colour) and _related(a, b, scene.relation)
+        for a, b in (objects, objects[::-1])
+    )
+
+
+def _related(a: Found, b: Found, relation: str | None) -> bool:
+    across, down = a.cx - b.cx, a.cy - b.cy
+    if relation == "inside":
+        return a.radius < b.radius and max(abs(across), abs(down)) < b.radius / 2
+    amount = {"above": -down, "below": down, "left of": -across, "right of": across}[str(relation)]
+    return amount > 30 and amount > min(abs(across), abs(down))
+
+
+def size_of(found: Found) -> str:
+    """Name an object's size."""
+    (_, small), (medium_low, medium), (large, _) = RADII.values()
+    return "small" if found.radius < (small + medium_low) / 2 else "medium" if found.radius < (medium + large) / 2 else "large"
+
+
+def place_of(found: Found) -> str:
+    """Name an object's place: an axis is low or high where it is nearer to that than to the middle."""
+    slack = (CANVAS / 2 - found.radius - _NEAR_EDGE) / 2
+    column, row = (1 + int(c > CANVAS / 2 + slack) - int(c < CANVAS / 2 - slack) for c in (found.cx, found.cy))
+    return PLACES[3 * row + column]
+
+
+def overlaps_of(reading: Reading, scene: Scene) -> list[float]:
+    """Return how well each of the scene's objects that was found covers its own shape's template."""
+    found = list(reading.objects)
+    overlaps = []
+    for thing in scene.things:
+        same = [one for one in found if one.colour == thing.colour]
+        if same:
+            nearest = max(same, key=lambda one: one.overlaps[thing.shape])
+            overlaps.append(nearest.overlaps[thing.shape])
+            found.remove(nearest)
+    return overlaps
