@@ -3,6 +3,9 @@
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
 #   make lint                         style and types
+#   make bench                        our figures, beside min-dalle's; a quarter of an hour
+#   make evaluate                     how well Tiny follows prompts
+#   make train                        Tiny from nothing; goes on where it was stopped
 #   make clean                        remove the virtual environment
 PYTHON ?= python3
 MODEL ?= Tiny
@@ -13,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test lint clean
+.PHONY: serve test lint bench evaluate train clean
 
 serve: $(VENV)/.serve-ready
 	$(BIN)/python app.py --model_version $(MODEL) --port $(PORT) $(ARGS)
@@ -25,6 +28,16 @@ lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.dev-ready
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.drawing $(ARGS)
+
+evaluate: $(VENV)/.dev-ready
+	$(BIN)/python -m training.evaluate $(ARGS)
+
+train: $(VENV)/.dev-ready
+	$(BIN)/python -m training
 
 clean:
 	rm -rf $(VENV)

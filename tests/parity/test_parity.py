@@ -9,6 +9,7 @@ from random import Random
 import pytest
 import torch
 
+from benchmarks.reference import min_dalle_on, random_checkpoint
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS, ModelConfig
 from engine.engine import Engine
@@ -16,7 +17,7 @@ from engine.request import ImageDone, ImageRequest, SamplingSettings
 from engine.runners import load_runner
 from engine.runners.torch import TorchRunner
 from engine.text import tokenize_prompt
-from tests.parity.reference import MIN_DALLE_START, min_dalle_on, random_checkpoint, reference_logits
+from tests.parity.reference import MIN_DALLE_START, reference_logits
 from training.caption import describe, random_said
 from training.scene import random_scene
 
@@ -99,7 +100,7 @@ def small(tiny: tuple[Checkpoint, TorchRunner]) -> Checkpoint:
         decoder_start_token_id=MIN_DALLE_START,
         detokenizer=None,
     )
-    return random_checkpoint(sizes, tiny[0])
+    return random_checkpoint(sizes, tiny[0].tokenizer)
 
 
 @pytest.mark.slow
@@ -125,7 +126,7 @@ def test_min_dalle_itself_draws_the_same_four_pictures(small: Checkpoint, seamle
 def test_logits_and_greedy_tokens_agree_at_minis_sizes(tiny: tuple[Checkpoint, TorchRunner]) -> None:
     sizes = MODELS["mini"].sizes
     assert sizes is not None
-    mini = random_checkpoint(sizes, tiny[0])
+    mini = random_checkpoint(sizes, tiny[0].tokenizer)
     forced = random_tokens(sizes, 24)
     theirs = reference_logits(mini, PROMPT, forced)
     ours = our_logits(mini, TorchRunner(mini, CPU), PROMPT, forced)
