@@ -107,8 +107,8 @@ class TinyTransformer(nn.Module):
             state = state + layer.glu(state)
         return encoder.final_ln(state)
 
-    def forward(self, text: Tensor, image: Tensor) -> Tensor:
-        """Return the mean loss in nats a token: text int64 [B, T], image int64 [B, 256]."""
+    def forward(self, text: Tensor, image: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+        """Return the loss in nats a token, weighted at some places: text int64 [B, T], image int64 [B, 256]; see `Batch`."""
         decoder = self.decoder
         mask = text.not_equal(PAD)[:, None, None, :]
         encoded = self.encode(text)
@@ -121,8 +121,8 @@ class TinyTransformer(nn.Module):
             normed = layer.pre_encoder_attn_layer_norm(state)
             state = state + layer.encoder_attn_layer_norm(_attend(layer.encoder_attn, normed, encoded, mask, False))
             state = state + layer.glu(state)
-        logits = F.linear(decoder.final_ln(state), self.head())
-        return F.cross_entropy(logits.flatten(0, 1).float(), image.flatten())
+        logits = F.linear(decoder.final_ln(state.flatten(0, 1)[places]), self.head())
+        return (weights * F.cross_entropy(logits, image.flatten()[places], reduction="none")).sum()
 
     def fold_tables(self) -> None:
         """Write the sums of the tables into the plain modules."""

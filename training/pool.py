@@ -18,6 +18,7 @@ from training.scene import random_scene
 
 PAD = 1
 TEXT_LENGTH = 32  # every prompt of the recipe fits; one length means one compiled graph
+LOSSES = 96  # tokens of an image that the loss is taken at: the rest are background next to background, and teach little
 CAPTION_DROPOUT = 0.1  # what guidance's unconditional row is trained on
 
 
@@ -29,10 +30,16 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 
 @dataclass(frozen=True)
 class Batch:
-    """Hold a training batch: text int64 [B, 32], padded with 1; image int64 [B, 256]."""
+    """Hold a training batch: text int64 [B, 32], padded with 1; image int64 [B, 256].
+
+    The loss is taken at `places`, int64 [B * LOSSES], of the flattened image, each with its weight, float32: their weighted sum
+    is an unbiased estimate of the mean over all tokens.
+    """
 
     text: torch.Tensor
     image: torch.Tensor
+    places: torch.Tensor
+    weights: torch.Tensor
 
 
 class Pool:
@@ -53,4 +60,23 @@ class Pool:
         text = torch.full((size, TEXT_LENGTH), PAD)
         for row, ids in zip(text, tokens, strict=True):
             row[: len(ids)] = torch.tensor(ids)
-        return Batch(text, torch.from_numpy(image))
+        places, weights = choose_places(image, np.random.default_rng(rng.getrandbits(64)))
+        return Batch(text, torch.from_numpy(image), torch.from_numpy(places), torch.from_numpy(weights))
+
+
+def choose_places(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Choose where the loss is taken: wherever a token differs from the one before or above, and at random elsewhere.
+
+    image int64 [B, 256] -> places int64 [B * LOSSES], weights float32 [B * LOSSES], which sum to 1.
+    """
+    grid = image.reshape(-1, 16, 16)
+    changes = np.zeros_like(grid, dtype=bool)
+    changes[:, 0, 0] = True
+    changes[:, :, 1:] |= grid[:, :, 1:] != grid[:, :, :-1]
+    changes[:, 1:] |= grid[:, 1:] != grid[:, :-1]
+    total = len(image) * LOSSES
+    sure = rng.permutation(np.flatnonzero(changes))[: total // 2]
+    others = np.setdiff1d(np.arange(image.size), sure)
+    chosen = rng.choice(others, total - len(sure), replace=False)
+    weights = np.concatenate([np.full(len(sure), 1.0), np.full(len(chosen), len(others) / len(chosen))])
+    return np.concatenate([sure, chosen]), (weights / image.size).astype(np.float32)

@@ -32,11 +32,11 @@ TABLES = ("tokens.", "head.", "positions.", "embed_", "norm", ".ln")
 class Plan:
     """Hold how long and how hard to train."""
 
-    steps: int = 2200
+    steps: int = 3400
     batch_size: int = 32
     learning_rate: float = 3e-3
     warm_up: int = 100
-    decay: float = 0.35  # the last part of the steps, over which the rate falls to zero
+    decay: float = 0.6  # the last part of the steps, over which the rate falls to zero
     weight_decay: float = 0.01
     seed: int = 7
 
@@ -112,7 +112,8 @@ class Run:
     def train_step(self, loss_of: Callable[..., torch.Tensor]) -> float:
         """Train on the next batch; return the loss in nats a token."""
         batch = self.pool.batch(self.step, self.plan.batch_size)
-        loss = loss_of(batch.text.to(self.device), batch.image.to(self.device))
+        parts = batch.text, batch.image, batch.places, batch.weights
+        loss = loss_of(*(part.to(self.device) for part in parts))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:

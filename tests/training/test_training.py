@@ -17,6 +17,7 @@ from engine.request import IMAGE_TOKEN_COUNT
 from training import detokenizer, export
 from training.codebook import TOKEN_COUNT, learn
 from training.model import SCALELESS, TinyTransformer
+from training.pool import LOSSES, choose_places
 from training.transformer import Plan, Run, tiny_config, train
 
 PLAN = Plan(steps=4, batch_size=2, warm_up=1)
@@ -40,7 +41,7 @@ def test_the_trained_model_is_min_dalles() -> None:
     model = TinyTransformer(config).eval()
     text, image = torch.randint(4, 40, (1, 6)), torch.randint(0, TOKEN_COUNT, (1, 256))
     with torch.no_grad():
-        loss = model(text, image)
+        loss = model(text, image, torch.arange(256), torch.full((256,), 1 / 256))
         model.fold_tables()
         state = torch.zeros(2, 4, IMAGE_TOKEN_COUNT, config.embed_count)
         rows = torch.ones((2, 64), dtype=torch.long)
@@ -93,3 +94,17 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     plan = Plan(steps=1000, warm_up=10, decay=0.2)
     assert [plan.rate(step) for step in (0, 9, 500, 800, 900)] == pytest.approx([0.1, 1, 1, 1, 0.5])
     assert 0 < plan.rate(999) < 0.01
+
+
+def test_places_of_the_loss_are_unbiased_and_hold_every_change() -> None:
+    rng = np.random.default_rng(0)
+    image = np.zeros((3, 256), dtype=np.int64)
+    image[:, 100:104] = 7
+    values = rng.random(image.size)
+    estimates = []
+    for _ in range(400):
+        places, weights = choose_places(image, rng)
+        assert len(set(places)) == len(places) == 3 * LOSSES
+        assert {0, 256 + 100, 256 + 104, 100 + 16} <= set(places)
+        estimates.append((values[places] * weights).sum())
+    assert np.mean(estimates) == pytest.approx(values.mean(), rel=0.01)
