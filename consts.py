@@ -46,6 +46,10 @@ SERVER_THREADS = 512
 # unanswered, though there are threads.
 SERVER_CONNECTIONS = 800
 
+# Another repository of the hub with weights of the same form: `owner/name` or `owner/name@revision`. For mirrors and tests, so no
+# flag; engine/hub.py reads it.
+HUB_REPO_VARIABLE = "DALLE_HUB_REPO"
+
 EXIT_OK = 0
 EXIT_BAD_SETTING = 2  # as argparse exits
 EXIT_BAD_CHECKPOINT = 3

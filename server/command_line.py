@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from consts import EXIT_BAD_SETTING
+from consts import EXIT_BAD_SETTING, HUB_REPO_VARIABLE
 from server.settings import FLAGS, Flag, Settings
 
 _DESCRIPTION = """\
@@ -80,11 +80,11 @@ def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -
 
 
 def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Log each `DALLE_...` variable that no setting reads.
+    """Log each `DALLE_...` variable that nothing reads.
 
     Not an error: Kubernetes, for one, sets `DALLE_SERVICE_HOST` and more beside a service named dalle.
     """
-    known = [flag.variable for flag in FLAGS]
+    known = [*(flag.variable for flag in FLAGS), HUB_REPO_VARIABLE]
     for name in sorted(name for name in environment if name.startswith("DALLE_") and name not in known):
         close = difflib.get_close_matches(name, known, n=1)
         log.warning("the environment variable %s sets nothing%s", name, f"; is {close[0]} meant?" if close else "")

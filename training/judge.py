@@ -5,7 +5,7 @@ from __future__ import annotations
 from training.reader import Found, Reading
 from training.scene import CANVAS, PLACES, RADII, Scene
 
-_NEAR_EDGE = 12.0  # how far from the edge a thing "at the left" lies, in the middle of what is painted
+_NEAR_EDGE = 11.0  # how far from the edge a thing "at the left" lies, in the middle of what is painted
 
 
 def is_alike(found: Found, shape: str, colour: str) -> bool:

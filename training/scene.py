@@ -13,7 +13,7 @@ CANVAS = 256
 PLACES: tuple[str, ...] = (
     "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right",
 )  # fmt: skip
-RADII: dict[str, tuple[float, float]] = {"small": (24, 31), "medium": (42, 52), "large": (70, 84)}
+RADII: dict[str, tuple[float, float]] = {"small": (25, 30), "medium": (43, 50), "large": (71, 80)}
 SIZES: tuple[str, ...] = tuple(RADII)
 RELATIONS: tuple[str, ...] = ("above", "below", "left of", "right of", "inside")
 COUNTED_RADII: dict[tuple[int, str], tuple[float, float]] = {
@@ -57,8 +57,8 @@ def _ordinary(shape: str, colour: str, background: str) -> bool:
 def _along(rng: Random, where: int, radius: float) -> float:
     """Return a coordinate: -1 near the low edge, 0 in the middle, 1 near the high edge."""
     if where == 0:
-        return CANVAS / 2 + rng.uniform(-9, 9)
-    near = radius + rng.uniform(6, 18)
+        return CANVAS / 2 + rng.uniform(-7, 7)
+    near = radius + rng.uniform(6, 16)
     return near if where < 0 else CANVAS - near
 
 
@@ -73,18 +73,18 @@ def one_thing(rng: Random, shape: str, colour: str, background: str, size: str, 
 def two_things(rng: Random, first: tuple[str, str], second: tuple[str, str], relation: str, background: str) -> Scene:
     """Place two objects, each (shape, colour), so that the first is `relation` the second."""
     if relation == "inside":
-        outer_radius = rng.uniform(88, 102)
+        outer_radius = rng.uniform(90, 100)
         cx, cy = CANVAS / 2 + rng.uniform(-8, 8), CANVAS / 2 + rng.uniform(-8, 8)
         inner_cy = cy + HEART_OF[second[0]] * outer_radius
         inner = Thing(*first, cx + rng.uniform(-3, 3), inner_cy + rng.uniform(-3, 3), rng.uniform(22, 27))
         return Scene("two", (inner, Thing(*second, cx, cy, outer_radius)), background, relation=relation)
     along = [rng.uniform(66, 76), CANVAS - rng.uniform(66, 76)]
-    across = [CANVAS / 2 + rng.uniform(-22, 22) for _ in range(2)]
+    across = [CANVAS / 2 + rng.uniform(-12, 12) for _ in range(2)]
     if relation in ("below", "right of"):
         along.reverse()
     vertical = relation in ("above", "below")
     things = tuple(
-        Thing(*what, a if vertical else b, b if vertical else a, rng.uniform(34, 48))
+        Thing(*what, a if vertical else b, b if vertical else a, rng.uniform(36, 44))
         for what, a, b in zip((first, second), across, along, strict=True)
     )
     return Scene("two", things, background, relation=relation)
@@ -94,7 +94,7 @@ def several_things(rng: Random, shape: str, colour: str, background: str, count:
     """Place two or three equal objects in a row."""
     radius = rng.uniform(*COUNTED_RADII[count, size])
     centres = (72, 184) if count == 2 else (48, 128, 208)
-    cy = CANVAS / 2 + rng.uniform(-40, 40)
+    cy = CANVAS / 2 + rng.uniform(-16, 16)
     things = tuple(Thing(shape, colour, cx + rng.uniform(-5, 5), cy + rng.uniform(-6, 6), radius) for cx in centres)
     return Scene("count", things, background, size=size)
 
