@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -77,12 +78,10 @@ class DalleModel:
         from engine.engine import Engine
         from engine.runners import load_runner
 
-        checkpoint, runner = load_runner(
-            version, models_root=models_root, device=device, precision=precision, progress=show_progress
-        )
+        load = partial(load_runner, version, models_root=models_root, device=device, precision=precision, progress=show_progress)
+        self._engine = Engine(load, max_batch_size)
         self.name = version.capitalize()
-        self.sampling: SamplingSettings = checkpoint.config.sampling
-        self._engine = Engine(checkpoint.config, checkpoint.tokenizer, runner, max_batch_size)
+        self.sampling: SamplingSettings = self._engine.config.sampling
 
     def stream(
         self,

@@ -35,7 +35,7 @@ def seconds(work: Callable[[], object]) -> float:
 def rounds(checkpoint: Checkpoint, images: int, count: int) -> Iterator[tuple[float, float]]:
     """Yield (min-dalle's seconds, ours) for `count` rounds, in turn; `images` is a square number."""
     theirs = min_dalle_on(checkpoint)
-    engine = Engine(checkpoint.config, checkpoint.tokenizer, TorchRunner(checkpoint, torch.device("cpu")), images)
+    engine = Engine(lambda: (checkpoint, TorchRunner(checkpoint, torch.device("cpu"))), images)
     request = ImageRequest(PROMPT, tuple(range(images)))
     try:
         list(engine.submit(request).events())  # warm

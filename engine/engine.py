@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from PIL import Image
 
-from engine.config import ModelConfig
+from engine.checkpoint import Checkpoint
 from engine.errors import EngineClosed, GenerationFailed
 from engine.job import Job
 from engine.picture import arrange_seamless, fill_undrawn, grids_of, paint_undrawn
@@ -21,7 +22,6 @@ from engine.runners import Runner
 from engine.sampler import sample
 from engine.scheduler import Scheduler
 from engine.text import tokenize_prompt
-from engine.upstream import TextTokenizer
 
 PROGRESS_EVERY = 8  # tokens
 
@@ -31,20 +31,29 @@ _log = logging.getLogger(__name__)
 class Engine:
     """Draw images for many callers in one running batch."""
 
-    def __init__(self, config: ModelConfig, tokenizer: TextTokenizer, runner: Runner, max_batch_size: int) -> None:
-        self._config, self._tokenizer, self._runner = config, tokenizer, runner
+    def __init__(self, load: Callable[[], tuple[Checkpoint, Runner]], max_batch_size: int) -> None:
+        """Load the model on the engine's own thread, and start it; raise what `load` raises.
+
+        On that thread, because OpenMP keeps a team of threads for every thread that computes: a second team makes more threads
+        than cores, they then sleep between any two operations, and a small model draws at a third of its speed.
+        """
         self._scheduler = Scheduler(max_batch_size)
         self._changed = threading.Condition()
         self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._failure: BaseException | None = None
+        self._is_loaded = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(load,), name="engine", daemon=True)
         self._thread.start()
+        self._is_loaded.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def submit(self, request: ImageRequest) -> Job:
         """Queue a request; its events come on the job that is returned.
 
         Raises EngineClosed.
         """
-        job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self._config))
+        job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self.config))
         with self._changed:
             if self._is_closing:
                 raise EngineClosed("the server is shutting down and takes no new work")
@@ -75,8 +84,16 @@ class Engine:
             self._show()
             self._deliver()
 
-    def _run(self) -> None:
-        """Step while there is work, on the engine's own thread."""
+    def _run(self, load: Callable[[], tuple[Checkpoint, Runner]]) -> None:
+        """Load, then step while there is work: what the engine's own thread does."""
+        try:
+            checkpoint, self._runner = load()
+            self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
+        except BaseException as error:
+            self._failure = error
+            return
+        finally:
+            self._is_loaded.set()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._scheduler.has_work or self._is_closing)
@@ -110,7 +127,7 @@ class Engine:
     def _decode(self) -> None:
         """Draw the next token of every image, each at its own position."""
         running = self._scheduler.running
-        start = self._config.decoder_start_token_id
+        start = self.config.decoder_start_token_id
         logits = self._runner.step(
             [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
         )

@@ -1,12 +1,19 @@
 """min-dalle's classes, without what importing them does to the process.
 
 `import min_dalle` switches gradients off and sets torch's thread count to all of the host's cores, whatever the
-container may use. Import its classes from here, and both stay as they were.
+container may use. Import its classes from here, and both stay as they were. Every module that computes imports this one first, so
+it is also where torch is told how to round.
 """
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+# Sums that don't depend on how many rows a product has: with it an image is the same alone and in any batch, to the bit. MKL reads
+# it once, at its first product; without MKL (no x86) rounding may differ between batches.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()
 try:

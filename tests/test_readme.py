@@ -11,7 +11,7 @@ def rows_of_flags() -> list[list[str]]:
     """Read the rows of README's table `| flag | environment | default | what it does |`, without their backticks."""
     lines = README.read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip().replace("`", "") for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
-    return [row for row in rows if row[0].startswith("--")]
+    return [row for row in rows if row[0].startswith("--") and row[0].strip("-")]
 
 
 def test_the_table_of_flags_is_the_parsers() -> None:

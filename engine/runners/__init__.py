@@ -7,7 +7,6 @@ A runner knows rows, not requests: image i of the running batch is row i, and `r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,9 +45,6 @@ def load_runner(
 
     Raises InvalidRequest where the device or the precision is not to be had, CheckpointError as `load_checkpoint`.
     """
-    # Sums that don't depend on how many rows a product has: with it an image is the same alone and in any batch, to the bit.
-    # Read by MKL at its first use; without MKL (no x86) rounding may differ between batches.
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     chosen = choose_device(device)
     dtype = choose_dtype(precision, chosen, model_spec(model))
     checkpoint = load_checkpoint(model, models_root=models_root, dtype=dtype, progress=progress)

@@ -48,7 +48,7 @@ def test_an_own_configuration_is_read_whole(tmp_path: Path) -> None:
     sampling = {"temperature": 1, "top_k": 64, "supercondition_factor": 3}
     config = read_config(write(tmp_path, STRICT_SIZES | {"sampling": sampling, "name": "small"}))
     assert (config.name, config.embed_count, config.decoder_layer_count, config.decoder_start_token_id) == ("small", 64, 3, 512)
-    assert config.detokenizer == DetokenizerConfig(32, (6, 6, 5, 5))
+    assert config.detokenizer == DetokenizerConfig(32, (6, 5))
     assert config.sampling == SamplingSettings(1.0, 64, 3.0)
 
 

@@ -66,7 +66,7 @@ def runner(loaded: tuple[Checkpoint, TorchRunner]) -> WatchedRunner:
 
 @pytest.fixture
 def engine(loaded: tuple[Checkpoint, TorchRunner], runner: WatchedRunner) -> Iterator[Engine]:
-    engine = Engine(loaded[0].config, loaded[0].tokenizer, runner, max_batch_size=4)
+    engine = Engine(lambda: (loaded[0], runner), max_batch_size=4)
     yield engine
     runner.may_step.set()
     engine.close()
@@ -151,7 +151,7 @@ def test_a_step_that_fails_ends_its_requests_and_harms_no_later_one(engine: Engi
 
 
 def test_closing_ends_what_is_under_way_and_refuses_more(loaded: tuple[Checkpoint, TorchRunner], runner: WatchedRunner) -> None:
-    engine = Engine(loaded[0].config, loaded[0].tokenizer, runner, max_batch_size=1)
+    engine = Engine(lambda: (loaded[0], runner), max_batch_size=1)
     job = engine.submit(request(seeds=(1, 2)))
     engine.close()
     with pytest.raises(EngineClosed):

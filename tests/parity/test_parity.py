@@ -75,7 +75,7 @@ def test_logits_agree_on_tiny_under_forced_tokens(tiny: tuple[Checkpoint, TorchR
 
 def test_greedy_tokens_are_equal_on_tiny(tiny: tuple[Checkpoint, TorchRunner]) -> None:
     checkpoint, runner = tiny
-    engine = Engine(checkpoint.config, checkpoint.tokenizer, runner, max_batch_size=2)
+    engine = Engine(lambda: (checkpoint, runner), max_batch_size=2)
     try:
         job = engine.submit(ImageRequest(PROMPT, (1,), GREEDY))
         list(job.events())
@@ -111,7 +111,7 @@ def test_min_dalle_itself_draws_the_same_four_pictures(small: Checkpoint, seamle
             PROMPT, seed=1, grid_size=2, is_seamless=seamless, top_k=1, supercondition_factor=3
         )
     )
-    engine = Engine(small.config, small.tokenizer, TorchRunner(small, CPU), max_batch_size=4)
+    engine = Engine(lambda: (small, TorchRunner(small, CPU)), max_batch_size=4)
     try:
         events = list(engine.submit(ImageRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
     finally:

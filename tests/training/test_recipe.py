@@ -113,7 +113,7 @@ def test_coded_pictures_keep_their_colours_and_edges(codebook: Codebook) -> None
 def test_the_vocabulary_spells_any_word(tmp_path: Path) -> None:
     from training.pool import load_tokenizer
 
-    write(tmp_path, merge_count=200, prompt_count=500)
+    write(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     unknown = tokenizer.token_from_subword["<unk>"]
     rng = Random(1)
