@@ -11,8 +11,8 @@ import os
 
 import torch
 
-# Sums that don't depend on how many rows a product has: with it an image is the same alone and in any batch, to the bit. MKL reads
-# it once, at its first product; without MKL (no x86) rounding may differ between batches.
+# Sums that don't depend on how many rows a product has: with it an image is the same alone and in any batch, to the bit. MKL
+# reads it once, at its first product; without MKL (no x86) rounding may differ between batches.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()

@@ -1,0 +1,44 @@
+"""Draw README's picture: `python -m training.sheet`."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw, ImageFont
+
+from dalle_model import DalleModel
+from training.paths import ROOT
+
+PROMPTS = (
+    "a red circle on a blue background",
+    "small green star at the top",
+    "two yellow hearts on purple",
+    "a pink ring above a black square, white background",
+    "a big purple diamond, grey backdrop",
+    "an orange cross inside a white circle on gray",
+    "cyan triangle in the bottom right corner, brown bg",
+    "three white squares on black",
+)
+_SIDE, _CAPTION, _GAP, _COLUMNS = 208, 24, 8, 4
+
+
+def main() -> None:
+    """Draw each prompt with seed 1, and write the sheet: what comes first, not what came best."""
+    rows = -(-len(PROMPTS) // _COLUMNS)
+    step = (_SIDE + _GAP, _SIDE + _CAPTION + _GAP)
+    sheet = Image.new("RGB", (_COLUMNS * step[0] + _GAP, rows * step[1] + _GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    with DalleModel("tiny") as model:
+        for i, prompt in enumerate(PROMPTS):
+            row, column = divmod(i, _COLUMNS)
+            x, y = _GAP + column * step[0], _GAP + row * step[1]
+            sheet.paste(model.generate_images(prompt, seed=1)[0].resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), (x, y))
+            size = 11.0
+            while pen.textlength(prompt, font=ImageFont.load_default(size)) > _SIDE:
+                size -= 0.5
+            pen.text((x, y + _SIDE + 4), prompt, fill="#444", font=ImageFont.load_default(size))
+    target = ROOT / "docs" / "images" / "tiny.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
