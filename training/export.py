@@ -67,7 +67,8 @@ def export(run: Path, target: Path) -> None:
     write_module(transformer.decoder, target / "decoder.safetensors")
     write_module(detokenizer, target / "detoker.safetensors")
     (target / "config.json").write_text(json.dumps(config_json(config), indent=2) + "\n", encoding="utf8")
-    for name in ("vocab.json", "merges.txt"):
+    # The codebook too: whoever wants to code pictures for Tiny, or to train it on, needs it.
+    for name in ("vocab.json", "merges.txt", "codebook.npy"):
         shutil.copyfile(run / name, target / name)
 
 

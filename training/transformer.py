@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from engine.config import ModelConfig
@@ -101,13 +103,18 @@ class Run:
         partial.replace(self.path)
 
     def resume(self) -> None:
-        """Go on where the last save was, if there is one."""
-        if self.path.exists():
-            state = torch.load(self.path, weights_only=True, map_location=self.device)
-            self.step = state["step"]
-            self.model.load_state_dict(state["model"])
-            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(kept)
+        """Go on where the last save was."""
+        state = torch.load(self.path, weights_only=True, map_location=self.device)
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+
+    def start_from(self, delivered: Path) -> None:
+        """Begin with delivered weights; vocabulary and codebook must be theirs."""
+        for module, name in ((self.model.encoder, "encoder"), (self.model.decoder, "decoder")):
+            module.load_state_dict(load_file(delivered / f"{name}.safetensors"), strict=False)  # the absent scales are ones
+        self.model.unfold_tables()
 
     def train_step(self, loss_of: Callable[..., torch.Tensor]) -> float:
         """Train on the next batch; return the loss in nats a token."""
@@ -127,7 +134,6 @@ class Run:
 
 def train(run: Run, *, save_every: int, use_compile: bool) -> None:
     """Train to the end of the plan, with a progress bar, a log and saves."""
-    run.resume()
     loss_of = torch.compile(run.model) if use_compile else run.model
     smooth, since = None, time.monotonic()
     with (run.folder / "transformer.jsonl").open("a", encoding="utf8") as log:
@@ -156,9 +162,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--save_every", type=int, default=200)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no_compile", action="store_true", help="where no C++ compiler is at hand: a fifth slower")
+    parser.add_argument("--start_from", type=Path, help="a folder with delivered weights (models/tiny) to train on from")
     options = parser.parse_args(arguments)
     plan = Plan(steps=options.steps, batch_size=options.batch_size, learning_rate=options.learning_rate)
-    train(Run(RUNS, plan, options.device), save_every=options.save_every, use_compile=not options.no_compile)
+    if options.start_from and not (RUNS / "codebook.npy").exists():
+        RUNS.mkdir(parents=True, exist_ok=True)
+        for name in ("vocab.json", "merges.txt", "codebook.npy"):
+            shutil.copyfile(options.start_from / name, RUNS / name)
+    run = Run(RUNS, plan, options.device)
+    if run.path.exists():
+        run.resume()
+    elif options.start_from:
+        run.start_from(options.start_from)
+    train(run, save_every=options.save_every, use_compile=not options.no_compile)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def one_thread() -> Iterator[None]:
 
 def weights_after(folder: Path, plan: Plan) -> dict[str, torch.Tensor]:
     run = Run(folder, plan, "cpu")
+    if run.path.exists():
+        run.resume()
     train(run, save_every=100, use_compile=False)
     return run.model.state_dict()
 
@@ -99,6 +101,12 @@ def test_an_exported_run_loads_and_has_the_real_files_form(folder: Path, tmp_pat
     checkpoint = load_checkpoint("tiny", models_root=target.parent, progress=False)
     assert checkpoint.config.image_vocab_count == TOKEN_COUNT
     assert json.loads((target / "config.json").read_text())["decoder_start_token_id"] == TOKEN_COUNT
+    again = Run(folder, PLAN, "cpu")
+    again.start_from(target)
+    delivered = checkpoint.decoder.lm_head.weight
+    torch.testing.assert_close(again.model.head(), delivered, atol=1e-6, rtol=0)
+    again.model.fold_tables()
+    torch.testing.assert_close(again.model.decoder.embed_positions.weight, checkpoint.decoder.embed_positions.weight)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
