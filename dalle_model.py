@@ -67,7 +67,7 @@ class DalleModel:
         models_root: Path | None = None,
         device: str = "auto",
         precision: str = "auto",
-        max_batch_size: int = 16,
+        max_batch_size: int = 32,
         show_progress: bool = False,
     ) -> None:
         """Load a model: `tiny`, `mini`, `mega` or `mega_full`, in any case.

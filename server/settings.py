@@ -67,7 +67,7 @@ class Settings:
     )
     device: str = _flag("auto", _MODEL, "where to compute: auto, cpu, cuda, cuda:<number> or mps", parse_device, "NAME")
     precision: str = _flag("auto", _MODEL, f"how numbers are kept: {', '.join(PRECISIONS)}", one_of(PRECISIONS), "NAME")
-    max_batch_size: int = _flag(16, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
+    max_batch_size: int = _flag(32, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
 
     host: str = _flag(
         "127.0.0.1", _SERVER, "address to listen on; 0.0.0.0 opens the server to the network", parse_text, "ADDRESS"
