@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.job import Slot
@@ -30,7 +32,7 @@ def fill_undrawn(slots: Sequence[Slot]) -> Tensor:
     return torch.tensor(filled).unflatten(1, (GRID, GRID))
 
 
-def paint_undrawn(pixels: np.ndarray, tokens_drawn: int) -> np.ndarray:
+def paint_undrawn(pixels: NDArray[Any], tokens_drawn: int) -> NDArray[Any]:
     """Paint the patches past `tokens_drawn` grey: uint8 [256, 256, 3] -> the same, a copy."""
     undrawn = (np.arange(IMAGE_TOKEN_COUNT) >= tokens_drawn).reshape(GRID, GRID)
     mask = undrawn.repeat(_PIXELS, 0).repeat(_PIXELS, 1)

@@ -13,9 +13,11 @@ import argparse
 from itertools import combinations
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.painting import paint
@@ -48,7 +50,7 @@ def token_parts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 class Codebook:
     """Turn pictures into tokens. `masks`: float32 [MASK_COUNT, 256]."""
 
-    def __init__(self, masks: np.ndarray) -> None:
+    def __init__(self, masks: NDArray[Any]) -> None:
         self.masks = masks
         self._half_norms = (masks**2).sum(1) / 2
 
@@ -57,7 +59,7 @@ class Codebook:
         """Read a codebook that `python -m training.codebook` wrote."""
         return cls(np.load(path))
 
-    def encode(self, picture: np.ndarray) -> np.ndarray:
+    def encode(self, picture: NDArray[Any]) -> NDArray[Any]:
         """Turn uint8 [256, 256, 3] into tokens, int64 [256]."""
         patches = split(picture)
         tokens = patches.first.astype(np.int64)
@@ -67,7 +69,7 @@ class Codebook:
         return tokens
 
 
-def learn(picture_count: int, iterations: int, seed: int) -> np.ndarray:
+def learn(picture_count: int, iterations: int, seed: int) -> NDArray[Any]:
     """Learn the masks from random pictures: float32 [MASK_COUNT, 256]."""
     rng = Random(seed)
     pictures = tqdm(range(picture_count), desc="painting", unit="picture")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from training.palette import COLOUR_NAMES, RGB
 from training.scene import CANVAS, Scene
 from training.shapes import coverage
 
 
-def paint(scene: Scene) -> np.ndarray:
+def paint(scene: Scene) -> NDArray[Any]:
     """Paint a scene with smooth edges: uint8 [256, 256, 3]."""
     picture = np.empty((CANVAS, CANVAS, 3), dtype=np.float32)
     picture[:] = RGB[COLOUR_NAMES.index(scene.background)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 40, 40),
@@ -19,7 +22,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "cyan": (66, 204, 216),
 }
 COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
-RGB: np.ndarray = np.array(list(COLOURS.values()), dtype=np.float32)  # [12, 3], 0 to 255
+RGB: NDArray[Any] = np.array(list(COLOURS.values()), dtype=np.float32)  # [12, 3], 0 to 255
 
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {
     "red": ("red", "crimson", "scarlet"),

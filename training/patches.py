@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.palette import COLOUR_NAMES, RGB
 
@@ -27,14 +29,14 @@ class Patches:
     edges: int [E], which patches have two colours. masks: float32 [E, 256], coverage by the second colour.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    edges: np.ndarray
-    masks: np.ndarray
+    first: NDArray[Any]
+    second: NDArray[Any]
+    edges: NDArray[Any]
+    masks: NDArray[Any]
 
 
 @lru_cache(maxsize=1)
-def _nearest_colour() -> np.ndarray:
+def _nearest_colour() -> NDArray[Any]:
     """Return the palette index for each colour of 5 bits a channel, or 12 where none is near."""
     levels = np.arange(32, dtype=np.float32) * 8 + 4
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 1, 3)
@@ -42,7 +44,7 @@ def _nearest_colour() -> np.ndarray:
     return np.where(distance.min(-1) < _PURE, distance.argmin(-1), _COLOURS)
 
 
-def split(picture: np.ndarray) -> Patches:
+def split(picture: NDArray[Any]) -> Patches:
     """Describe each patch of a picture, uint8 [256, 256, 3]."""
     cells = picture.reshape(GRID, PATCH, GRID, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(GRID * GRID, PATCH * PATCH, 3)
     packed = cells.astype(np.int32) >> 3

@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.upstream import TextTokenizer
 from training.caption import describe, random_said
@@ -64,7 +66,7 @@ class Pool:
         return Batch(text, torch.from_numpy(image), torch.from_numpy(places), torch.from_numpy(weights))
 
 
-def choose_places(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def choose_places(image: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
     """Choose where the loss is taken: wherever a token differs from the one before or above, and at random elsewhere.
 
     image int64 [B, 256] -> places int64 [B * LOSSES], weights float32 [B * LOSSES], which sum to 1.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from training.palette import COLOUR_NAMES, RGB
@@ -36,14 +38,14 @@ class Reading:
     objects: tuple[Found, ...]
 
 
-def read(picture: np.ndarray) -> Reading:
+def read(picture: NDArray[Any]) -> Reading:
     """Read a picture, uint8 [256, 256, 3]."""
     pixels = picture.astype(np.float32)
     labels = np.linalg.norm(pixels[:, :, None] - RGB, axis=-1).argmin(-1)
     frame = np.ones((CANVAS, CANVAS), dtype=bool)
     frame[_FRAME:-_FRAME, _FRAME:-_FRAME] = False
     background = int(np.bincount(labels[frame], minlength=len(RGB)).argmax())
-    outlines: list[tuple[np.ndarray, int]] = []
+    outlines: list[tuple[NDArray[Any], int]] = []
     for colour in range(len(RGB)):
         if colour == background:
             continue
@@ -60,12 +62,12 @@ def read(picture: np.ndarray) -> Reading:
     return Reading(COLOUR_NAMES[background], tuple(objects))
 
 
-def _outline(pixels: np.ndarray, labels: np.ndarray, core: np.ndarray, colour: int) -> np.ndarray:
+def _outline(pixels: NDArray[Any], labels: NDArray[Any], core: NDArray[Any], colour: int) -> NDArray[Any]:
     """Return an object's pixels: nearer to its colour than to what is around it, and what is painted over it."""
     near = ndimage.binary_dilation(core, iterations=3)
     around = int(np.bincount(labels[ndimage.binary_dilation(near, iterations=2) & ~near], minlength=len(RGB)).argmax())
     nearer = np.linalg.norm(pixels - RGB[colour], axis=-1) < np.linalg.norm(pixels - RGB[around], axis=-1)
-    outline: np.ndarray = core | (near & nearer)
+    outline: NDArray[Any] = core | (near & nearer)
     holes, count = ndimage.label(ndimage.binary_fill_holes(outline) & ~outline)
     for hole in range(1, count + 1):
         inside = holes == hole
@@ -74,7 +76,7 @@ def _outline(pixels: np.ndarray, labels: np.ndarray, core: np.ndarray, colour: i
     return outline
 
 
-def _overlap(outline: np.ndarray, shape: str, cx: float, cy: float, radius: float) -> float:
+def _overlap(outline: NDArray[Any], shape: str, cx: float, cy: float, radius: float) -> float:
     covered, rows, columns = coverage(shape, cx, cy, radius)
     template = np.zeros_like(outline)
     template[rows, columns] = covered > 0.5
@@ -92,7 +94,7 @@ def _template_facts(shape: str) -> tuple[float, float, float]:
 _FACTS = {shape: _template_facts(shape) for shape in SHAPE_NAMES}
 
 
-def _fit(outline: np.ndarray, colour: str) -> Found:
+def _fit(outline: NDArray[Any], colour: str) -> Found:
     """Fit every shape's template to an object by area and centroid, the two best more closely."""
     cy, cx = (c + 0.5 for c in ndimage.center_of_mass(outline))
     area = int(outline.sum())

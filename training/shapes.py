@@ -6,10 +6,12 @@ Distance functions after Inigo Quilez, "2D distance functions" (the heart and th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Field = np.ndarray  # float32, any shape
+Field = NDArray[Any]  # float32, any shape
 Distance = Callable[[Field, Field], Field]  # x right, y down, the bounding box is -1..1
 
 _STAR_INNER = 0.46  # inner over outer radius: fat enough to stay a star when small
@@ -91,7 +93,7 @@ SHAPE_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 HEART_OF: dict[str, float] = {name: 0.0 for name in SHAPES} | {"triangle": 0.3, "heart": -0.15, "star": 0.05}
 
 
-def coverage(shape: str, cx: float, cy: float, radius: float, size: int = 256) -> tuple[np.ndarray, slice, slice]:
+def coverage(shape: str, cx: float, cy: float, radius: float, size: int = 256) -> tuple[NDArray[Any], slice, slice]:
     """Return how much of each pixel the shape covers, and where in a `size` x `size` picture that is.
 
     `radius` is half the bounding box, in pixels. The coverage is float32 [rows, columns], 0 to 1.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.checkpoint import Checkpoint, load_checkpoint
@@ -34,7 +34,7 @@ class Runner(Protocol):
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Decode one token a row, each at its own position: float32 logits [N, 2, V], unconditional and conditional."""
 
-    def detokenize(self, grids: Tensor) -> np.ndarray:
+    def detokenize(self, grids: Tensor) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
 
 

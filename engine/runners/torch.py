@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.cache import KeyValueCache
@@ -107,7 +108,7 @@ class TorchRunner:
         return self._decoder.step(inputs[0], inputs[1], length, self._cache).unflatten(0, (-1, 2)).float()
 
     @torch.inference_mode()
-    def detokenize(self, grids: Tensor) -> np.ndarray:
+    def detokenize(self, grids: Tensor) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
         parts = [self._pixels(part) for part in grids.to(self._device).split(_PICTURES_AT_ONCE.get(self._device.type, 1))]
         return torch.cat(parts).cpu().numpy()

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch.nn import functional as F
 
@@ -25,12 +27,12 @@ PLAN = Plan(steps=4, batch_size=2, warm_up=1)
 
 
 @pytest.fixture(scope="module")
-def codebook_masks() -> np.ndarray:
+def codebook_masks() -> NDArray[Any]:
     return learn(picture_count=120, iterations=2, seed=1)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, codebook_masks: np.ndarray) -> Path:
+def folder(tmp_path: Path, codebook_masks: NDArray[Any]) -> Path:
     np.save(tmp_path / "codebook.npy", codebook_masks)
     return tmp_path
 
