@@ -23,7 +23,7 @@ from training.pool import load_tokenizer
 from training.transformer import tiny_config
 
 # Chosen by `python -m training.evaluate --temperature ... --supercondition_factor ...`: more guidance breaks the forms up.
-SAMPLING = {"temperature": 0.7, "top_k": 64, "supercondition_factor": 1.4}
+SAMPLING = {"temperature": 0.7, "top_k": 64, "supercondition_factor": 1.3}
 
 
 def config_json(config: ModelConfig) -> dict[str, object]:
