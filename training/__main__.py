@@ -1,6 +1,7 @@
 """Make Tiny from nothing, or go on where it was stopped: `python -m training`.
 
-About an hour and a half on 2 CPU cores, minutes on a GPU. Every step keeps its own work, so Ctrl+C loses at most a few minutes.
+About an hour and a half on 2 CPU cores, by what its steps took one by one. Every step keeps its own work, so Ctrl+C loses at
+most a few minutes.
 """
 
 from __future__ import annotations
