@@ -46,6 +46,9 @@ SERVER_THREADS = 512
 # unanswered, though there are threads.
 SERVER_CONNECTIONS = 800
 
+# What a caller is told to wait, in seconds, while the server stops: about what another start takes.
+RESTART_SECONDS = 10
+
 # Another repository of the hub with weights of the same form: `owner/name` or `owner/name@revision`. For mirrors and tests, so no
 # flag; engine/hub.py reads it.
 HUB_REPO_VARIABLE = "DALLE_HUB_REPO"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,17 @@ from types import TracebackType
 
 from PIL import Image
 
-from engine.errors import CheckpointError, DalleError, EngineClosed, GenerationFailed, HubUnreachable, InvalidRequest
+from engine.errors import (
+    Cancelled,
+    CheckpointError,
+    DalleError,
+    DeadlineExceeded,
+    EngineClosed,
+    GenerationFailed,
+    HubUnreachable,
+    InvalidRequest,
+    QueueFull,
+)
 from engine.request import (
     IMAGE_TOKEN_COUNT,
     MAX_SEED,
@@ -26,13 +37,17 @@ from engine.request import (
     ImageRequest,
     Preview,
     Progress,
+    Queued,
     SamplingSettings,
+    Tick,
 )
 
 __all__ = [
+    "Cancelled",
     "CheckpointError",
     "DalleError",
     "DalleModel",
+    "DeadlineExceeded",
     "Drawing",
     "EngineClosed",
     "GenerationFailed",
@@ -41,8 +56,13 @@ __all__ = [
     "InvalidRequest",
     "Preview",
     "Progress",
+    "QueueFull",
+    "Queued",
     "SamplingSettings",
+    "Tick",
 ]
+
+CANCEL_POLL_SECONDS = 0.25  # how often a caller's `is_cancelled` is asked at least
 
 
 @dataclass(frozen=True)
@@ -94,12 +114,15 @@ class DalleModel:
         supercondition_factor: float | None = None,
         seamless: bool = False,
         previews: bool = True,
+        tick: float | None = None,
     ) -> Generator[Event, None, None]:
-        """Draw pictures and yield `Progress`, `Preview` and `ImageDone` on the way; closing the generator stops the drawing.
+        """Draw pictures and yield `Queued`, `Progress`, `Preview` and `ImageDone` on the way; closing the generator stops it.
 
         Image i has seed `seed + i`; without a seed, one is drawn at random. What is not given is the model's default.
-        `seamless` joins all images into one picture, which has no previews.
-        Raises InvalidRequest at once, GenerationFailed or EngineClosed while drawing.
+        `seamless` joins all images into one picture, which has no previews. With `tick`, a `Tick` comes whenever nothing
+        happened for that many seconds.
+        Raises InvalidRequest at once, QueueFull or EngineClosed instead of the first event, DeadlineExceeded, GenerationFailed
+        or EngineClosed while drawing.
         """
         request = ImageRequest(
             prompt,
@@ -108,7 +131,7 @@ class DalleModel:
             previews=previews and not seamless,
             seamless=seamless,
         )
-        return self._events(request)
+        return self._events(request, tick)
 
     def draw(
         self,
@@ -120,11 +143,21 @@ class DalleModel:
         top_k: int | None = None,
         supercondition_factor: float | None = None,
         seamless: bool = False,
+        is_cancelled: Callable[[], bool] | None = None,
     ) -> Drawing:
-        """Draw pictures; return them with their seeds and settings. See `stream` for the arguments and errors."""
+        """Draw pictures; return them with their seeds and settings. See `stream` for the arguments and errors.
+
+        `is_cancelled` is asked a few times a second; raises Cancelled, and stops drawing, once it says so.
+        """
         settings = self._settings(temperature, top_k, supercondition_factor)
         request = ImageRequest(prompt, _seeds(seed, num_images), settings, seamless=seamless)
-        done = {event.index: event.image for event in self._events(request) if isinstance(event, ImageDone)}
+        done: dict[int, Image.Image] = {}
+        with closing(self._events(request, None if is_cancelled is None else CANCEL_POLL_SECONDS)) as events:
+            for event in events:
+                if is_cancelled is not None and is_cancelled():
+                    raise Cancelled("the caller wants the images no more")
+                if isinstance(event, ImageDone):
+                    done[event.index] = event.image
         return Drawing([done[index] for index in sorted(done)], list(request.seeds), settings)
 
     def generate_images(
@@ -170,10 +203,10 @@ class DalleModel:
         """Close."""
         self.close()
 
-    def _events(self, request: ImageRequest) -> Generator[Event, None, None]:
+    def _events(self, request: ImageRequest, tick: float | None = None) -> Generator[Event, None, None]:
         job = self._engine.submit(request)
         try:
-            yield from job.events()
+            yield from job.events(tick)
         finally:
             self._engine.cancel(job)  # of no effect on one that is done
 

@@ -5,6 +5,9 @@ DalleError
 ├── CheckpointError     a weight file is absent, damaged or not what it should be: names the file and the remedy
 │   └── HubUnreachable  the hub gave no answer and nothing is cached
 ├── GenerationFailed    drawing failed inside; the cause is chained, and belongs in the log only
+├── QueueFull           too many images wait already: says in how many seconds to ask again
+├── DeadlineExceeded    the images were not done in the time that a request has
+├── Cancelled           the caller wants the images no more
 └── EngineClosed        the engine is stopping and takes no new work
 """
 
@@ -32,6 +35,22 @@ class HubUnreachable(CheckpointError):
 
 class GenerationFailed(DalleError):
     """Say that drawing failed inside the engine; the cause is chained."""
+
+
+class QueueFull(DalleError):
+    """Say that too many images wait already, and in how many seconds there will be room."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many images wait to be drawn; there will be room in about {retry_after} s")
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(DalleError):
+    """Say that the images were not done in the time that a request has."""
+
+
+class Cancelled(DalleError):
+    """Say that the caller wants the images no more."""
 
 
 class EngineClosed(DalleError):

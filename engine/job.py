@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.errors import GenerationFailed
-from engine.request import IMAGE_TOKEN_COUNT, Event, ImageRequest, SamplingSettings
+from engine.request import IMAGE_TOKEN_COUNT, Event, ImageRequest, SamplingSettings, Tick
 from engine.sampler import uniforms
 
 
@@ -62,14 +62,20 @@ class Job:
         """End the events, with an error if there was one."""
         self._events.put(error)
 
-    def events(self) -> Iterator[Event]:
-        """Yield the events until the request is done.
+    def events(self, tick: float | None = None) -> Iterator[Event]:
+        """Yield the events until the request is done; `Tick` whenever `tick` seconds passed without one.
 
         Raises GenerationFailed, or EngineClosed where the engine stopped first.
         """
-        while (item := self._events.get()) is not None:
+        while (item := self._next(tick)) is not None:
             if isinstance(item, GenerationFailed):
                 raise GenerationFailed(str(item)) from item.__cause__
             if isinstance(item, Exception):
                 raise item
             yield item
+
+    def _next(self, tick: float | None) -> Event | Exception | None:
+        try:
+            return self._events.get(timeout=tick)
+        except Empty:
+            return Tick()

@@ -35,6 +35,13 @@ class ImageRequest:
 
 
 @dataclass(frozen=True)
+class Queued:
+    """Tell a request's place in the line: 1 is next, 0 that its first image is being drawn."""
+
+    position: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """Tell how many tokens of image `index` are drawn."""
 
@@ -60,4 +67,9 @@ class ImageDone:
     image: Image.Image
 
 
-Event = Progress | Preview | ImageDone
+@dataclass(frozen=True)
+class Tick:
+    """Tell that nothing happened for a while: time to see whether the caller is still there."""
+
+
+Event = Queued | Progress | Preview | ImageDone | Tick

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from PIL import Image
 
 from consts import ImageFormat
+from server.disconnects import is_gone
 from server.image_metadata import describe, encode_with_metadata
 from server.schemas import DalleAnswer, DalleRequest, parse_dalle_request
 from server.settings import Settings
@@ -40,6 +41,7 @@ def classic_routes(model: DalleModel, settings: Settings) -> Blueprint:
             top_k=asked.top_k,
             supercondition_factor=asked.supercondition_factor,
             seamless=asked.seamless,
+            is_cancelled=is_gone,
         )
         pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
         image_format = asked.img_format or settings.img_format

@@ -30,5 +30,5 @@ def _answer_preflight() -> Response | None:
 
 def _allow(response: Response) -> Response:
     response.headers["Access-Control-Allow-Origin"] = "*"
-    response.headers["Access-Control-Expose-Headers"] = "X-Request-Id"
+    response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-Id"
     return response

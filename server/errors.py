@@ -2,7 +2,10 @@
 
 InvalidRequest               400  its own sentence, and the field
 404, 405, 413, ... (Flask)   as is, with a sentence of ours
-EngineClosed                 503  a fixed sentence
+QueueFull                    429  a fixed sentence, and Retry-After by the measured speed
+Cancelled                    499  a fixed sentence that nobody reads: the caller has gone
+EngineClosed                 503  a fixed sentence, and Retry-After
+DeadlineExceeded             504  a fixed sentence
 GenerationFailed, any other  500  a fixed sentence and the request's id; the traceback is in the log only
 """
 
@@ -15,8 +18,8 @@ from dataclasses import dataclass
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from consts import MAX_BODY_BYTES
-from dalle_model import EngineClosed, GenerationFailed, InvalidRequest
+from consts import MAX_BODY_BYTES, RESTART_SECONDS
+from dalle_model import Cancelled, DeadlineExceeded, EngineClosed, GenerationFailed, InvalidRequest, QueueFull
 from server.request_ids import request_id
 
 log = logging.getLogger("dalle.errors")
@@ -29,11 +32,15 @@ class Answer:
     status: int
     message: str
     has_traceback: bool = False  # then the log gets it, and the caller the request's id
+    retry_after: int | None = None  # seconds; an error that knows better has its own
 
 
 _ANSWERS: dict[type[Exception], Answer] = {
     GenerationFailed: Answer(500, "The images could not be drawn: something failed inside the server.", has_traceback=True),
-    EngineClosed: Answer(503, "The server is stopping and draws no more images."),
+    QueueFull: Answer(429, "Too many images wait to be drawn already: ask again in a while."),
+    Cancelled: Answer(499, "The caller has gone."),
+    EngineClosed: Answer(503, "The server is stopping and draws no more images.", retry_after=RESTART_SECONDS),
+    DeadlineExceeded: Answer(504, "The images were not done in the time that a request has."),
     Exception: Answer(500, "Something failed inside the server.", has_traceback=True),
 }
 
@@ -75,7 +82,11 @@ def _answer_http(error: HTTPException) -> Response:
 def _handler(answer: Answer) -> Callable[[Exception], tuple[Response, int]]:
     def handle(error: Exception) -> tuple[Response, int]:
         if not answer.has_traceback:
-            return jsonify(error_body(answer.message)), answer.status
+            response = jsonify(error_body(answer.message))
+            retry_after = error.retry_after if isinstance(error, QueueFull) else answer.retry_after
+            if retry_after is not None:
+                response.headers["Retry-After"] = str(retry_after)
+            return response, answer.status
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return jsonify(
             error_body(f"{answer.message} Request {request_id()} in the log tells more.", request_id=request_id())

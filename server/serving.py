@@ -69,6 +69,8 @@ def build_server(app: Flask, listener: socket.socket) -> Any:
         connection_limit=SERVER_CONNECTIONS,
         max_request_body_size=MAX_RECEIVED_BYTES,
         asyncore_use_poll=True,  # select() knows no more than 1,024 files
+        # Read on while a request is served: only so is a closed connection seen (server/disconnects.py).
+        channel_request_lookahead=1,
         ident=None,
     )
     server.channel_class = _Channel

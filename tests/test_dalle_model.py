@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dalle_model import DalleModel, ImageDone, InvalidRequest, Preview
+from dalle_model import Cancelled, DalleModel, ImageDone, InvalidRequest, Preview
 
 
 def test_four_images_for_a_prompt(tiny_model: DalleModel) -> None:
@@ -25,7 +25,7 @@ def test_image_i_has_seed_plus_i(tiny_model: DalleModel) -> None:
 def test_the_same_on_the_next_start(tiny_model: DalleModel) -> None:
     here = tiny_model.generate_images("a blue star", seed=3)[0].tobytes()
     script = (
-        "import hashlib; from dalle_model import DalleModel\n"
+        "import hashlib; from dalle_model import Cancelled, DalleModel\n"
         "with DalleModel('tiny') as m: print(hashlib.sha256(m.generate_images('a blue star', seed=3)[0].tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
@@ -49,6 +49,13 @@ def test_closing_a_stream_stops_the_drawing(tiny_model: DalleModel) -> None:
     next(stream)
     stream.close()
     assert list(stream) == []
+
+
+def test_a_drawing_that_nobody_wants_any_more_is_stopped(tiny_model: DalleModel) -> None:
+    answers = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        tiny_model.draw("a red circle", 9, is_cancelled=lambda: next(answers))
+    assert next(answers, None) is None
 
 
 @pytest.mark.parametrize(

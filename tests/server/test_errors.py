@@ -6,7 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dalle_model import DalleModel, GenerationFailed
+from consts import RESTART_SECONDS
+from dalle_model import Cancelled, DalleModel, DeadlineExceeded, EngineClosed, GenerationFailed, QueueFull
 from server import create_app
 from server.settings import Settings
 
@@ -55,3 +56,23 @@ def test_a_closed_model_is_503(settings: Settings) -> None:
     assert answer.status_code == 503
     assert "stopping" in answer.get_json()["error"]["message"]
     assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "retry_after"),
+    [
+        (QueueFull(17), 429, "17"),
+        (EngineClosed("closed"), 503, str(RESTART_SECONDS)),
+        (DeadlineExceeded("too late"), 504, None),
+        (Cancelled("gone"), 499, None),
+    ],
+)
+def test_what_a_caller_can_act_on_says_when(app: Flask, failure: Exception, status: int, retry_after: str | None) -> None:
+    def fail() -> str:
+        raise failure
+
+    app.add_url_rule("/fail", view_func=fail)
+    answer = app.test_client().get("/fail")
+    assert answer.status_code == status
+    assert answer.headers.get("Retry-After") == retry_after
+    assert answer.get_json()["error"]["message"].endswith(".")
