@@ -15,9 +15,13 @@ START_SECONDS = 120
 STOP_SECONDS = 30
 
 
-def app_command(*arguments: str) -> list[str]:
+APP: tuple[str, ...] = ("app.py",)
+FAULTY = ("-m", "tests.end_to_end.faulty_server")
+
+
+def app_command(*arguments: str, script: tuple[str, ...] = APP) -> list[str]:
     """Write the command that starts the server on a free port with Tiny, unless `arguments` say otherwise."""
-    return [sys.executable, "app.py", "--model_version", "tiny", "--port", "0", *arguments]
+    return [sys.executable, *script, "--model_version", "tiny", "--port", "0", *arguments]
 
 
 def run_app(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,9 +39,11 @@ def environment() -> dict[str, str]:
 class ServerProcess:
     """Be a running server, as a context; `url` is where."""
 
+    script = APP
+
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
-            app_command(*arguments),
+            app_command(*arguments, script=self.script),
             cwd=ROOT,
             env={**environment(), **variables},
             stdout=subprocess.PIPE,
@@ -98,3 +104,23 @@ class ServerProcess:
     def _read_log(self) -> None:
         assert self.process.stderr is not None
         self.log.extend(self.process.stderr)
+
+
+class FaultyServer(ServerProcess):
+    """Be a running server whose runner fails as `fault` says; see faulty_server.py."""
+
+    script = FAULTY
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        self._file = folder / "fault"
+        super().__init__(*arguments, FAULT_FILE=str(self._file), **variables)
+
+    def fault(self, what: str) -> None:
+        """Let a method of the runner fail from now on: `step hold`, `step raise`, ..."""
+        draft = self._file.with_suffix(".draft")
+        draft.write_text(what)
+        draft.replace(self._file)
+
+    def heal(self) -> None:
+        """Let everything work again."""
+        self._file.unlink(missing_ok=True)

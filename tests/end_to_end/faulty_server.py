@@ -1,0 +1,72 @@
+"""Run the real server on a runner that fails when a test says so: `FAULT_FILE=... python -m tests.end_to_end.faulty_server`.
+
+While the file is there it holds a runner's method and what befalls its calls:
+    step raise       the next call raises RuntimeError; the file goes, so the one after works
+    step memory 4    calls for more than 4 images raise MemoryError
+    step hold        calls wait until the file has gone
+    step die         the next call ends the engine's thread
+Also `encode`, `admit`, `rearrange`, `reset`, `detokenize`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import app
+import engine.runners
+
+POLL_SECONDS = 0.01
+
+
+class FaultyRunner:
+    """Be a runner whose methods fail as a file says."""
+
+    def __init__(self, runner: Any, file: Path) -> None:
+        self._runner, self._file = runner, file
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self._befall(name, arguments)
+            return getattr(self._runner, name)(*arguments)
+
+        return call
+
+    def _befall(self, name: str, arguments: tuple[Any, ...]) -> None:
+        method, fault, *most = self._fault()
+        if method != name:
+            return
+        if fault == "memory" and len(arguments[0]) > int(most[0]):
+            raise MemoryError("as a test said")
+        while fault == "hold" and self._file.exists():
+            time.sleep(POLL_SECONDS)
+        if fault in {"raise", "die"}:
+            self._file.unlink(missing_ok=True)
+            raise RuntimeError("as a test said") if fault == "raise" else SystemExit("as a test said")
+
+    def _fault(self) -> list[str]:
+        try:
+            return self._file.read_text().split()
+        except FileNotFoundError:
+            return ["", ""]
+
+
+def main() -> int:
+    """Run app.py with every runner made faulty."""
+    load = engine.runners.load_runner
+    file = Path(os.environ["FAULT_FILE"])
+
+    def load_faulty(*arguments: Any, **named: Any) -> Any:
+        checkpoint, runner = load(*arguments, **named)
+        return checkpoint, FaultyRunner(runner, file)
+
+    engine.runners.load_runner = load_faulty
+    return app.main(sys.argv[1:], os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
