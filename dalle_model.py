@@ -32,6 +32,7 @@ from engine.errors import (
 from engine.request import (
     IMAGE_TOKEN_COUNT,
     MAX_SEED,
+    PREVIEW_EVERY,
     Event,
     ImageDone,
     ImageRequest,
@@ -43,6 +44,8 @@ from engine.request import (
 )
 
 __all__ = [
+    "IMAGE_TOKEN_COUNT",
+    "PREVIEW_EVERY",
     "Cancelled",
     "CheckpointError",
     "DalleError",
@@ -50,6 +53,7 @@ __all__ = [
     "DeadlineExceeded",
     "Drawing",
     "EngineClosed",
+    "Event",
     "GenerationFailed",
     "HubUnreachable",
     "ImageDone",
@@ -179,6 +183,10 @@ class DalleModel:
             top_k=top_k,
             supercondition_factor=supercondition_factor,
         ).images
+
+    def count_text_tokens(self, prompt: str) -> int:
+        """Count the tokens that the model reads of a prompt, start and end token included: 64 at most."""
+        return self._engine.count_text_tokens(prompt)
 
     def warm_up(self, on_progress: Callable[[int, int], None] | None = None) -> float:
         """Draw one picture for nobody, so that the first caller doesn't wait for first-time work; return the seconds it took.

@@ -48,6 +48,10 @@ class Engine:
         if self._failure is not None:
             raise self._failure
 
+    def count_text_tokens(self, prompt: str) -> int:
+        """Count the tokens that the model reads of a prompt, start and end token included."""
+        return len(tokenize_prompt(self._tokenizer, prompt, self.config))
+
     def submit(self, request: ImageRequest) -> Job:
         """Queue a request; its events come on the job that is returned.
 

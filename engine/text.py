@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator, Mapping
+
 from engine.config import ModelConfig
-from engine.upstream import TextTokenizer
+from engine.upstream import TextTokenizer, demojize
+
+_WORD_START = chr(ord(" ") + 256)
 
 
 def tokenize_prompt(tokenizer: TextTokenizer, prompt: str, config: ModelConfig) -> list[int]:
@@ -11,10 +16,55 @@ def tokenize_prompt(tokenizer: TextTokenizer, prompt: str, config: ModelConfig) 
 
     The ids are `TextTokenizer.tokenize`'s, but for three faults of min-dalle's: white space of any kind separates words (there a
     new line becomes `<unk>`), a prompt that is too long keeps its end token, and an id past the embedding (the last of
-    Mini's vocabulary) becomes `<unk>` (there it crashes).
+    Mini's vocabulary) becomes `<unk>` (there it crashes). They are found in another way, because there the time grows with the
+    square of a word's length: 32,000 characters without a space would hold the process for minutes.
     """
-    tokens: list[int] = tokenizer.tokenize(" ".join(prompt.split()))
-    if len(tokens) > config.text_token_count:
-        tokens = [*tokens[: config.text_token_count - 1], tokens[-1]]
-    unknown: int = tokenizer.token_from_subword["<unk>"]
+    ids = tokenizer.token_from_subword
+    unknown: int = ids["<unk>"]
+    tokens: list[int] = [ids["<s>"]]
+    for subword in _subwords(tokenizer, prompt):
+        if len(tokens) == config.text_token_count - 1:
+            break
+        tokens.append(ids.get(subword, unknown))
+    tokens.append(ids["</s>"])
     return [token if token < config.text_vocab_count else unknown for token in tokens]
+
+
+def _subwords(tokenizer: TextTokenizer, prompt: str) -> Iterator[str]:
+    """Yield the subwords of a prompt's words, as `TextTokenizer.tokenize` reads them: emoji by name, lower case, ASCII only."""
+    spaced = " ".join(prompt.split())
+    plain: str = demojize(spaced, delimiters=("", "")).lower().encode("ascii", errors="ignore").decode()
+    for word in plain.split(" "):
+        if word:
+            yield from merge_pairs([_WORD_START, *word], tokenizer.rank_from_pair)
+
+
+def merge_pairs(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """Merge neighbours until no pair has a rank: each time the pair of the lowest rank, of several the leftmost.
+
+    Parts are kept as a linked list and pairs in a heap, so n parts take n log n steps.
+    """
+    parts = list(parts)
+    after = [*range(1, len(parts)), -1]
+    before = [-1, *range(len(parts) - 1)]
+    heap: list[tuple[int, int, str, str]] = []
+
+    def push(left: int, right: int) -> None:
+        rank = ranks.get((parts[left], parts[right])) if left >= 0 and right >= 0 else None
+        if rank is not None:
+            heapq.heappush(heap, (rank, left, parts[left], parts[right]))
+
+    for left in range(len(parts) - 1):
+        push(left, left + 1)
+    while heap:
+        _, left, first, second = heapq.heappop(heap)
+        right = after[left]
+        if right < 0 or (parts[left], parts[right]) != (first, second):
+            continue  # one of the two has been merged since
+        parts[left], parts[right] = first + second, ""
+        after[left] = after[right]
+        if after[left] >= 0:
+            before[after[left]] = left
+        push(before[left], left)
+        push(left, after[left])
+    return [part for part in parts if part]

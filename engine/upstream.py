@@ -21,7 +21,7 @@ try:
     from min_dalle.models.dalle_bart_decoder import DecoderLayer
     from min_dalle.models.dalle_bart_encoder import AttentionBase
     from min_dalle.models.vqgan_detokenizer import ResnetBlock, Upsample
-    from min_dalle.text_tokenizer import TextTokenizer
+    from min_dalle.text_tokenizer import TextTokenizer, demojize
 finally:
     torch.set_grad_enabled(_gradients)
     torch.set_num_threads(_threads)
@@ -35,4 +35,5 @@ __all__ = [
     "TextTokenizer",
     "Upsample",
     "VQGanDetokenizer",
+    "demojize",
 ]

@@ -72,3 +72,8 @@ def test_bad_values_name_their_field(tiny_model: DalleModel, fields: dict[str, i
 def test_importing_costs_no_torch() -> None:
     script = "import sys, dalle_model; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(("prompt", "count"), [("", 2), ("a red circle", 5), ("red " * 100, 64)])
+def test_text_tokens_are_counted_as_the_model_reads_them(tiny_model: DalleModel, prompt: str, count: int) -> None:
+    assert tiny_model.count_text_tokens(prompt) == count

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import MODELS, ModelConfig
-from engine.text import tokenize_prompt
+from engine.text import merge_pairs, tokenize_prompt
 from engine.upstream import TextTokenizer
 from tests.random_weights import write_vocabulary
 
@@ -65,3 +65,17 @@ def test_an_id_past_the_embedding_becomes_unknown(tokenizer: TextTokenizer, conf
     over = TextTokenizer(tokenizer.token_from_subword | {"Ġred": ROWS}, [" ".join(pair) for pair in tokenizer.rank_from_pair])
     assert over.tokenize("red") == [START, ROWS, END]
     assert tokenize_prompt(over, "red", config) == [START, UNKNOWN, END]
+
+
+@given(
+    st.text("abc", min_size=1, max_size=40), st.lists(st.tuples(*[st.sampled_from(["a", "b", "c", "ab", "aa", "bc", "aab"])] * 2))
+)
+def test_pairs_are_merged_as_text_tokenizer_merges_them(word: str, merges: list[tuple[str, str]]) -> None:
+    theirs = TextTokenizer({}, [" ".join(pair) for pair in merges])
+    assert merge_pairs(["Ġ", *word], theirs.rank_from_pair) == theirs.get_byte_pair_encoding(word, False)
+
+
+def test_a_very_long_word_is_read_to_its_end_and_soon(tokenizer: TextTokenizer, config: ModelConfig) -> None:
+    """The tests' time limit is what says "soon": done as in min-dalle, this takes hours."""
+    ids = tokenize_prompt(tokenizer, "overflow" * 60_000, config)
+    assert ids == [START, tokenizer.token_from_subword["Ġ"], *tokenizer.tokenize("overflow" * 8)[2:63], END]
