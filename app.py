@@ -20,10 +20,12 @@ from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
 from dalle_model import CheckpointError, DalleModel, InvalidRequest
 from server import create_app
 from server.command_line import read_settings, warn_of_unknown_variables
+from server.keys import warn_of_open_door
 from server.logs import configure_logging
-from server.serving import address_of, build_server, take_port
+from server.serving import address_of, build_server, is_loopback, take_port
 from server.settings import Settings
 from server.storage import check_writable
+from server.unfinished import sweep_unfinished
 
 
 class StartRefused(Exception):
@@ -33,8 +35,9 @@ class StartRefused(Exception):
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the server until it is told to stop; give the process's exit status."""
     settings = read_settings(arguments, environment)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     warn_of_unknown_variables(environment)
+    warn_of_open_door(settings)
     signal.signal(signal.SIGTERM, _stop)
     try:
         with _listener(settings) as listener:
@@ -65,6 +68,7 @@ def _check_output_dir(settings: Settings) -> None:
         return
     try:
         check_writable(settings.output_dir)
+        sweep_unfinished(settings.output_dir)
     except OSError as error:
         raise StartRefused(
             f"can't write to {settings.output_dir} ({error.strerror}): choose another folder with --output_dir"
@@ -111,20 +115,23 @@ def _load(settings: Settings) -> DalleModel:
 def _welcome(address: str, settings: Settings) -> str:
     picture = f"drawing.{settings.img_format.value}"
     decode = 'import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)["generatedImgs"][0]))'
+    key = ' -H "X-API-Key: $DALLE_API_KEY"' if settings.api_keys else ""
     lines = [
         "",
         f"Serving at {address} (Ctrl+C stops it). Draw something:",
         "",
-        f"""  curl -s -d '{{"text": "a red circle on a blue background"}}' {address}/dalle |""",
+        f"""  curl -s{key} -d '{{"text": "a red circle on a blue background"}}' {address}/dalle |""",
         f"    python3 -c '{decode}' > {picture}",
         "",
     ]
     if settings.save_to_disk:
         lines += [f"Images are also saved in {settings.output_dir.resolve()}", ""]
-    if settings.host in {"127.0.0.1", "localhost", "::1"}:
+    if is_loopback(settings.host):
         lines += ["Only this computer can reach it. To open it to your network: python app.py --host 0.0.0.0", ""]
+    elif settings.api_keys:
+        lines += ["Other computers can reach it too, by this computer's address, and who has a key can draw.", ""]
     else:
-        lines += ["Other computers can reach it too, by this computer's address: there is no key on the door.", ""]
+        lines += ["Warning: other computers can reach it too, and whoever does can draw: no key is set.", ""]
     return "\n".join(lines)
 
 

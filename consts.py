@@ -24,6 +24,7 @@ class ImageFormat(str, Enum):
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 # What a request may ask for. Wide enough for every sensible picture, narrow enough that no logit overflows.
 MAX_PROMPT_CHARACTERS = 4000

@@ -19,6 +19,8 @@ from consts import ImageFormat
 EnumT = TypeVar("EnumT", bound=Enum)
 
 _MAX_SLUG_CHARACTERS = 60
+_API_KEY = re.compile(r"[!-+\--~]{8,200}")  # visible ASCII without the comma, so that any header carries it
+_ORIGIN = re.compile(r"null|https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 # 4:4:4 and a high quality: coarser chroma smears the edges between flat colours, which these models draw a lot of.
 _ENCODER_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
@@ -92,6 +94,39 @@ def parse_path(text: str) -> Path:
     if "\0" in text:
         raise ValueError("must be a path without NUL characters")
     return Path(parse_text(text)).expanduser()
+
+
+def parse_api_keys(text: str) -> tuple[str, ...]:
+    """Read keys that commas separate; raise ValueError, which says nothing of what was given."""
+    keys = tuple(key.strip() for key in text.split(","))
+    if not all(_API_KEY.fullmatch(key) for key in keys):
+        raise ValueError("must be keys of 8 to 200 visible ASCII characters, separated by commas")
+    return keys
+
+
+def parse_api_key_file(text: str) -> tuple[str, ...]:
+    """Read a file of keys, one a line, passing over blank lines and those that begin with #; raise ValueError."""
+    path = parse_path(text)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
+    except OSError as error:
+        raise ValueError(f"must be a file that can be read ({error.strerror})") from error
+    except UnicodeDecodeError:
+        lines = ["not ASCII"]  # no key; refused below
+    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    if not keys or not all(_API_KEY.fullmatch(key) for key in keys):
+        raise ValueError("must be a file with at least one key, one a line, each of 8 to 200 visible ASCII characters but commas")
+    return keys
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Read web origins that commas separate, `*` for any, `none` for none; raise ValueError."""
+    origins = tuple(origin.strip().lower() for origin in text.split(","))
+    if origins == ("none",):
+        return ()
+    if origins == ("*",) or all(_ORIGIN.fullmatch(origin) for origin in origins):
+        return origins
+    raise ValueError("must be *, none, or origins such as https://play.example, separated by commas")
 
 
 def encode_image(image: Image.Image, image_format: ImageFormat, **extra: Any) -> bytes:

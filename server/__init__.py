@@ -8,10 +8,15 @@ from flask import Flask
 
 from consts import MAX_BODY_BYTES
 from server.classic import classic_routes
-from server.cors import allow_any_origin
+from server.cors import CorsPolicy, allow_origins
 from server.errors import answer_errors
+from server.keys import require_keys
+from server.metrics import Metrics, measure_requests, metrics_routes
 from server.request_ids import identify_requests
+from server.request_log import log_requests
+from server.security_headers import secure_answers
 from server.settings import Settings
+from server.storage import Storage
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
@@ -21,8 +26,15 @@ def create_app(model: DalleModel, settings: Settings) -> Flask:
     """Build the app that serves `model`; the caller loads it, warms it up and closes it."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    metrics = Metrics()
+    storage = Storage(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
     identify_requests(app)
-    allow_any_origin(app)
+    log_requests(app, settings.log_prompts)
+    measure_requests(app, metrics)
+    secure_answers(app)
+    allow_origins(app, CorsPolicy(settings.cors_origins))
+    require_keys(app, settings)
     answer_errors(app)
-    app.register_blueprint(classic_routes(model, settings))
+    app.register_blueprint(classic_routes(model, settings, storage))
+    app.register_blueprint(metrics_routes(metrics))
     return app

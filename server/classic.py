@@ -10,17 +10,18 @@ from PIL import Image
 from consts import ImageFormat
 from server.disconnects import is_gone
 from server.image_metadata import describe, encode_with_metadata
+from server.request_log import note_prompt
 from server.schemas import DalleAnswer, DalleRequest, parse_dalle_request
 from server.settings import Settings
-from server.storage import save_or_warn
+from server.storage import Storage
 from utils import encode_image, make_grid, to_base64
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel, Drawing
 
 
-def classic_routes(model: DalleModel, settings: Settings) -> Blueprint:
-    """Build the classic routes for a model."""
+def classic_routes(model: DalleModel, settings: Settings, storage: Storage | None) -> Blueprint:
+    """Build the classic routes for a model; without a storage nothing is saved."""
     blueprint = Blueprint("classic", __name__)
 
     @blueprint.get("/")
@@ -33,6 +34,7 @@ def classic_routes(model: DalleModel, settings: Settings) -> Blueprint:
     def dalle() -> Response:
         """Draw what a text says; answers when all images are done."""
         asked = parse_dalle_request(request.get_data(cache=False), settings.max_images)
+        note_prompt(asked.text)
         drawing = model.draw(
             asked.text,
             asked.num_images,
@@ -45,7 +47,7 @@ def classic_routes(model: DalleModel, settings: Settings) -> Blueprint:
         )
         pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
         image_format = asked.img_format or settings.img_format
-        warnings = _save(pictures, drawing, asked, image_format) if settings.save_to_disk else []
+        warnings = _save(storage, pictures, drawing, asked, image_format) if storage else []
         in_base64 = [to_base64(encode_image(picture, image_format)) for picture in pictures]
         answer = DalleAnswer(
             generatedImgs=in_base64,
@@ -57,11 +59,13 @@ def classic_routes(model: DalleModel, settings: Settings) -> Blueprint:
         )
         return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
 
-    def _save(pictures: list[Image.Image], drawing: Drawing, asked: DalleRequest, image_format: ImageFormat) -> list[str]:
+    def _save(
+        storage: Storage, pictures: list[Image.Image], drawing: Drawing, asked: DalleRequest, image_format: ImageFormat
+    ) -> list[str]:
         descriptions = describe(drawing, len(pictures), asked.text, model.name, asked.seamless)
         encoded = [
             encode_with_metadata(picture, image_format, said) for picture, said in zip(pictures, descriptions, strict=True)
         ]
-        return save_or_warn(encoded, image_format.value, asked.text, settings.output_dir)
+        return storage.save_or_warn(encoded, image_format.value, asked.text)
 
     return blueprint

@@ -26,6 +26,8 @@ examples:
   python app.py --save_to_disk               keep what is drawn, in ./generations
   python app.py --host 0.0.0.0 --port 8080   for the whole network
   DALLE_MODEL_VERSION=mega python app.py     the big one; wants a GPU
+  python app.py --host :: --api_key_file keys.txt
+                                             only for who has a key
 
 exit status: 0 stopped on request, 2 a setting can't be used, 3 the weights can't.
 """
@@ -39,8 +41,19 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_SETTING, f"app.py: {message}; see python app.py --help\n")
 
+    def refuse_unknown(self, words: Sequence[str]) -> NoReturn:
+        """Name the options that are unknown, but no value: `--api_keys SECRET` is a mistake easily made."""
+        self.error(f"unrecognized arguments: {' '.join(_without_value(word) for word in words)}")
 
-def build_parser() -> argparse.ArgumentParser:
+
+def _without_value(word: str) -> str:
+    if not word.startswith("-"):
+        return "..."
+    name, equals, _ = word.partition("=")
+    return f"{name}=..." if equals else name
+
+
+def build_parser() -> _Parser:
     """Build the parser from the table of flags; every value stays text until it is read."""
     parser = _Parser(
         prog="python app.py",
@@ -54,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
         if flag.group not in groups:
             groups[flag.group] = parser.add_argument_group(flag.group)
         arity: dict[str, Any] = {} if flag.bare is None else {"nargs": "?", "const": flag.bare}
-        default = "" if flag.default is None else f" (default: {flag.default_text})"
+        if flag.may_repeat:
+            arity["action"] = "append"
+        default = "" if flag.default_text == "none" else f" (default: {flag.default_text})"
         groups[flag.group].add_argument(flag.option, metavar=flag.metavar, help=f"{flag.help}{default}", **arity)
     return parser
 
@@ -62,12 +77,15 @@ def build_parser() -> argparse.ArgumentParser:
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Read the settings; a bad one ends the process with one line on stderr and status 2."""
     parser = build_parser()
-    given = vars(parser.parse_args(arguments))
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.refuse_unknown(unknown)
+    given = vars(known)
     values: dict[str, Any] = {}
     for flag in FLAGS:
         for source, text in ((flag.option, given[flag.name]), (flag.variable, environment.get(flag.variable) or None)):
             if text is not None:
-                values[flag.name] = _read(parser, flag, source, text)
+                values[flag.name] = _read(parser, flag, source, ",".join(text) if isinstance(text, list) else text)
                 break
     return Settings(**values)
 
@@ -76,7 +94,7 @@ def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -
     try:
         return flag.parse(text)
     except ValueError as error:
-        parser.error(f"{source} {error}, not {text!r}")
+        parser.error(f"{source} {error}" if flag.is_secret else f"{source} {error}, not {text!r}")
 
 
 def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
+from ipaddress import ip_address
 from typing import Any
 
 from flask import Flask
@@ -13,7 +15,11 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from consts import MAX_RECEIVED_BYTES, SERVER_CONNECTIONS, SERVER_THREADS
+from server.cors import CORS_EXTENSION, CorsPolicy
 from server.errors import error_body
+from server.request_ids import begin_request, end_request
+
+log = logging.getLogger("dalle.serving")
 
 
 class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
@@ -23,7 +29,15 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
         error = self.request.error
         body = json.dumps(error_body(f"{error.reason}: {error.body}")).encode()
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend([("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*")])
+        cors: CorsPolicy = self.channel.server.cors
+        self.response_headers += [
+            ("Content-Type", "application/json"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Request-Id", begin_request()),
+            *cors.headers(self.request.headers.get("ORIGIN")),
+        ]
+        log.info("a request that is no HTTP, or too large: %d %s", error.code, error.reason)
+        end_request()
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -52,6 +66,14 @@ def take_port(host: str, port: int) -> socket.socket:
     return listener
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach what listens on a host."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def address_of(listener: socket.socket) -> str:
     """Write the URL that a person on this machine can open."""
     host, port = listener.getsockname()[:2]
@@ -74,4 +96,5 @@ def build_server(app: Flask, listener: socket.socket) -> Any:
         ident=None,
     )
     server.channel_class = _Channel
+    server.cors = app.extensions[CORS_EXTENSION]
     return server

@@ -10,8 +10,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from consts import LOG_LEVELS, PRECISIONS, ImageFormat, ModelSize
-from utils import integer_between, member_of, one_of, parse_boolean, parse_device, parse_image_format, parse_path, parse_text
+from consts import LOG_FORMATS, LOG_LEVELS, PRECISIONS, ImageFormat, ModelSize
+from utils import (
+    integer_between,
+    member_of,
+    one_of,
+    parse_api_key_file,
+    parse_api_keys,
+    parse_boolean,
+    parse_device,
+    parse_image_format,
+    parse_origins,
+    parse_path,
+    parse_text,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,8 @@ class Flag:
     parse: Callable[[str], Any]  # raises ValueError with what is accepted: "must be ..."
     metavar: str
     bare: str | None = None  # what the option means when it is given without a value
+    is_secret: bool = False  # its value is shown nowhere
+    may_repeat: bool = False  # given several times, the values are joined by commas
 
     @property
     def option(self) -> str:
@@ -39,8 +53,10 @@ class Flag:
     @property
     def default_text(self) -> str:
         """Write the default as one would type it."""
-        if self.default is None:
+        if self.default is None or self.default == ():
             return "none"
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
         if isinstance(self.default, ImageFormat):
             return self.default.name
         if isinstance(self.default, ModelSize):
@@ -48,11 +64,14 @@ class Flag:
         return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
 
 
-def _flag(default: Any, group: str, help: str, parse: Callable[[str], Any], metavar: str, bare: str | None = None) -> Any:
-    return field(default=default, metadata={"group": group, "help": help, "parse": parse, "metavar": metavar, "bare": bare})
+def _flag(
+    default: Any, group: str, help: str, parse: Callable[[str], Any], metavar: str, bare: str | None = None, **more: bool
+) -> Any:
+    described = {"group": group, "help": help, "parse": parse, "metavar": metavar, "bare": bare, **more}
+    return field(default=default, repr=not more.get("is_secret", False), metadata=described)
 
 
-_MODEL, _SERVER, _IMAGES = "the model", "the server", "the images"
+_MODEL, _SERVER, _CALLERS, _LOG, _IMAGES = "the model", "the server", "who may call", "the log", "the images"
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,31 @@ class Settings:
     )
     port: int = _flag(8000, _SERVER, "port to listen on; 0 takes any free one", integer_between(0, 65535), "NUMBER")
     max_images: int = _flag(10, _SERVER, "how many images one request may ask for", integer_between(1, 1000), "COUNT")
-    log_level: str = _flag("info", _SERVER, f"how much is logged: {', '.join(LOG_LEVELS)}", one_of(LOG_LEVELS), "LEVEL")
+
+    api_key: tuple[str, ...] = _flag(
+        (),
+        _CALLERS,
+        "who draws must show one of these keys; others see a command line in ps, so use the environment or --api_key_file",
+        parse_api_keys,
+        "KEY,...",
+        is_secret=True,
+        may_repeat=True,
+    )
+    api_key_file: tuple[str, ...] = _flag(
+        (), _CALLERS, "file with such keys, one a line; read at start", parse_api_key_file, "FILE", is_secret=True
+    )
+    open_metrics: bool = _flag(
+        True, _CALLERS, "answer GET /metrics without a key, even where drawing needs one", parse_boolean, "true|false", "true"
+    )
+    cors_origins: tuple[str, ...] = _flag(
+        ("*",), _CALLERS, "web pages of which origins may read answers: *, none, or a list", parse_origins, "ORIGIN,..."
+    )
+
+    log_level: str = _flag("info", _LOG, f"how much is logged: {', '.join(LOG_LEVELS)}", one_of(LOG_LEVELS), "LEVEL")
+    log_format: str = _flag(
+        "text", _LOG, "how a log line is written: text for people, json for programs", one_of(LOG_FORMATS), "NAME"
+    )
+    log_prompts: bool = _flag(False, _LOG, "write prompts into the log too", parse_boolean, "true|false", "true")
 
     img_format: ImageFormat = _flag(
         ImageFormat.JPEG,
@@ -87,6 +130,19 @@ class Settings:
         False, _IMAGES, "also save every image, in one folder a request", parse_boolean, "true|false", "true"
     )
     output_dir: Path = _flag(Path("generations"), _IMAGES, "folder that images are saved in", parse_path, "FOLDER")
+    max_disk_mb: int | None = _flag(
+        None, _IMAGES, "keep saved images below so many MiB by removing the oldest requests", integer_between(1, 10**9), "COUNT"
+    )
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """Return every key that opens the door; none where there is no door."""
+        return self.api_key + self.api_key_file
+
+    @property
+    def max_disk_bytes(self) -> int | None:
+        """Return the bound of saved images in bytes."""
+        return None if self.max_disk_mb is None else self.max_disk_mb * 2**20
 
 
 FLAGS: tuple[Flag, ...] = tuple(Flag(name=item.name, default=item.default, **item.metadata) for item in fields(Settings))

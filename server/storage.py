@@ -5,27 +5,62 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 
+from server.disk_budget import DiskBudget
+from server.unfinished import unfinished_folder
 from utils import slugify
 
 log = logging.getLogger("dalle.storage")
 
-TEMPORARY_PREFIX = ".unfinished-"
+_WARNING = "The images could not be saved on the server's disk; its log says why."
+
+
+class StorageObserver(Protocol):
+    """Be told what became of what was to be saved."""
+
+    def saved(self, images: int) -> None:
+        """Hear that so many images were saved."""
+
+    def save_failed(self) -> None:
+        """Hear that a request's images could not be saved."""
+
+    def removed(self, requests: int) -> None:
+        """Hear that so many old requests were removed to make room."""
+
+
+class Storage:
+    """Keep requests' images in a folder, if asked below a size of `max_bytes`."""
+
+    def __init__(self, folder: Path, max_bytes: int | None, observer: StorageObserver) -> None:
+        self._folder = folder
+        self._budget = None if max_bytes is None else DiskBudget(folder, max_bytes)
+        self._observer = observer
+
+    def save_or_warn(self, encoded: Sequence[bytes], extension: str, prompt: str) -> list[str]:
+        """Save encoded images; where that fails, log why and give a warning for the caller, who is to get them all the same."""
+        try:
+            if self._budget is not None:
+                self._observer.removed(self._budget.make_room([len(data) for data in encoded]))
+            folder = save_images(encoded, extension, prompt, self._folder)
+        except OSError as error:
+            # Not the error itself: it has the names of files, and the prompt's words are in one.
+            log.error("the images could not be saved in %s: %s", self._folder, error.strerror or type(error).__name__)
+            self._observer.save_failed()
+            return [_WARNING]
+        log.debug("saved %d images in a folder whose name ends in %s", len(encoded), folder.name[-8:])
+        self._observer.saved(len(encoded))
+        return []
 
 
 def check_writable(folder: Path) -> None:
     """Make sure that a folder is there and takes files, by making one; raise OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    probe.mkdir()
-    try:
+    with unfinished_folder(folder) as probe:
         (probe / "probe").write_bytes(b"probe")
-    finally:
-        shutil.rmtree(probe, ignore_errors=True)
 
 
 def request_folder_name(prompt: str, now: datetime) -> str:
@@ -38,28 +73,12 @@ def save_images(encoded: Sequence[bytes], extension: str, prompt: str, output_di
 
     They are written under a temporary name that is then renamed, so under a final name there are whole requests only.
     """
-    name = request_folder_name(prompt, datetime.now(timezone.utc))
-    temporary, final = output_dir / f"{TEMPORARY_PREFIX}{name}", output_dir / name
-    temporary.mkdir(parents=True)
-    try:
+    final = output_dir / request_folder_name(prompt, datetime.now(timezone.utc))
+    with unfinished_folder(output_dir) as temporary:
         for index, data in enumerate(encoded):
             _write_synced(temporary / f"{index}.{extension}", data)
         temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return final
-
-
-def save_or_warn(encoded: Sequence[bytes], extension: str, prompt: str, output_dir: Path) -> list[str]:
-    """Save encoded images; where that fails, log why and give a warning for the caller, who is to get the images all the same."""
-    try:
-        folder = save_images(encoded, extension, prompt, output_dir)
-    except OSError as error:
-        log.error("the images could not be saved: %s", error)
-        return ["The images could not be saved on the server's disk; its log says why."]
-    log.debug("saved %d images in %s", len(encoded), folder)
-    return []
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -1,7 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from flask.testing import FlaskClient
+
+from dalle_model import DalleModel
+from server import create_app
+from server.cors import CorsPolicy
+from server.settings import Settings
+
+LISTED = "https://play.example"
+STRANGERS = [
+    "https://play.example.evil.example",
+    "http://play.example",
+    "https://play.example:8443",
+    "https://PLAY.example",
+    "null",
+    "*",
+    "",
+]
+
+
+@pytest.fixture
+def choosy(tiny_model: DalleModel, settings: Settings) -> FlaskClient:
+    return create_app(tiny_model, replace(settings, cors_origins=(LISTED, "http://localhost:3000"))).test_client()
 
 
 @pytest.mark.parametrize(
@@ -27,3 +50,39 @@ def test_a_preflight_allows_any_header(client: FlaskClient, asked: str) -> None:
 
 def test_options_without_a_preflight_says_what_is_allowed(client: FlaskClient) -> None:
     assert "POST" in client.options("/dalle").headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/", 200), ("POST", "/dalle", 400), ("GET", "/dalle", 405), ("GET", "/nothing", 404)]
+)
+def test_a_listed_origin_may_read_and_no_other(choosy: FlaskClient, method: str, path: str, status: int) -> None:
+    answer = choosy.open(path, method=method, headers={"Origin": LISTED})
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (status, LISTED)
+    assert "Origin" in answer.headers["Vary"]
+    for stranger in STRANGERS:
+        answer = choosy.open(path, method=method, headers={"Origin": stranger})
+        assert answer.status_code == status
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "Origin" in answer.headers["Vary"]  # or a cache hands it on
+
+
+def test_a_preflight_of_a_listed_origin_passes_and_no_other(choosy: FlaskClient) -> None:
+    def preflight(origin: str) -> dict[str, str]:
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+        answer = choosy.options("/dalle", headers=asked)
+        assert answer.status_code == 204
+        assert "Origin" in answer.headers["Vary"]
+        return {name: value for name, value in answer.headers.items() if name.startswith("Access-Control-Allow")}
+
+    assert preflight("http://localhost:3000") == {
+        "Access-Control-Allow-Origin": "http://localhost:3000",
+        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Headers": "x-api-key",
+    }
+    for stranger in STRANGERS:
+        assert preflight(stranger) == {}
+
+
+def test_without_origins_no_page_may_read() -> None:
+    assert CorsPolicy(()).headers("https://play.example") == [("Vary", "Origin")]
+    assert CorsPolicy(()).headers(None) == [("Vary", "Origin")]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -107,3 +108,24 @@ def test_where_saving_fails_the_caller_gets_the_images_and_a_warning(
     assert base64.b64decode(answer.get_json()["generatedImgs"][0])
     assert answer.get_json()["warnings"] == ["The images could not be saved on the server's disk; its log says why."]
     assert str(settings.output_dir) in caplog.text
+    assert "dalle_save_failures_total 1.0" in client.get("/metrics").text
+
+
+def test_a_folder_that_is_removed_is_made_again(tiny_model: DalleModel, settings: Settings) -> None:
+    client = create_app(tiny_model, replace(settings, save_to_disk=True)).test_client()
+    for _ in range(2):
+        assert "warnings" not in client.post("/dalle", json={"text": "a red circle", "num_images": 2}).get_json()
+        assert len(list(settings.output_dir.rglob("1.jpeg"))) == 1
+        shutil.rmtree(settings.output_dir)
+    assert "dalle_images_saved_total 4.0" in client.get("/metrics").text
+
+
+def test_the_bound_on_the_disk_holds_through_the_route(tiny_model: DalleModel, settings: Settings) -> None:
+    client = create_app(tiny_model, replace(settings, save_to_disk=True, max_disk_mb=1)).test_client()
+    old = settings.output_dir / "2020-01-01T00-00-00Z_old_01234567"
+    old.mkdir(parents=True)
+    (old / "0.png").write_bytes(bytes(2**20))
+    client.post("/dalle", json={"text": "a red circle"})
+    [folder] = settings.output_dir.iterdir()
+    assert "_a-red-circle_" in folder.name
+    assert "dalle_saved_requests_removed_total 1.0" in client.get("/metrics").text
