@@ -42,6 +42,7 @@ from engine.request import (
     SamplingSettings,
     Tick,
 )
+from engine.statistics import EngineState, Observer
 
 __all__ = [
     "IMAGE_TOKEN_COUNT",
@@ -53,11 +54,13 @@ __all__ = [
     "DeadlineExceeded",
     "Drawing",
     "EngineClosed",
+    "EngineState",
     "Event",
     "GenerationFailed",
     "HubUnreachable",
     "ImageDone",
     "InvalidRequest",
+    "Observer",
     "Preview",
     "Progress",
     "QueueFull",
@@ -92,10 +95,15 @@ class DalleModel:
         device: str = "auto",
         precision: str = "auto",
         max_batch_size: int = 32,
+        max_queue: int | None = None,
+        request_timeout: float | None = None,
+        observer: Observer | None = None,
         show_progress: bool = False,
     ) -> None:
         """Load a model: `tiny`, `mini`, `mega` or `mega_full`, in any case.
 
+        At most `max_queue` images wait, and a request has `request_timeout` seconds: None sets no limit. `observer` is told
+        each measure that the engine takes.
         Raises CheckpointError where its weights are missing or wrong, InvalidRequest for a version, device or precision that
         is not to be had.
         """
@@ -103,7 +111,8 @@ class DalleModel:
         from engine.runners import load_runner
 
         load = partial(load_runner, version, models_root=models_root, device=device, precision=precision, progress=show_progress)
-        self._engine = Engine(load, max_batch_size)
+        self._engine = Engine(load, max_batch_size, max_queue, observer)
+        self._request_timeout = request_timeout
         self.name = version.capitalize()
         self.sampling: SamplingSettings = self._engine.config.sampling
 
@@ -135,7 +144,7 @@ class DalleModel:
             previews=previews and not seamless,
             seamless=seamless,
         )
-        return self._events(request, tick)
+        return self._events(request, timeout=self._request_timeout, tick=tick)
 
     def draw(
         self,
@@ -156,7 +165,8 @@ class DalleModel:
         settings = self._settings(temperature, top_k, supercondition_factor)
         request = ImageRequest(prompt, _seeds(seed, num_images), settings, seamless=seamless)
         done: dict[int, Image.Image] = {}
-        with closing(self._events(request, None if is_cancelled is None else CANCEL_POLL_SECONDS)) as events:
+        tick = None if is_cancelled is None else CANCEL_POLL_SECONDS
+        with closing(self._events(request, timeout=self._request_timeout, tick=tick)) as events:
             for event in events:
                 if is_cancelled is not None and is_cancelled():
                     raise Cancelled("the caller wants the images no more")
@@ -194,14 +204,24 @@ class DalleModel:
         `on_progress` is told (tokens drawn, tokens in all).
         """
         started = time.perf_counter()
-        for event in self.stream("a red circle on a blue background", seed=0, previews=False):
+        request = ImageRequest("a red circle on a blue background", (0,), self.sampling)
+        for event in self._events(request, timeout=None):
             if on_progress is not None and isinstance(event, Progress):
                 on_progress(event.tokens_drawn, IMAGE_TOKEN_COUNT)
         return time.perf_counter() - started
 
-    def close(self) -> None:
-        """Stop the engine; requests under way end with EngineClosed."""
-        self._engine.close()
+    @property
+    def state(self) -> EngineState:
+        """Show what the engine is doing and has done, at this moment; answers while a step hangs, too."""
+        return self._engine.state
+
+    def drain(self) -> None:
+        """Take no new work; what is under way or waits is drawn."""
+        self._engine.drain()
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop the engine; requests under way end with EngineClosed. Tell whether it has stopped within `timeout` seconds."""
+        return self._engine.close(timeout)
 
     def __enter__(self) -> DalleModel:
         """Return the model, to be closed at the end of a `with` block."""
@@ -211,8 +231,8 @@ class DalleModel:
         """Close."""
         self.close()
 
-    def _events(self, request: ImageRequest, tick: float | None = None) -> Generator[Event, None, None]:
-        job = self._engine.submit(request)
+    def _events(self, request: ImageRequest, *, timeout: float | None, tick: float | None = None) -> Generator[Event, None, None]:
+        job = self._engine.submit(request, timeout)
         try:
             yield from job.events(tick)
         finally:

@@ -1,29 +1,37 @@
 """The engine: requests in, images out, all callers' images drawn together. One thread owns the model.
 
-submit ─> waiting ─> _admit ─> [ _decode ─> _show ─> _deliver ] x 256 ─> events
-                     (encode)   (one token     (previews)  (detokenize,
-                                 an image)                  free slots)
+submit ─> line ─> [ _admit ─> _decode ─> _retire ─> _show ] x 256 ─> events
+                   (encode)  (one token (free     (detokenize what is due,
+                              an image)  slots)    one picture while others decode)
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from engine.checkpoint import Checkpoint
 from engine.errors import EngineClosed, GenerationFailed
+from engine.gallery import Gallery, Picture
 from engine.job import Job
-from engine.picture import arrange_seamless, fill_undrawn, grids_of, paint_undrawn
+from engine.memory import is_memory_exhausted
+from engine.picture import paint_undrawn
 from engine.request import PREVIEW_EVERY, ImageDone, ImageRequest, Preview, Progress
 from engine.runners import Runner
 from engine.sampler import sample
 from engine.scheduler import Scheduler
+from engine.statistics import EngineState, Observer, Statistics
 from engine.text import tokenize_prompt
 
 PROGRESS_EVERY = 8  # tokens
+PICTURES_AT_ONCE = 16  # while nothing is decoded: a caller who comes meanwhile waits for no more
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +39,26 @@ _log = logging.getLogger(__name__)
 class Engine:
     """Draw images for many callers in one running batch."""
 
-    def __init__(self, load: Callable[[], tuple[Checkpoint, Runner]], max_batch_size: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[], tuple[Checkpoint, Runner]],
+        max_batch_size: int,
+        max_queue: int | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         """Load the model on the engine's own thread, and start it; raise what `load` raises.
 
         On that thread, because OpenMP keeps a team of threads for every thread that computes: a second team makes more threads
         than cores, they then sleep between any two operations, and a small model draws at a third of its speed.
         """
-        self._scheduler = Scheduler(max_batch_size)
+        self._scheduler = Scheduler(max_batch_size, max_queue)
+        self._statistics = Statistics(observer or Observer())
+        self._gallery = Gallery()
+        self._jobs: set[Job] = set()  # not over yet
+        self._showing: list[Picture] = []
+        self._pictures_at_once = PICTURES_AT_ONCE
         self._changed = threading.Condition()
-        self._is_closing = False
+        self._is_draining = self._is_closing = False
         self._failure: BaseException | None = None
         self._is_loaded = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(load,), name="engine", daemon=True)
@@ -52,41 +71,64 @@ class Engine:
         """Count the tokens that the model reads of a prompt, start and end token included."""
         return len(tokenize_prompt(self._tokenizer, prompt, self.config))
 
-    def submit(self, request: ImageRequest) -> Job:
-        """Queue a request; its events come on the job that is returned.
+    def submit(self, request: ImageRequest, timeout: float | None = None) -> Job:
+        """Queue a request that is to be done within `timeout` seconds; its events come on the job that is returned.
 
-        Raises EngineClosed.
+        Raises InvalidRequest for more images than can ever wait, QueueFull, EngineClosed.
         """
-        job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self.config))
+        count = len(request.seeds)
         with self._changed:
-            if self._is_closing:
-                raise EngineClosed("the server is shutting down and takes no new work")
+            self._check_room(count)  # before any work, so that refusing costs next to nothing
+        job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self.config), timeout)
+        with self._changed:
+            self._check_room(count)
+            self._jobs.add(job)
             self._scheduler.add(job)
             self._changed.notify()
         return job
 
     def cancel(self, job: Job) -> None:
-        """Stop drawing a request: its slots are free by the next step."""
+        """Stop drawing a request: its slots are free by the next step. Of no effect on one that is over."""
         with self._changed:
-            job.is_cancelled = True
-            self._scheduler.drop(job)
+            if not job.is_over:
+                self._statistics.cancelled(len(job.slots) - job.delivered)
+                self._end(job)
             self._changed.notify()
-        job.finish()
 
-    def close(self) -> None:
-        """Stop: requests under way end with EngineClosed."""
+    def drain(self) -> None:
+        """Take no new work; what is under way or waits is drawn."""
+        with self._changed:
+            self._is_draining = True
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop: requests under way end with EngineClosed. Tell whether the thread has ended within `timeout` seconds."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
-    def step(self) -> None:
-        """Draw one more token of every image in the batch."""
+    @property
+    def state(self) -> EngineState:
+        """Show the engine at this moment; answers while a step hangs, too."""
+        with self._changed:
+            return self._statistics.snapshot(
+                is_alive=self._thread.is_alive(),
+                is_draining=self._is_draining or self._is_closing,
+                images_waiting=self._scheduler.waiting_count,
+                slots_in_use=len(self._scheduler.running),
+                batch_limit=self._scheduler.batch_limit,
+                max_queue=self._scheduler.max_queue,
+            )
+
+    def step(self) -> int:
+        """Draw one more token of every image in the batch, and show what is due; return how many images were in it."""
+        self._retire()  # those that nobody wants any more
         self._admit()
-        if self._scheduler.running:
-            self._decode()
-            self._show()
-            self._deliver()
+        batch = self._decode()
+        self._retire()  # those that are drawn
+        self._show()
+        return batch
 
     def _run(self, load: Callable[[], tuple[Checkpoint, Runner]]) -> None:
         """Load, then step while there is work: what the engine's own thread does."""
@@ -98,39 +140,76 @@ class Engine:
             return
         finally:
             self._is_loaded.set()
-        while True:
+        try:
+            while self._wait_for_work():
+                self._statistics.step_begins()
+                batch = 0
+                try:
+                    batch = self.step()
+                except Exception as error:
+                    self._recover(error)
+                self._statistics.step_ends(batch)
+        except BaseException:
+            _log.critical("the engine's thread ends: nothing can be drawn any more", exc_info=True)
+        finally:
             with self._changed:
-                self._changed.wait_for(lambda: self._scheduler.has_work or self._is_closing)
-                if self._is_closing:
-                    self._end_all(EngineClosed("the server shut down before this image was done"))
-                    return
-            try:
-                self.step()
-            except Exception as error:
-                _log.exception("a step failed; the requests in it end")
-                failure = GenerationFailed("drawing failed inside the server")
-                failure.__cause__ = error
-                with self._changed:
-                    self._end_all(failure)
+                self._is_closing = True
+                for job in list(self._jobs):
+                    self._end(job, EngineClosed("the engine stopped before this image was done"))
 
-    def _end_all(self, error: Exception) -> None:
-        """End every request with an error, and empty the batch."""
-        for job in self._scheduler.clear():
-            job.finish(error)
-        self._runner.rearrange([])
+    def _wait_for_work(self) -> bool:
+        """Wait for something to draw or show; False once the engine is to close."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._scheduler.has_work or self._gallery or self._is_closing)
+            return not self._is_closing
+
+    def _check_room(self, count: int) -> None:
+        if self._is_draining or self._is_closing:
+            raise EngineClosed("the server is shutting down and takes no new work")
+        self._scheduler.check_room(count, self._statistics.seconds_per_step.value)
+
+    def _end(self, job: Job, error: Exception | None = None) -> None:
+        """End a job; its images leave the batch at the next step. Needs the lock."""
+        self._jobs.discard(job)
+        self._scheduler.drop(job)
+        job.finish(error)
+
+    def _retire(self) -> None:
+        """Free the slots of images that are drawn, or not wanted any more."""
+        with self._changed:
+            order = self._scheduler.retire(lambda slot: slot.is_drawn or slot.job.is_over)
+        if order is not None:
+            self._runner.rearrange(order)
 
     def _admit(self) -> None:
         """Let waiting images into the batch; encode each prompt once."""
         with self._changed:
             admitted = self._scheduler.admit()
         for slot in admitted:
-            if slot.job.encoded is None:
-                slot.job.encoded = self._runner.encode(slot.job.text_tokens)
-        self._runner.admit([slot.job.encoded for slot in admitted])
+            slot.admitted_at = time.monotonic()
+            self._statistics.waited(slot.admitted_at - slot.job.submitted_at)
+        for job in dict.fromkeys(slot.job for slot in admitted):
+            if job.encoded is None:
+                self._encode(job)
+        with self._changed:
+            self._scheduler.running = [slot for slot in self._scheduler.running if slot.job.encoded is not None]
+        if admitted:
+            self._runner.admit([slot.job.encoded for slot in admitted if slot.job.encoded is not None])
 
-    def _decode(self) -> None:
-        """Draw the next token of every image, each at its own position."""
+    def _encode(self, job: Job) -> None:
+        """Encode a job's prompt; where that fails, the job alone ends."""
+        try:
+            job.encoded = self._runner.encode(job.text_tokens)
+        except Exception as error:
+            if is_memory_exhausted(error):
+                raise
+            self._fail([job], error)
+
+    def _decode(self) -> int:
+        """Draw the next token of every image, each at its own position; return how many."""
         running = self._scheduler.running
+        if not running:
+            return 0
         start = self.config.decoder_start_token_id
         logits = self._runner.step(
             [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
@@ -140,40 +219,79 @@ class Engine:
             slot.tokens.append(token)
             if slot.position % PROGRESS_EVERY == 0:
                 slot.job.tell(Progress(slot.index, slot.position))
+            if slot.is_drawn or (slot.job.request.previews and slot.position % PREVIEW_EVERY == 0):
+                self._gallery.add(slot)
+        return len(running)
 
     def _show(self) -> None:
-        """Send previews that are due."""
-        due = [
-            slot
-            for slot in self._scheduler.running
-            if slot.job.request.previews
-            and slot.position % PREVIEW_EVERY == 0
-            and not slot.is_drawn
-            and not slot.job.is_cancelled
-        ]
-        if due:
-            for slot, pixels in zip(due, self._runner.detokenize(fill_undrawn(due)), strict=True):
-                image = paint_undrawn(pixels, slot.position)
-                slot.job.tell(Preview(slot.index, slot.position, Image.fromarray(image)))
+        """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
+        self._showing = self._gallery.take(1 if self._scheduler.has_work else self._pictures_at_once)
+        if self._showing:
+            pixels = self._runner.detokenize(torch.stack([picture.grid for picture in self._showing]))
+            for picture, own in zip(self._showing, pixels, strict=True):
+                self._deliver(picture, own)
+        self._showing = []
 
-    def _deliver(self) -> None:
-        """Hand over images that are done, and free their slots and those of cancelled requests."""
-        drawn = [slot for slot in self._scheduler.running if slot.is_drawn and not slot.job.is_cancelled]
+    def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
+        """Hand a picture to its caller; the job ends with its last one."""
+        job, first = picture.job, picture.slots[0]
+        if picture.is_preview:
+            image = Image.fromarray(paint_undrawn(pixels, picture.tokens_drawn))
+            job.tell(Preview(first.index, picture.tokens_drawn, image))
+            return
+        image = Image.fromarray(pixels)
         with self._changed:
-            order = self._scheduler.retire(lambda slot: slot.is_drawn or slot.job.is_cancelled)
-        if order is not None:
-            self._runner.rearrange(order)
-        single = [slot for slot in drawn if not slot.job.request.seamless]
-        if single:
-            for slot, pixels in zip(single, self._runner.detokenize(grids_of(single)), strict=True):
-                slot.job.tell(ImageDone(slot.index, slot.seed, Image.fromarray(pixels)))
-        for job in dict.fromkeys(slot.job for slot in drawn):
-            if job.is_drawn:
-                if job.request.seamless:
-                    self._deliver_seamless(job)
-                job.finish()
+            if job.is_over:  # cancelled meanwhile, and counted so
+                return
+            job.tell(ImageDone(first.index, first.seed, image))
+            job.delivered += len(picture.slots)
+            for slot in picture.slots:
+                self._statistics.drawn(time.monotonic() - slot.admitted_at)
+            if job.delivered == len(job.slots):
+                self._end(job)
 
-    def _deliver_seamless(self, job: Job) -> None:
-        """Detokenize all images of a job as one picture."""
-        pixels = self._runner.detokenize(arrange_seamless(job.slots))[0]
-        job.tell(ImageDone(0, job.slots[0].seed, Image.fromarray(pixels)))
+    def _recover(self, error: Exception) -> None:
+        """Empty the batch after a failure: its images end, or are drawn again, fewer at once, where memory was exhausted.
+
+        A seed draws the same image again. Images that wait, and those that are drawn and not shown yet, are not touched.
+        """
+        showing, self._showing = self._showing, []
+        batch = len(self._scheduler.running)
+        with self._changed:
+            undrawn = [slot for slot in self._scheduler.running if not slot.is_drawn and not slot.job.is_over]
+            if is_memory_exhausted(error) and max(batch, len(showing)) > 1:
+                self._gallery.start_again(showing)
+                self._scheduler.requeue(undrawn)
+                self._shrink(batch, len(showing))
+            elif showing:  # the rows of the batch had no part in it
+                self._fail([picture.job for picture in showing], error)
+                return
+            else:
+                self._fail([slot.job for slot in undrawn], error)
+            self._scheduler.running = []
+        self._runner.reset()
+
+    def _shrink(self, batch: int, showing: int) -> None:
+        """Halve what exhausted memory."""
+        if batch > 1:
+            self._scheduler.batch_limit = batch // 2
+        else:
+            self._pictures_at_once = showing // 2
+        _log.error(
+            "memory was exhausted by %d images at once; from now on %d are drawn at once, and %d shown: "
+            "a smaller --max_batch_size avoids the detour",
+            max(batch, showing),
+            self._scheduler.batch_limit,
+            self._pictures_at_once,
+        )
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        """End jobs whose images could not be drawn."""
+        _log.error("drawing failed; %d requests end", len(set(jobs)), exc_info=error)
+        with self._changed:
+            for job in dict.fromkeys(jobs):
+                if not job.is_over:
+                    self._statistics.failed(len(job.slots) - job.delivered)
+                    failure = GenerationFailed("drawing failed inside the server")
+                    failure.__cause__ = error
+                    self._end(job, failure)

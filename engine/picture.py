@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.job import Slot
 from engine.request import IMAGE_TOKEN_COUNT
 
 GRID = 16  # tokens on a side
@@ -18,18 +17,13 @@ _PIXELS = 16  # pixels on a token's side
 _UNDRAWN = 128  # grey
 
 
-def grids_of(slots: Sequence[Slot]) -> Tensor:
-    """Return drawn images' tokens, int64 [N, 16, 16]."""
-    return torch.tensor([slot.tokens for slot in slots]).unflatten(1, (GRID, GRID))
-
-
-def fill_undrawn(slots: Sequence[Slot]) -> Tensor:
-    """Return half-drawn images' tokens, the rest filled with the last one drawn: int64 [N, 16, 16].
+def grid_of(tokens: Sequence[int]) -> Tensor:
+    """Return an image's tokens as a grid, where it is half-drawn the rest filled with the last one drawn: int64 [16, 16].
 
     An unfilled token is none of the detokenizer's: min-dalle's overflow of previews came from there.
     """
-    filled = [slot.tokens + [slot.tokens[-1]] * (IMAGE_TOKEN_COUNT - len(slot.tokens)) for slot in slots]
-    return torch.tensor(filled).unflatten(1, (GRID, GRID))
+    filled = [*tokens, *[tokens[-1]] * (IMAGE_TOKEN_COUNT - len(tokens))]
+    return torch.tensor(filled).unflatten(0, (GRID, GRID))
 
 
 def paint_undrawn(pixels: NDArray[Any], tokens_drawn: int) -> NDArray[Any]:
@@ -45,8 +39,8 @@ def seamless_shape(count: int) -> tuple[int, int]:
     return rows, count // rows
 
 
-def arrange_seamless(slots: Sequence[Slot]) -> Tensor:
-    """Join images' tokens into one grid, row by row: int64 [1, 16 rows, 16 columns]."""
-    rows, columns = seamless_shape(len(slots))
-    grids = grids_of(slots).unflatten(0, (rows, columns))
-    return grids.transpose(1, 2).flatten(2, 3).flatten(0, 1)[None]
+def arrange_seamless(images: Sequence[Sequence[int]]) -> Tensor:
+    """Join images' tokens into one grid, row by row: int64 [16 rows, 16 columns]."""
+    rows, columns = seamless_shape(len(images))
+    grids = torch.stack([grid_of(tokens) for tokens in images]).unflatten(0, (rows, columns))
+    return grids.transpose(1, 2).flatten(2, 3).flatten(0, 1)

@@ -31,6 +31,9 @@ class Runner(Protocol):
     def rearrange(self, order: Sequence[int]) -> None:
         """Make row `order[i]` the new row i; rows not named are free."""
 
+    def reset(self) -> None:
+        """Free every row and the memory for them; works after any other method has raised, too."""
+
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Decode one token a row, each at its own position: float32 logits [N, 2, V], unconditional and conditional."""
 

@@ -73,7 +73,8 @@ class TorchRunner:
         self._encoder.pose_tokens = self._encoder.pose_tokens.to(device)
         self._decoder = Decoder(checkpoint.decoder.to(device), config.attention_head_count, config.logit_count)
         self._detokenizer = checkpoint.detokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._cache = KeyValueCache(config, device, dtype)
+        self._dtype = dtype
+        self.reset()
         start, end = (checkpoint.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
         # Every request's unconditional prompt: start and end token only.
         self._nothing = self.encode([start, end])
@@ -98,6 +99,10 @@ class TorchRunner:
     def rearrange(self, order: Sequence[int]) -> None:
         """Make slot `order[i]` the new slot i."""
         self._cache.rearrange(order)
+
+    def reset(self) -> None:
+        """Free every slot and the memory for them."""
+        self._cache = KeyValueCache(self._config, self._device, self._dtype)
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:

@@ -1,83 +1,19 @@
-"""Hold the engine on real weights, Tiny's: one batch for all, the same image in any company, cancellation, failure, the end."""
+"""Hold the engine on real weights, Tiny's: one batch for all, the same image in any company, one picture at a time, the end."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
 from random import Random
 
 import pytest
 import torch
-from torch import Tensor
 
 from engine.checkpoint import Checkpoint
 from engine.engine import Engine
-from engine.errors import EngineClosed, GenerationFailed
-from engine.job import Job
-from engine.request import ImageDone, ImageRequest, Preview, Progress, SamplingSettings
-from engine.runners import load_runner
-from engine.runners.torch import EncodedPrompt, TorchRunner
-
-
-class WatchedRunner:
-    """Tiny's runner; it notes the batch sizes, and fails or waits when told to."""
-
-    def __init__(self, runner: TorchRunner) -> None:
-        self._runner = runner
-        self.batch_sizes: list[int] = []
-        self.encoded = 0
-        self.is_broken = False
-        self.may_step = threading.Event()
-        self.may_step.set()
-
-    def encode(self, text_tokens: Sequence[int]) -> EncodedPrompt:
-        self.encoded += 1
-        return self._runner.encode(text_tokens)
-
-    def admit(self, prompts: Sequence[EncodedPrompt]) -> None:
-        self._runner.admit(prompts)
-
-    def rearrange(self, order: Sequence[int]) -> None:
-        self._runner.rearrange(order)
-
-    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        self.may_step.wait(60)
-        self.batch_sizes.append(len(tokens))
-        if self.is_broken:
-            self.is_broken = False
-            raise RuntimeError("a wire came loose")
-        return self._runner.step(tokens, positions)
-
-    detokenize = property(lambda self: self._runner.detokenize)
-
-
-@pytest.fixture(scope="module")
-def loaded() -> tuple[Checkpoint, TorchRunner]:
-    checkpoint, runner = load_runner("tiny")
-    assert isinstance(runner, TorchRunner)
-    return checkpoint, runner
-
-
-@pytest.fixture
-def runner(loaded: tuple[Checkpoint, TorchRunner]) -> WatchedRunner:
-    loaded[1].rearrange([])
-    return WatchedRunner(loaded[1])
-
-
-@pytest.fixture
-def engine(loaded: tuple[Checkpoint, TorchRunner], runner: WatchedRunner) -> Iterator[Engine]:
-    engine = Engine(lambda: (loaded[0], runner), max_batch_size=4)
-    yield engine
-    runner.may_step.set()
-    engine.close()
-
-
-def request(prompt: str = "a red circle", seeds: tuple[int, ...] = (1,), **fields: object) -> ImageRequest:
-    return ImageRequest(prompt, seeds, SamplingSettings(0.8, 64, 2.5), **fields)  # type: ignore[arg-type]
-
-
-def images_of(job: Job) -> dict[int, bytes]:
-    return {event.index: event.image.tobytes() for event in job.events() if isinstance(event, ImageDone)}
+from engine.errors import EngineClosed
+from engine.request import ImageDone, Preview, Progress
+from engine.runners.torch import TorchRunner
+from tests.engine.conftest import MakeEngine
+from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
 
 def test_a_request_gives_progress_and_its_image(engine: Engine) -> None:
@@ -115,12 +51,12 @@ def test_an_image_is_the_same_to_the_bit_alone_and_among_others_who_come_and_go(
 def test_two_callers_at_once_are_drawn_in_one_batch_and_each_prompt_is_encoded_once(
     engine: Engine, runner: WatchedRunner
 ) -> None:
-    runner.may_step.clear()
+    runner.hold()
     jobs = [engine.submit(request("a star", (1, 2))), engine.submit(request("a heart", (3,)))]
-    runner.may_step.set()
+    runner.go()
     for job in jobs:
         images_of(job)
-    assert runner.encoded == 2
+    assert [name for name, _ in runner.calls].count("encode") == 2
     assert max(runner.batch_sizes) == 3
     assert len(runner.batch_sizes) < 2 * 256
 
@@ -132,26 +68,30 @@ def test_more_images_than_slots_wait_and_none_is_lost(engine: Engine, runner: Wa
 
 def test_cancelling_frees_the_slots_by_the_next_step(engine: Engine, runner: WatchedRunner) -> None:
     job = engine.submit(request(seeds=(1, 2, 3, 4)))
-    next(iter(job.events()))
-    engine.cancel(job)
+    wait_for(job, lambda event: isinstance(event, Progress))
+    runner.hold()
+    runner.wait_until_held()
     other = engine.submit(request())
+    engine.cancel(job)
+    steps_until_then = len(runner.batch_sizes) + 1  # the one that is held
+    runner.go()
     images_of(other)
-    assert not [size for size in runner.batch_sizes[-250:] if size > 1]
-    assert runner.batch_sizes.count(4) < 256
+    assert runner.batch_sizes[steps_until_then:] == [1] * 256
+    assert engine.state.images_cancelled == 4
 
 
-def test_a_step_that_fails_ends_its_requests_and_harms_no_later_one(engine: Engine, runner: WatchedRunner) -> None:
-    expected = images_of(engine.submit(request()))
-    runner.is_broken = True
-    with pytest.raises(GenerationFailed) as failure:
-        images_of(engine.submit(request()))
-    assert "wire" not in str(failure.value)
-    assert "wire" in str(failure.value.__cause__)
-    assert images_of(engine.submit(request())) == expected
+def test_cancelling_changes_no_other_image(engine: Engine) -> None:
+    alone = images_of(engine.submit(request(seeds=(7, 8))))
+    leaving = [engine.submit(request("a star", (1,))), engine.submit(request("a heart", (2, 3)))]
+    staying = engine.submit(request(seeds=(7, 8)))
+    for tokens, job in zip((40, 96), leaving, strict=True):
+        wait_for(job, lambda event, tokens=tokens: isinstance(event, Progress) and event.tokens_drawn == tokens)  # type: ignore[misc]
+        engine.cancel(job)
+    assert images_of(staying) == alone
 
 
-def test_closing_ends_what_is_under_way_and_refuses_more(loaded: tuple[Checkpoint, TorchRunner], runner: WatchedRunner) -> None:
-    engine = Engine(lambda: (loaded[0], runner), max_batch_size=1)
+def test_closing_ends_what_is_under_way_and_refuses_more(make_engine: MakeEngine) -> None:
+    engine = make_engine(1)
     job = engine.submit(request(seeds=(1, 2)))
     engine.close()
     with pytest.raises(EngineClosed):
@@ -163,6 +103,24 @@ def test_closing_ends_what_is_under_way_and_refuses_more(loaded: tuple[Checkpoin
 def test_seamless_images_are_one_picture_without_seams(engine: Engine) -> None:
     (event,) = (e for e in engine.submit(request(seeds=(1, 2, 3, 4, 5, 6), seamless=True)).events() if isinstance(e, ImageDone))
     assert event.image.size == (3 * 256, 2 * 256)
+
+
+def test_drawn_images_free_their_slots_at_once_and_are_shown_one_a_step_while_others_are_decoded(
+    engine: Engine, runner: WatchedRunner
+) -> None:
+    images_of(engine.submit(request(seeds=tuple(range(8)))))
+    calls = [(name, count) for name, count in runner.calls if name in {"step", "detokenize"}]
+    first_batch, second_batch = [("step", 4)] * 256, [("step", 4)] * 252
+    shown_between = [("detokenize", 1), ("step", 4)] * 4
+    assert calls == [*first_batch, *shown_between, *second_batch, ("detokenize", 4)]
+
+
+def test_a_preview_whose_image_has_a_newer_one_is_not_shown(make_engine: MakeEngine, runner: WatchedRunner) -> None:
+    job = make_engine(40).submit(request(seeds=tuple(range(40)), previews=True))
+    shown = [event for event in job.events() if isinstance(event, Preview)]
+    places = {index: [event.tokens_drawn for event in shown if event.index == index] for index in range(40)}
+    assert all(tokens == sorted(set(tokens)) for tokens in places.values())
+    assert 0 < len(shown) <= 255 < 40 * 7
 
 
 def test_a_row_does_not_depend_on_the_others(loaded: tuple[Checkpoint, TorchRunner]) -> None:

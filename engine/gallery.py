@@ -1,0 +1,85 @@
+"""Pictures that are due to be detokenized and shown, in which order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from engine.job import Job, Slot
+from engine.picture import arrange_seamless, grid_of
+from engine.request import IMAGE_TOKEN_COUNT
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Hold what to show: an image as far as it is drawn, or several joined without seams."""
+
+    slots: tuple[Slot, ...]
+    tokens_drawn: int
+
+    @property
+    def job(self) -> Job:
+        """Return the job that the picture is for."""
+        return self.slots[0].job
+
+    @property
+    def is_preview(self) -> bool:
+        """Tell whether more is to be drawn."""
+        return self.tokens_drawn < IMAGE_TOKEN_COUNT
+
+    @property
+    def grid(self) -> Tensor:
+        """Return its tokens, int64 [H, W]."""
+        if len(self.slots) > 1:
+            return arrange_seamless([slot.tokens for slot in self.slots])
+        return grid_of(self.slots[0].tokens[: self.tokens_drawn])
+
+
+class Gallery:
+    """Keep the pictures that are due: finished ones first, then previews; of an image only the newest."""
+
+    def __init__(self) -> None:
+        self._finished: deque[Picture] = deque()
+        self._previews: dict[Slot, Picture] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether any picture is due."""
+        return bool(self._finished or self._previews)
+
+    def add(self, slot: Slot) -> None:
+        """Make an image due as far as it is drawn; a seamless picture is due with its last image."""
+        job = slot.job
+        if not slot.is_drawn:
+            self._previews[slot] = Picture((slot,), slot.position)
+            return
+        self._previews.pop(slot, None)
+        if not job.request.seamless:
+            self._finished.append(Picture((slot,), slot.position))
+        elif job.is_drawn:
+            self._finished.append(Picture(tuple(job.slots), slot.position))
+
+    def take(self, count: int) -> list[Picture]:
+        """Take the next pictures that are still wanted, all of one shape, `count` at most."""
+        self._forget_unwanted()
+        taken: list[Picture] = []
+        while len(taken) < count and self and (not taken or len(self._first().slots) == len(taken[0].slots)):
+            taken.append(self._pop())
+        return taken
+
+    def start_again(self, taken: Sequence[Picture]) -> None:
+        """Make finished pictures that were taken the next ones again, and forget every preview: half-drawn images start anew."""
+        self._finished.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
+        self._previews.clear()
+
+    def _first(self) -> Picture:
+        return self._finished[0] if self._finished else next(iter(self._previews.values()))
+
+    def _pop(self) -> Picture:
+        return self._finished.popleft() if self._finished else self._previews.pop(next(iter(self._previews)))
+
+    def _forget_unwanted(self) -> None:
+        self._finished = deque(picture for picture in self._finished if not picture.job.is_over)
+        self._previews = {slot: picture for slot, picture in self._previews.items() if not slot.job.is_over}

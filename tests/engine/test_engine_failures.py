@@ -1,0 +1,141 @@
+"""Hold what a failure costs: the images that failed, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.engine import Engine
+from engine.errors import EngineClosed, GenerationFailed
+from engine.memory import is_memory_exhausted
+from engine.request import Preview, Progress
+from tests.engine.conftest import MakeEngine
+from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
+
+
+@pytest.mark.parametrize("method", ["encode", "admit", "step", "detokenize"])
+def test_a_failure_ends_its_requests_and_harms_no_later_one(engine: Engine, runner: WatchedRunner, method: str) -> None:
+    expected = images_of(engine.submit(request()))
+    runner.faults[method] = [RuntimeError("a wire came loose")]
+    job = engine.submit(request(seeds=(1, 2), previews=True))
+    with pytest.raises(GenerationFailed) as failure:
+        images_of(job)
+    assert "wire" not in str(failure.value)
+    assert "wire" in str(failure.value.__cause__)
+    assert images_of(engine.submit(request())) == expected
+    assert engine.state.images_failed == 2
+
+
+def test_a_failure_between_two_steps_ends_those_who_are_drawn(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request()))
+    staying, leaving = engine.submit(request()), engine.submit(request("a star"))
+    wait_for(leaving, lambda event: isinstance(event, Progress))
+    runner.hold()
+    runner.wait_until_held()
+    runner.faults["rearrange"] = [RuntimeError("a wire came loose")]
+    engine.cancel(leaving)
+    runner.go()
+    with pytest.raises(GenerationFailed):
+        images_of(staying)
+    assert images_of(engine.submit(request())) == expected
+
+
+def test_those_who_wait_are_drawn_although_the_batch_before_them_failed(make_engine: MakeEngine, runner: WatchedRunner) -> None:
+    engine = make_engine(1)
+    expected = images_of(engine.submit(request(seeds=(5, 6))))
+    runner.hold()
+    failing, waiting = engine.submit(request()), engine.submit(request(seeds=(5, 6)))
+    runner.wait_until_held()
+    runner.faults["step"] = [RuntimeError("a wire came loose")]
+    runner.go()
+    with pytest.raises(GenerationFailed):
+        images_of(failing)
+    assert images_of(waiting) == expected
+
+
+@pytest.mark.parametrize("method", ["encode", "detokenize"])
+def test_one_bad_request_does_not_harm_those_beside_it(engine: Engine, runner: WatchedRunner, method: str) -> None:
+    expected = images_of(engine.submit(request(seeds=(5, 6))))
+    beside = engine.submit(request(seeds=(5, 6)))
+    wait_for(beside, lambda event: isinstance(event, Progress))
+    runner.hold()
+    runner.wait_until_held()
+    runner.faults[method] = [RuntimeError("a wire came loose")]
+    bad = engine.submit(request("a star", previews=True))
+    runner.go()
+    with pytest.raises(GenerationFailed):
+        wait_for(bad, lambda event: isinstance(event, Preview))
+    assert images_of(beside) == expected
+
+
+def test_exhausted_memory_makes_the_batch_smaller_and_loses_no_image(engine: Engine, runner: WatchedRunner) -> None:
+    asked = [request("a star", (1, 2, 3)), request("a heart", (4,)), request(seeds=(5, 6))]
+    expected = [images_of(engine.submit(one)) for one in asked]
+    runner.most_rows = 2
+    jobs = [engine.submit(one) for one in asked]
+    assert [images_of(job) for job in jobs] == expected
+    assert engine.state.batch_limit == 2
+    assert engine.state.images_failed == 0
+    later = len(runner.batch_sizes)
+    images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
+    assert max(runner.batch_sizes[later:]) == 2
+
+
+def test_an_image_that_exhausts_memory_alone_fails_and_the_next_is_drawn(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request()))
+    runner.most_rows = 0
+    with pytest.raises(GenerationFailed):
+        images_of(engine.submit(request(seeds=(1, 2))))
+    runner.most_rows = 4
+    assert images_of(engine.submit(request())) == expected
+    assert engine.state.batch_limit == 1
+
+
+@pytest.mark.parametrize("method", ["encode", "admit", "detokenize"])
+def test_memory_exhausted_beside_the_steps_loses_no_image(engine: Engine, runner: WatchedRunner, method: str) -> None:
+    asked = request(seeds=(1, 2, 3, 4), previews=True)
+    expected = images_of(engine.submit(asked))
+    runner.faults[method] = [MemoryError("no more room")]
+    assert images_of(engine.submit(asked)) == expected
+
+
+def test_pictures_that_exhaust_memory_together_are_shown_fewer_at_once(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
+    runner.faults["detokenize"] = [MemoryError("no more room")]
+    assert images_of(engine.submit(request(seeds=(1, 2, 3, 4)))) == expected
+    assert [count for name, count in runner.calls if name == "detokenize"] == [4, 4, 2, 2]
+
+
+def test_a_thread_that_dies_ends_every_request_and_takes_no_more(
+    make_engine: MakeEngine, runner: WatchedRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine(1)
+    runner.hold()
+    jobs = [engine.submit(request()), engine.submit(request())]
+    runner.faults["step"] = [SystemExit("killed")]
+    runner.go()
+    for job in jobs:
+        with pytest.raises(EngineClosed):
+            images_of(job)
+    assert engine.close(60)
+    assert not engine.state.is_alive
+    with pytest.raises(EngineClosed):
+        engine.submit(request())
+    assert "thread ends" in caplog.text
+
+
+def test_a_runner_that_cannot_be_reset_ends_the_thread(engine: Engine, runner: WatchedRunner) -> None:
+    runner.faults = {"step": [RuntimeError("a wire came loose")], "reset": [RuntimeError("and another")]}
+    with pytest.raises(GenerationFailed):
+        images_of(engine.submit(request()))
+    engine._thread.join(60)
+    assert not engine.state.is_alive
+
+
+def test_the_allocators_own_words_are_known() -> None:
+    with pytest.raises(RuntimeError) as real:
+        torch.empty(2**60)
+    assert is_memory_exhausted(real.value)
+    assert is_memory_exhausted(MemoryError())
+    assert is_memory_exhausted(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_memory_exhausted(RuntimeError("shapes cannot be multiplied"))
