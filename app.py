@@ -17,11 +17,12 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
-from dalle_model import CheckpointError, DalleModel, InvalidRequest
+from dalle_model import CheckpointError, DalleModel, InvalidRequest, Observer
 from server import create_app
 from server.command_line import read_settings, warn_of_unknown_variables
 from server.keys import warn_of_open_door
 from server.logs import configure_logging
+from server.metrics import Metrics
 from server.serving import address_of, build_server, is_loopback, take_port
 from server.settings import Settings
 from server.storage import check_writable
@@ -76,9 +77,10 @@ def _check_output_dir(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
-    model = _load(settings)
+    metrics = Metrics()
+    model = _load(settings, metrics)
     try:
-        server = build_server(create_app(model, settings), listener)
+        server = build_server(create_app(model, settings, metrics), listener)
         print(_welcome(address_of(listener), settings), flush=True)
         server.run()
     finally:
@@ -88,7 +90,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         model.close()
 
 
-def _load(settings: Settings) -> DalleModel:
+def _load(settings: Settings, observer: Observer) -> DalleModel:
     name = settings.model_version.value
     print(f"Loading DALL-E {name} ...", flush=True)
     started = time.perf_counter()
@@ -98,6 +100,7 @@ def _load(settings: Settings) -> DalleModel:
         device=settings.device,
         precision=settings.precision,
         max_batch_size=settings.max_batch_size,
+        observer=observer,
         show_progress=True,
     )
     print(f"Loaded in {time.perf_counter() - started:.1f} s. Warming up with one image ...", flush=True)
@@ -118,7 +121,7 @@ def _welcome(address: str, settings: Settings) -> str:
     key = ' -H "X-API-Key: $DALLE_API_KEY"' if settings.api_keys else ""
     lines = [
         "",
-        f"Serving at {address} (Ctrl+C stops it). Draw in a browser at {address}/playground, or from here:",
+        f"Serving at {address} (Ctrl+C stops it). Draw something:",
         "",
         f"""  curl -s{key} -d '{{"text": "a red circle on a blue background"}}' {address}/dalle |""",
         f"    python3 -c '{decode}' > {picture}",

@@ -12,7 +12,6 @@ from server.cors import CorsPolicy, allow_origins
 from server.errors import answer_errors
 from server.keys import require_keys
 from server.metrics import Metrics, measure_requests, metrics_routes
-from server.playground import playground_routes
 from server.request_ids import identify_requests
 from server.request_log import log_requests
 from server.security_headers import secure_answers
@@ -23,11 +22,15 @@ if TYPE_CHECKING:
     from dalle_model import DalleModel
 
 
-def create_app(model: DalleModel, settings: Settings) -> Flask:
-    """Build the app that serves `model`; the caller loads it, warms it up and closes it."""
+def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = None) -> Flask:
+    """Build the app that serves `model`; the caller loads it, warms it up and closes it.
+
+    `metrics` are those that the model was built to tell its measures; new ones count what the app does by itself.
+    """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    metrics = Metrics()
+    metrics = metrics or Metrics()
+    metrics.watch(model)
     storage = Storage(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
     identify_requests(app)
     log_requests(app, settings.log_prompts)
@@ -37,6 +40,5 @@ def create_app(model: DalleModel, settings: Settings) -> Flask:
     require_keys(app, settings)
     answer_errors(app)
     app.register_blueprint(classic_routes(model, settings, storage))
-    app.register_blueprint(playground_routes(model, settings))
     app.register_blueprint(metrics_routes(metrics))
     return app

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from flask import Flask, Response
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from consts import VERSION
 from dalle_model import DalleModel
 from server import create_app
+from server.metrics import Metrics
 from server.settings import Settings
 
 
@@ -78,3 +83,64 @@ def test_metrics_need_a_key_where_that_is_asked_for(tiny_model: DalleModel, sett
     client = create_app(tiny_model, replace(locked, open_metrics=False)).test_client()
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer a-key-of-the-page"}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def measured() -> Iterator[FlaskClient]:
+    """Be an app whose own model tells it each measure."""
+    metrics = Metrics()
+    with DalleModel("tiny", max_batch_size=4, max_queue=8, observer=metrics) as model:
+        yield create_app(model, Settings(), metrics).test_client()
+
+
+def test_what_the_engine_does_is_counted_and_timed(measured: FlaskClient) -> None:
+    before = samples(measured)
+    measured.post("/dalle", data=b'{"text": "a red circle", "num_images": 3}')
+    after = samples(measured)
+    grown = {name: after[name, ()] - before[name, ()] for name, labels in after if not labels and name.startswith("dalle_")}
+    assert grown["dalle_images_drawn_total"] == 3
+    assert grown["dalle_queue_wait_seconds_count"] == grown["dalle_image_duration_seconds_count"] == 3
+    assert 256 <= grown["dalle_step_duration_seconds_count"] <= 300
+    assert grown["dalle_image_duration_seconds_sum"] > grown["dalle_step_duration_seconds_sum"] > 0
+    assert grown["dalle_images_failed_total"] == grown["dalle_images_cancelled_total"] == 0
+
+
+def test_what_is_given_up_is_counted(measured: FlaskClient) -> None:
+    before = samples(measured)["dalle_images_cancelled_total", ()]
+    model_gone = {"waitress.client_disconnected": lambda: True}
+    assert (
+        measured.post("/dalle", data=b'{"text": "a red circle", "num_images": 2}', environ_overrides=model_gone).status_code
+        == 499
+    )
+    assert samples(measured)["dalle_images_cancelled_total", ()] == before + 2
+
+
+def test_the_engines_state_is_shown_as_it_is(measured: FlaskClient) -> None:
+    found = {name: value for (name, labels), value in samples(measured).items() if not labels}
+    assert found["dalle_engine_up"] == 1
+    assert found["dalle_engine_draining"] == found["dalle_queue_images"] == found["dalle_slots_in_use"] == 0
+    assert (found["dalle_slots"], found["dalle_queue_limit_images"]) == (4, 8)
+    assert found["dalle_step_running_seconds"] == 0
+
+
+def test_without_a_bound_the_queues_limit_is_infinite(client: FlaskClient) -> None:
+    assert samples(client)["dalle_queue_limit_images", ()] == math.inf
+
+
+def test_the_server_says_what_runs(client: FlaskClient) -> None:
+    [labels] = [dict(labels) for name, labels in samples(client) if name == "dalle_server_info"]
+    assert labels["model"] == "Tiny"
+    assert labels["version"] == VERSION
+    assert labels["torch"] and labels["python"]
+
+
+def test_names_and_units_are_prometheus_own(measured: FlaskClient) -> None:
+    for family in text_string_to_metric_families(measured.get("/metrics").text):
+        assert family.documentation, family.name
+        if family.name.startswith("process_"):
+            continue
+        assert re.fullmatch(r"dalle(_[a-z]+)+", family.name)
+        if family.type == "histogram":
+            assert family.name.endswith("_seconds")
+        if family.type == "counter":
+            assert all(sample.name.endswith("_total") for sample in family.samples)
