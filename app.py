@@ -121,7 +121,7 @@ def _welcome(address: str, settings: Settings) -> str:
     key = ' -H "X-API-Key: $DALLE_API_KEY"' if settings.api_keys else ""
     lines = [
         "",
-        f"Serving at {address} (Ctrl+C stops it). Draw something:",
+        f"Serving at {address} (Ctrl+C stops it). Draw in a browser at {address}/playground, or from here:",
         "",
         f"""  curl -s{key} -d '{{"text": "a red circle on a blue background"}}' {address}/dalle |""",
         f"    python3 -c '{decode}' > {picture}",

@@ -24,6 +24,29 @@ class ImageFormat(str, Enum):
     WEBP = "webp"
 
 
+# Prompts to begin with, for people who don't know the model yet. Tiny's are those of its card (a test holds that).
+_ANYTHING = (
+    "a lighthouse on a cliff at sunset, oil painting",
+    "an armchair in the shape of an avocado",
+    "a watercolour of a fox in the snow",
+    "a red vintage car in front of a diner",
+    "a bowl of ramen, studio photograph",
+    "the skyline of a city on Mars",
+)
+EXAMPLE_PROMPTS = {
+    ModelSize.TINY: (
+        "a red circle on a blue background",
+        "small green star at the top",
+        "two yellow hearts",
+        "a pink ring above a black square, white background",
+        "a big purple diamond in the bottom left corner",
+        "an orange cross inside a white circle on gray",
+    ),
+    ModelSize.MINI: _ANYTHING,
+    ModelSize.MEGA: _ANYTHING,
+    ModelSize.MEGA_FULL: _ANYTHING,
+}
+
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")

@@ -12,6 +12,7 @@ from server.cors import CorsPolicy, allow_origins
 from server.errors import answer_errors
 from server.keys import require_keys
 from server.metrics import Metrics, measure_requests, metrics_routes
+from server.playground import playground_routes
 from server.request_ids import identify_requests
 from server.request_log import log_requests
 from server.security_headers import secure_answers
@@ -40,5 +41,6 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     require_keys(app, settings)
     answer_errors(app)
     app.register_blueprint(classic_routes(model, settings, storage))
+    app.register_blueprint(playground_routes(model, settings))
     app.register_blueprint(metrics_routes(metrics))
     return app

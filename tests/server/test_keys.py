@@ -13,7 +13,8 @@ from server.keys import Keys, warn_of_open_door
 from server.settings import Settings
 
 KEY, OTHER = "a-key-of-the-page", "a-key-of-the-bot"
-OPEN = {"/", "/health/live", "/health/ready", "/playground", "/playground/model.json", "/openapi.json", "/docs", "/metrics"}
+PAGE = {"/playground", "/playground/", "/playground/<name>", "/playground/model.json"}
+OPEN = {"/", "/health/live", "/health/ready", *PAGE, "/openapi.json", "/docs", "/metrics"}
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+// A drawing's life: asked for, queued, drawn, and then done, cancelled or failed; found again after the server was away.
+import { Card } from "./card.js";
+import { fromBase64 } from "./picture.js";
+import { announce } from "./notices.js";
+import { Away, Refused, draw, untilBack } from "./server.js";
+
+const MOST_RESTARTS = 3; // without being asked: a drawing that stops the server must not do so for ever
+
+/** What is kept of a drawing, and all that it takes to draw it again. */
+export function newRecord(asked, model) {
+  return { id: Date.now() + Math.random(), time: Date.now(), asked, model, state: "drawing", images: [] };
+}
+
+export class Drawing {
+  /** Show a drawing; `onChange(drawing)` is told whenever it is worth keeping. */
+  constructor(record, onChange) {
+    this.record = record;
+    this.onChange = onChange;
+    this.card = new Card(record);
+    this.card.layTiles();
+    this.abort = null;
+    if (record.state === "drawing") record.state = "left";
+    this.#showEnd();
+  }
+
+  get isUnderWay() {
+    return this.abort !== null;
+  }
+
+  /** Draw; resolves when that has ended, one way or another. Rejects with a Refused that is for the form: nothing is drawn then. */
+  async start() {
+    this.abort = new AbortController();
+    Object.assign(this.record, { state: "drawing", images: [], problem: "" });
+    this.card.layTiles();
+    announce(`Drawing: ${this.record.asked.text}`);
+    this.onChange(this);
+    try {
+      await this.#drawThrough();
+      this.record.state = "done";
+    } catch (error) {
+      if (error instanceof Refused && [400, 401].includes(error.status)) throw error;
+      this.record.state = error.name === "AbortError" ? "cancelled" : "failed";
+      this.record.problem = error.name === "AbortError" ? "" : sentenceOf(error);
+    } finally {
+      this.abort = null;
+    }
+    this.#showEnd();
+    announce(this.card.find(".sentence").textContent);
+    this.onChange(this);
+  }
+
+  cancel() {
+    this.abort?.abort();
+  }
+
+  remove() {
+    this.cancel();
+    this.card.remove();
+  }
+
+  /** Draw, and again from the beginning where the server went away; the seed is fixed, so the pictures are the same. */
+  async #drawThrough() {
+    for (let restarts = 0; ; restarts++) {
+      this.card.show("waiting", "Asking the server …", ["cancel"]);
+      try {
+        return await draw(this.record.asked, this.abort.signal, (event, data) => this.#on[event]?.(data));
+      } catch (error) {
+        if (!(error instanceof Away)) throw error;
+        if (restarts === MOST_RESTARTS) throw new Error("The connection was lost again and again while this was drawn.");
+      }
+      this.card.show("waiting", "The server is not reachable; trying again …", ["cancel"]);
+      await untilBack(this.abort.signal);
+    }
+  }
+
+  #on = {
+    queued: ({ position }) => {
+      if (!position) return this.card.show("waiting", "Your turn: it begins.", ["cancel"]);
+      const ahead = position === 1 ? "1 picture is" : `${position} pictures are`;
+      this.card.show("waiting", `In the queue: ${ahead} ahead of yours.`, ["cancel"]);
+    },
+    progress: ({ index, percent }) => this.#advance(index, percent),
+    preview: ({ index, percent, image, format }) => {
+      this.card.preview(index, percent, `data:image/${format};base64,${image}`);
+      this.#advance(index, percent);
+    },
+    image: ({ index, seed, image, format }) => {
+      const file = { seed, blob: fromBase64(image, format) };
+      this.record.images[index] = file;
+      this.card.finish(index, file);
+      this.#advance(index, 100);
+      announce(`Picture ${index + 1} of ${this.record.asked.num_images} is done.`);
+      this.onChange(this);
+    },
+    done: ({ model, warnings }) => {
+      Object.assign(this.record, { model, problem: (warnings ?? []).join(" ") });
+    },
+  };
+
+  #advance(index, percent) {
+    const whole = this.card.advance(index, percent);
+    this.card.show("drawing", `Drawing: ${whole} %`, ["cancel"]);
+  }
+
+  #showEnd() {
+    const { state, problem, images, asked } = this.record;
+    this.card.dropUnfinished();
+    const drawn = `${images.filter(Boolean).length} of ${asked.num_images}`;
+    const sentence = {
+      done: problem ?? "",
+      cancelled: `Cancelled with ${drawn} drawn.`,
+      failed: problem,
+      left: `The page was left with ${drawn} drawn.`,
+    }[state];
+    this.card.show(state, sentence, state === "done" ? ["remove"] : ["retry", "remove"]);
+  }
+}
+
+function sentenceOf(error) {
+  if (!(error instanceof Refused)) {
+    if (!(error.message ?? "").startsWith("The connection")) console.error(error);
+    return error.message;
+  }
+  const seconds = error.retryAfter;
+  return seconds ? `${error.message.replace(/[.;:]*$/, "")}. Try again in ${seconds === 1 ? "a second" : `${seconds} seconds`}.` : error.message;
+}

@@ -1,0 +1,117 @@
+// The form: what is asked, read and filled; what is wrong with it, said at the field.
+import { recall, keep } from "./tab.js";
+
+const SETTINGS = ["temperature", "top_k", "supercondition_factor"];
+const FIELDS = ["text", "num_images", "seed", ...SETTINGS, "img_format"];
+const MOST_PICTURES = 10;
+
+const byId = (id) => document.getElementById(id);
+const form = byId("form");
+
+/** Show the loaded model: a sentence, examples to click, and its own settings as placeholders. */
+export function showModel(model) {
+  // Commands in the sentence stand between backticks.
+  byId("about").replaceChildren(
+    ...model.about.split("`").map((part, i) => (i % 2 ? Object.assign(document.createElement("code"), { textContent: part }) : part)),
+  );
+  byId("examples").replaceChildren(...model.examples.map(exampleButton));
+  byId("examples").hidden = !model.examples.length;
+  byId("num_images").max = Math.min(MOST_PICTURES, model.max_images);
+  for (const name of SETTINGS) byId(name).placeholder = model.sampling[name];
+  const chosen = byId("img_format").value;
+  byId("img_format").replaceChildren(
+    new Option(`as the server has it (${model.img_format.toUpperCase()})`, ""),
+    ...model.formats.map((format) => new Option(format.toUpperCase(), format)),
+  );
+  byId("img_format").value = chosen;
+  byId("docs").hidden = !model.docs;
+  if (model.docs) byId("docs").href = model.docs;
+  restoreDraft();
+}
+
+function exampleButton(text) {
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+  button.addEventListener("click", () => {
+    byId("text").value = text;
+    changed();
+    byId("text").focus();
+  });
+  return button;
+}
+
+/** Read what is asked; null where there is no prompt yet. A number that is none goes to the server as it is, which says so best. */
+export function readForm() {
+  showErrors({});
+  const text = byId("text").value.trim();
+  if (!text) {
+    showErrors({ text: "Type what to draw first." });
+    return null;
+  }
+  const asked = { text, num_images: Number(byId("num_images").value), seed: byId("seed").value.trim() || randomSeed() };
+  for (const name of SETTINGS) {
+    const typed = byId(name).value.trim();
+    const number = Number(typed.replace(",", "."));
+    if (typed) asked[name] = Number.isFinite(number) ? number : typed;
+  }
+  if (byId("img_format").value) asked.img_format = byId("img_format").value;
+  return asked;
+}
+
+/** Choose the seed here rather than on the server, so that a drawing that breaks off can be drawn again. */
+function randomSeed() {
+  return String(crypto.getRandomValues(new Uint32Array(1))[0]);
+}
+
+/** Fill the form; a field that is not in `asked` is emptied. */
+export function fillForm(asked) {
+  showErrors({});
+  for (const name of FIELDS) {
+    if (name !== "num_images") byId(name).value = asked[name] ?? "";
+    else if (asked.num_images) byId(name).value = asked.num_images;
+  }
+  if (["seed", ...SETTINGS, "img_format"].some((name) => byId(name).value)) byId("advanced").open = true;
+  changed();
+  byId("text").focus();
+  form.scrollIntoView({ block: "start" });
+}
+
+/** Show why the server refused, at the field if it names one, and go there. */
+export function showRefusal({ message, field }) {
+  const name = field === "guidance" ? "supercondition_factor" : field;
+  if (!FIELDS.includes(name)) return showErrors({ form: message });
+  const label = name === "text" ? "The prompt" : form.querySelector(`label[for=${name}]`).firstChild.textContent.trim();
+  showErrors({ [name]: message.startsWith(field) ? `${label}${message.slice(field.length)}.` : message });
+}
+
+function showErrors(errors) {
+  for (const name of [...FIELDS, "form"]) {
+    byId(`${name}-error`).textContent = errors[name] ?? "";
+    if (name !== "form") byId(name).toggleAttribute("aria-invalid", name in errors);
+  }
+  const [first] = FIELDS.filter((name) => name in errors);
+  if (!first) return;
+  if (byId("advanced").contains(byId(first))) byId("advanced").open = true;
+  byId(first).focus();
+}
+
+function changed() {
+  byId("count").textContent = byId("num_images").value;
+  const draft = Object.fromEntries(FIELDS.map((name) => [name, byId(name).value]));
+  keep("draft", JSON.stringify({ ...draft, open: byId("advanced").open }));
+}
+
+/** Bring back what was typed before the page was loaded again. */
+function restoreDraft() {
+  const { open, ...draft } = JSON.parse(recall("draft") || "{}");
+  for (const [name, value] of Object.entries(draft)) byId(name).value = value;
+  byId("advanced").open = Boolean(open);
+  byId("count").textContent = byId("num_images").value;
+}
+
+form.addEventListener("input", changed);
+byId("advanced").addEventListener("toggle", changed);
+byId("text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  form.requestSubmit();
+});

@@ -1,0 +1,50 @@
+// Keep this browser's drawings in its own database: prompts, settings and pictures, the newest ones.
+const MOST_DRAWINGS = 60;
+const STORE = "drawings";
+
+let opened = null;
+
+function open() {
+  opened ??= new Promise((resolve, reject) => {
+    const request = indexedDB.open("dalle-playground", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  return opened;
+}
+
+/** Run one transaction on the store; gives what `work` asked for once it is all written. */
+async function transact(mode, work) {
+  const transaction = (await open()).transaction(STORE, mode);
+  const request = work(transaction.objectStore(STORE));
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve(request?.result);
+    transaction.onerror = transaction.onabort = () => reject(transaction.error);
+  });
+}
+
+/** Give all drawings, newest first. */
+export async function keptDrawings() {
+  return (await transact("readonly", (store) => store.getAll())).reverse();
+}
+
+/** Keep a drawing, and forget the oldest beyond the bound. */
+export async function keepDrawing(record) {
+  await transact("readwrite", (store) => {
+    store.put(record);
+    store.getAllKeys().onsuccess = ({ target }) => {
+      for (const id of target.result.slice(0, -MOST_DRAWINGS)) store.delete(id);
+    };
+  });
+}
+
+/** Forget one drawing. */
+export function forgetDrawing(id) {
+  return transact("readwrite", (store) => store.delete(id));
+}
+
+/** Forget all. */
+export function forgetAll() {
+  return transact("readwrite", (store) => store.clear());
+}

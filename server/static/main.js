@@ -1,0 +1,187 @@
+// Put the page together: the form starts drawings, buttons act on them, the browser keeps them.
+import { pictureOf } from "./card.js";
+import { Drawing, newRecord } from "./drawing.js";
+import { fillForm, readForm, showModel, showRefusal } from "./form.js";
+import { forgetAll, forgetDrawing, keepDrawing, keptDrawings } from "./history.js";
+import { note, showBanner } from "./notices.js";
+import { copy, download } from "./picture.js";
+import { Away, askForModel, look, untilBack, useKey, watchServer } from "./server.js";
+import { closeViewer, enlarge, shownPicture, step } from "./viewer.js";
+
+const MOST_AT_ONCE = 4; // a browser holds six connections to a server, and one must be free to look for it
+const OLDER_AT_ONCE = 10;
+
+const byId = (id) => document.getElementById(id);
+const list = byId("drawings");
+const drawings = new Map(); // a card's element -> its drawing
+let older = []; // kept records that are not shown yet, newest first
+let model = "";
+let refused = null; // the drawing that waits for a key
+
+async function loadModel() {
+  try {
+    const loaded = await askForModel();
+    model = loaded.model;
+    showModel(loaded);
+  } catch (error) {
+    if (!(error instanceof Away)) return refuse(error);
+    untilBack(); // which loads the model then
+  }
+}
+
+function add(record, where = "prepend") {
+  const drawing = new Drawing(record, keepIt);
+  drawings.set(drawing.card.element, drawing);
+  list[where](drawing.card.element);
+  showWhatThereIs();
+  return drawing;
+}
+
+async function keepIt({ record }) {
+  try {
+    await keepDrawing(record);
+  } catch {
+    note("This browser doesn't keep pictures for this page; download those you want to have.");
+  }
+}
+
+function drawNew(asked) {
+  if (!hasRoom()) return;
+  const drawing = add(newRecord(asked, model));
+  start(drawing);
+  if (matchMedia("(pointer: coarse)").matches) document.activeElement.blur(); // puts away the keyboard on the screen
+  drawing.card.element.scrollIntoView({ block: "nearest" });
+}
+
+function hasRoom() {
+  const underWay = [...drawings.values()].filter((drawing) => drawing.isUnderWay).length;
+  if (underWay >= MOST_AT_ONCE) note(`${underWay} drawings are under way: wait for one to end, or cancel one.`);
+  return underWay < MOST_AT_ONCE;
+}
+
+async function start(drawing) {
+  try {
+    await drawing.start();
+  } catch (error) {
+    discard(drawing);
+    refuse(error, drawing.record.asked);
+  }
+}
+
+/** Say what was wrong with a request; what it asked for is still in the form. */
+function refuse(error, asked = null) {
+  if (error.status !== 401) return showRefusal(error);
+  refused = asked;
+  byId("key-form").hidden = false;
+  byId("key-error").textContent = byId("key").value ? "The server does not take this key." : "";
+  byId("key").focus();
+}
+
+function discard(drawing) {
+  drawing.remove();
+  drawings.delete(drawing.card.element);
+  forgetDrawing(drawing.record.id).catch(() => {}); // then it was never kept
+  showWhatThereIs();
+}
+
+function showWhatThereIs() {
+  byId("empty").hidden = drawings.size > 0;
+  byId("clear").hidden = !drawings.size;
+  byId("older").hidden = !older.length;
+}
+
+function showOlder() {
+  for (const record of older.splice(0, OLDER_AT_ONCE)) add(record, "append");
+  showWhatThereIs();
+}
+
+function forgetEverything() {
+  for (const drawing of drawings.values()) drawing.remove();
+  drawings.clear();
+  older = [];
+  forgetAll().catch(() => {}); // then nothing was kept
+  showWhatThereIs();
+  byId("drawings-title").focus();
+}
+
+const onPicture = {
+  download,
+  copy: async (picture) => note(await copy(picture)),
+  again({ asked, seed }) {
+    closeViewer();
+    fillForm({ ...asked, seed, num_images: 1 });
+    note(`Seed ${seed} is set: change the words or a setting, and draw.`);
+  },
+  more({ asked: { seed, ...asked } }) {
+    closeViewer();
+    fillForm(asked);
+    byId("form").requestSubmit();
+  },
+};
+
+const onDrawing = {
+  cancel: (drawing) => drawing.cancel(),
+  retry: (drawing) => hasRoom() && start(drawing),
+  remove(drawing) {
+    const next = drawing.card.element.nextElementSibling?.querySelector("h3 button") ?? byId("drawings-title");
+    discard(drawing);
+    next.focus();
+  },
+  reuse: ({ record: { asked: { seed, ...asked } } }) => fillForm(asked),
+};
+
+byId("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const asked = readForm();
+  if (asked) drawNew(asked);
+});
+
+list.addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-act]");
+  if (!button) return;
+  const { act } = button.dataset;
+  if (act === "open") enlarge(button.closest(".tile"));
+  else if (act in onPicture) onPicture[act](pictureOf(button));
+  else onDrawing[act](drawings.get(button.closest(".drawing")));
+});
+
+byId("viewer").addEventListener("click", ({ target }) => {
+  const act = target.closest("[data-act]")?.dataset.act;
+  if (act === "close") closeViewer();
+  else if (act === "previous" || act === "next") step(act === "next" ? 1 : -1);
+  else if (act) onPicture[act](shownPicture());
+});
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!useKey(byId("key").value.trim())) {
+    byId("key-error").textContent = "A key has letters, digits and signs, without spaces.";
+    return;
+  }
+  byId("key-form").hidden = true;
+  if (refused) drawNew(refused);
+  else loadModel();
+});
+
+byId("older").addEventListener("click", showOlder);
+byId("clear").addEventListener("click", () => byId("confirm").showModal());
+byId("confirm").addEventListener("click", ({ target }) => {
+  const act = target.closest("[data-act]")?.dataset.act;
+  if (!act) return;
+  byId("confirm").close();
+  if (act === "forget") forgetEverything();
+});
+
+watchServer(
+  () => showBanner("The server is not reachable; trying again …"),
+  () => {
+    showBanner("");
+    note("The server is back.");
+    loadModel();
+  },
+);
+for (const event of ["online", "focus"]) addEventListener(event, () => look());
+
+loadModel();
+older = await keptDrawings().catch(() => []);
+showOlder();
