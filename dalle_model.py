@@ -261,3 +261,11 @@ def _seeds(seed: int | None, num_images: int) -> tuple[int, ...]:
     if not 0 <= first <= MAX_SEED:
         raise InvalidRequest("seed", f"seed must be from 0 to {MAX_SEED}")
     return tuple((first + i) % (MAX_SEED + 1) for i in range(num_images))
+
+
+if __name__ == "__main__":
+    import sys
+
+    from draw_command import main
+
+    sys.exit(main(sys.argv[1:]))

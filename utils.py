@@ -44,9 +44,24 @@ def integer_between(low: int, high: int) -> Callable[[str], int]:
     """Make a parser of whole numbers from `low` to `high`, both included; it raises ValueError."""
 
     def parse(text: str) -> int:
-        if re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text) is None or not low <= int(text) <= high:
+        if re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", text) is None or not low <= int(text) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(text)
+
+    return parse
+
+
+def number_between(low: float, high: float) -> Callable[[str], float]:
+    """Make a parser of numbers from `low` to `high`, both included; it raises ValueError."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return number
 
     return parse
 
@@ -79,6 +94,18 @@ def parse_text(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
     return text.strip()
+
+
+def parse_prompt(max_characters: int) -> Callable[[str], str]:
+    """Make a parser of prompts: any text that is not blank and not too long; it raises ValueError."""
+
+    def parse(text: str) -> str:
+        prompt = parse_text(text)
+        if len(prompt) > max_characters:
+            raise ValueError(f"must have at most {max_characters} characters")
+        return prompt
+
+    return parse
 
 
 def parse_device(text: str) -> str:

@@ -18,6 +18,7 @@ FORBIDDEN = {
     "server": COMPUTING | {"app", "training"},
     "engine": {"app", "server", "dalle_model", "training", "flask", "werkzeug", "waitress", "pydantic"},
     "dalle_model.py": {"app", "server", "training", "flask", "werkzeug", "waitress", "pydantic"},
+    "draw_command.py": COMPUTING | {"app", "server", "training", "flask", "werkzeug", "waitress", "pydantic"},
     "app.py": COMPUTING | {"training"},
     "utils.py": COMPUTING | {"app", "server", "dalle_model", "training", "flask", "werkzeug", "waitress", "pydantic"},
     "consts.py": COMPUTING

@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path
-    for part in ("app.py", "dalle_model.py", "utils.py", "consts.py", "server", "engine", "training", "benchmarks")
+    for part in (
+        "app.py",
+        "dalle_model.py",
+        "draw_command.py",
+        "utils.py",
+        "consts.py",
+        "server",
+        "engine",
+        "training",
+        "benchmarks",
+    )
     for path in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))
 )
 # Names whose mere use lets data, or a hub, run code. `pickle` is let in for the error of its name alone.

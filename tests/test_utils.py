@@ -10,15 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from consts import ImageFormat, ModelSize
+from consts import MAX_SEED, ImageFormat, ModelSize
 from utils import (
     encode_image,
     integer_between,
     make_grid,
     member_of,
+    number_between,
     parse_boolean,
     parse_image_format,
     parse_path,
+    parse_prompt,
     slugify,
     to_base64,
 )
@@ -44,6 +46,28 @@ def test_integers_within_the_range(text: str) -> None:
 def test_integers_outside_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a whole number from 1 to 10"):
         integer_between(1, 10)(text)
+
+
+def test_the_greatest_seed_is_read() -> None:
+    assert integer_between(0, MAX_SEED)(str(MAX_SEED)) == MAX_SEED
+
+
+@pytest.mark.parametrize("text", ["0.5", " 1 ", "2", "5e-1"])
+def test_numbers_within_the_range(text: str) -> None:
+    assert number_between(0.5, 2)(text) == float(text)
+
+
+@pytest.mark.parametrize("text", ["0.4", "2.1", "nan", "inf", "", "two"])
+def test_numbers_outside_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a number from 0\.5 to 2"):
+        number_between(0.5, 2)(text)
+
+
+def test_a_prompt_is_not_blank_and_not_too_long() -> None:
+    assert parse_prompt(3)(" abc ") == "abc"
+    for text in ("", " ", "abcd"):
+        with pytest.raises(ValueError, match="must"):
+            parse_prompt(3)(text)
 
 
 @pytest.mark.parametrize("text", ["mega_full", "MEGA_FULL", "Mega_full"])

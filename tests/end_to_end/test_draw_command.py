@@ -1,0 +1,110 @@
+"""Run `python -m dalle_model` as a user would, as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_INTERRUPTED, EXIT_OK
+from dalle_model import DalleModel
+from tests.end_to_end.server_process import ROOT, environment
+from utils import encode_image, make_grid, parse_image_format
+
+DRAWING_SECONDS = 240
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dalle_model", *arguments]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=DRAWING_SECONDS
+    )
+
+
+def test_images_lie_where_it_says_and_are_those_of_their_seeds(tmp_path: Path, tiny_model: DalleModel) -> None:
+    drawn = run("A red circle!", "--num_images", "3", "--seed", "7", "--output_dir", str(tmp_path / "out"), "--format", "png")
+    assert drawn.returncode == EXIT_OK, drawn.stderr
+    paths = [Path(line) for line in drawn.stdout.splitlines()]
+    assert sorted(path.name for path in paths) == [f"a-red-circle-{seed}.png" for seed in (7, 8, 9)]
+    assert {path.parent for path in paths} == {tmp_path / "out"}
+    expected = tiny_model.generate_images("A red circle!", 3, seed=7)
+    for path, image in zip(sorted(paths), expected, strict=True):
+        with Image.open(path) as saved:
+            assert saved.tobytes() == image.tobytes()
+
+
+def test_a_sheet_with_settings_beside_what_is_there_already(tmp_path: Path, tiny_model: DalleModel) -> None:
+    in_the_way = tmp_path / "two-yellow-hearts-1-grid.webp"
+    in_the_way.write_text("somebody's")
+    settings = ["--temperature", "0.5", "--top_k", "32", "--supercondition_factor", "2", "--model_version", "TINY"]
+    arguments = ["--num_images", "3", "--seed", "1", "--grid", "--format", "WebP", "--output_dir", str(tmp_path), *settings]
+    drawn = run("two yellow hearts", *arguments)
+    assert drawn.returncode == EXIT_OK, drawn.stderr
+    assert drawn.stdout == f"{tmp_path / 'two-yellow-hearts-1-grid-2.webp'}\n"
+    assert in_the_way.read_text() == "somebody's"
+    images = tiny_model.generate_images("two yellow hearts", 3, seed=1, temperature=0.5, top_k=32, supercondition_factor=2)
+    sheet = encode_image(make_grid(images), parse_image_format("webp"))
+    assert (tmp_path / "two-yellow-hearts-1-grid-2.webp").read_bytes() == sheet
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: PROMPT"),
+        ([" "], "argument PROMPT: must not be empty"),
+        (["x" * 4001], "argument PROMPT: must have at most 4000 characters, not 4001 characters"),
+        (["x", "--num_images", "0"], "argument --num_images: must be a whole number from 1 to 1000, not '0'"),
+        (["x", "--seed", "-1"], "argument --seed: must be a whole number from 0 to 9223372036854775807, not '-1'"),
+        (["x", "--format", "gif"], "argument --format: must be one of jpeg, png, webp, not 'gif'"),
+        (["x", "--output_dir", "README.md/out"], "can't write to README.md/out"),
+    ],
+)
+def test_what_can_not_be_used_is_one_line(arguments: list[str], said: str) -> None:
+    assert_refused(run(*arguments), EXIT_BAD_SETTING, said)
+
+
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    refused = run("x", "--device", "cuda:99", "--output_dir", str(tmp_path))
+    assert refused.returncode == EXIT_BAD_SETTING
+    assert refused.stderr.splitlines()[-1].startswith("python -m dalle_model: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+    refused = run("x", "--model_version", "Mini", "--models_root", str(tmp_path), "--output_dir", str(tmp_path))
+    assert refused.returncode == EXIT_BAD_CHECKPOINT
+    assert refused.stderr.splitlines()[-1].startswith("python -m dalle_model: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_interrupt_stops_it_and_keeps_what_is_drawn(tmp_path: Path) -> None:
+    # 40 images: the first 32 are drawn together, so some are saved while others are still to come.
+    asked = command("a red circle", "--num_images", "40", "--output_dir", str(tmp_path))
+    with subprocess.Popen(
+        asked, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        first = Path(process.stdout.readline().strip())
+        process.send_signal(signal.SIGINT)
+        rest, said = process.stdout.read(), process.stderr.read()
+    assert process.returncode == EXIT_INTERRUPTED
+    assert said.splitlines()[-1] == "python -m dalle_model: stopped"
+    assert "Traceback" not in said
+    assert {first, *map(Path, rest.splitlines())} <= set(tmp_path.iterdir())
+    for path in tmp_path.iterdir():
+        with Image.open(path) as image:
+            image.load()
+
+
+def assert_refused(refused: subprocess.CompletedProcess[str], status: int, said: str) -> None:
+    assert refused.returncode == status
+    [line] = refused.stderr.splitlines()
+    assert line.startswith(f"python -m dalle_model: {said}")
+    assert refused.stdout == ""
