@@ -53,12 +53,19 @@ LOG_FORMATS = ("text", "json")
 
 # What a request may ask for. Wide enough for every sensible picture, narrow enough that no logit overflows.
 MAX_PROMPT_CHARACTERS = 4000
+MAX_OPENAI_PROMPT_CHARACTERS = 32_000  # as OpenAI's own
+MIN_IMAGE_SIDE = 16  # of the sizes that the OpenAI route scales pictures to, in pixels
+MAX_IMAGE_SIDE = 2048
 MAX_SEED = 2**63 - 1
 MIN_TEMPERATURE = 0.01
 MAX_TEMPERATURE = 100.0
 MAX_TOP_K = 2**14  # the logits that are drawn from
 MIN_SUPERCONDITION_FACTOR = 0.0
 MAX_SUPERCONDITION_FACTOR = 100.0
+
+# Images answered as URLs are kept in memory: for --url_ttl, and all together in so much. 2,000 of Tiny's, a few dozen
+# of the largest.
+MAX_LINKED_BYTES = 256 * 2**20
 
 MAX_BODY_BYTES = 2**20
 # Up to here a body past MAX_BODY_BYTES is still read to its end, so that its sender gets to read the 413; past it

@@ -11,6 +11,7 @@ from enum import Enum
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from PIL import Image
 
@@ -89,6 +90,19 @@ def parse_image_format(text: str) -> ImageFormat:
     return member_of(ImageFormat)("jpeg" if text.strip().lower() == "jpg" else text)
 
 
+def parse_base_url(text: str) -> str:
+    """Read the http or https address that callers know the server by, a path after it or not; raise ValueError."""
+    url = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in {"http", "https"} and parts.hostname is not None and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or parts.query or parts.fragment or any(c.isspace() for c in url):
+        raise ValueError("must be an address such as https://images.example.org, without ? or #")
+    return url
+
+
 def parse_text(text: str) -> str:
     """Take any text that is not blank; raise ValueError."""
     if not text.strip():
@@ -157,9 +171,9 @@ def parse_origins(text: str) -> tuple[str, ...]:
 
 
 def encode_image(image: Image.Image, image_format: ImageFormat, **extra: Any) -> bytes:
-    """Encode an image; `extra` goes to Pillow's encoder (metadata, say)."""
+    """Encode an image; `extra` goes to Pillow's encoder (metadata, say), and wins over what it is usually told."""
     buffer = BytesIO()
-    image.save(buffer, format=image_format.value, **_ENCODER_OPTIONS[image_format], **extra)
+    image.save(buffer, format=image_format.value, **{**_ENCODER_OPTIONS[image_format], **extra})
     return buffer.getvalue()
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from consts import MAX_BODY_BYTES
 from server.classic import classic_routes
 from server.cors import CorsPolicy, allow_origins
 from server.errors import answer_errors
+from server.image_links import build_keeper, image_link_routes
 from server.keys import require_keys
 from server.metrics import Metrics, measure_requests, metrics_routes
+from server.openai_images import openai_image_routes
+from server.openai_models import openai_model_routes
 from server.playground import playground_routes
 from server.request_ids import identify_requests
 from server.request_log import log_requests
@@ -32,6 +36,8 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     metrics = metrics or Metrics()
     metrics.watch(model)
+    if settings.trust_proxy:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)  # type: ignore[method-assign]
     storage = Storage(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
     identify_requests(app)
     log_requests(app, settings.log_prompts)
@@ -40,7 +46,11 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     allow_origins(app, CorsPolicy(settings.cors_origins))
     require_keys(app, settings)
     answer_errors(app)
+    keeper = build_keeper(settings)
     app.register_blueprint(classic_routes(model, settings, storage))
     app.register_blueprint(playground_routes(model, settings))
+    app.register_blueprint(openai_image_routes(model, settings, storage, keeper))
+    app.register_blueprint(openai_model_routes(model))
+    app.register_blueprint(image_link_routes(keeper))
     app.register_blueprint(metrics_routes(metrics))
     return app

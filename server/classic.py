@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
-from PIL import Image
 
-from consts import ImageFormat
+from server.classic_stream import DalleWriter
 from server.disconnects import is_gone
-from server.image_metadata import describe, encode_with_metadata
 from server.request_log import note_prompt
+from server.saving import save_pictures
 from server.schemas import DalleAnswer, DalleRequest, parse_dalle_request
 from server.settings import Settings
+from server.sse import TICK_SECONDS, stream_events
 from server.storage import Storage
 from utils import encode_image, make_grid, to_base64
 
 if TYPE_CHECKING:
-    from dalle_model import DalleModel, Drawing
+    from dalle_model import DalleModel
 
 
 def classic_routes(model: DalleModel, settings: Settings, storage: Storage | None) -> Blueprint:
@@ -32,22 +32,16 @@ def classic_routes(model: DalleModel, settings: Settings, storage: Storage | Non
     @blueprint.post("/dalle")
     @blueprint.post("/generate")
     def dalle() -> Response:
-        """Draw what a text says; answers when all images are done."""
+        """Draw what a text says; answers when all images are done, or with `stream` while they are drawn."""
         asked = parse_dalle_request(request.get_data(cache=False), settings.max_images)
         note_prompt(asked.text)
-        drawing = model.draw(
-            asked.text,
-            asked.num_images,
-            seed=asked.seed,
-            temperature=asked.temperature,
-            top_k=asked.top_k,
-            supercondition_factor=asked.supercondition_factor,
-            seamless=asked.seamless,
-            is_cancelled=is_gone,
-        )
+        return _stream(asked) if asked.stream else _draw(asked)
+
+    def _draw(asked: DalleRequest) -> Response:
+        drawing = model.draw(asked.text, asked.num_images, **asked.sampling(), seamless=asked.seamless, is_cancelled=is_gone)
         pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
         image_format = asked.img_format or settings.img_format
-        warnings = _save(storage, pictures, drawing, asked, image_format) if storage else []
+        warnings = save_pictures(storage, model.name, drawing, pictures, asked.text, image_format, seamless=asked.seamless)
         in_base64 = [to_base64(encode_image(picture, image_format)) for picture in pictures]
         answer = DalleAnswer(
             generatedImgs=in_base64,
@@ -59,13 +53,15 @@ def classic_routes(model: DalleModel, settings: Settings, storage: Storage | Non
         )
         return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
 
-    def _save(
-        storage: Storage, pictures: list[Image.Image], drawing: Drawing, asked: DalleRequest, image_format: ImageFormat
-    ) -> list[str]:
-        descriptions = describe(drawing, len(pictures), asked.text, model.name, asked.seamless)
-        encoded = [
-            encode_with_metadata(picture, image_format, said) for picture, said in zip(pictures, descriptions, strict=True)
-        ]
-        return storage.save_or_warn(encoded, image_format.value, asked.text)
+    def _stream(asked: DalleRequest) -> Response:
+        events = model.stream(
+            asked.text,
+            asked.num_images,
+            **asked.sampling(),
+            seamless=asked.seamless,
+            previews=asked.previews,
+            tick=TICK_SECONDS,
+        )
+        return stream_events(events, DalleWriter(model, storage, asked, asked.img_format or settings.img_format))
 
     return blueprint

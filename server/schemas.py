@@ -1,71 +1,56 @@
-"""Validate a request's body once, into a typed, frozen request; and name the fields of an answer."""
+"""Name what the classic routes take and answer. What they take is validated here, once, into a typed, frozen request."""
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Annotated, Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, from_json
+from pydantic import AfterValidator, BaseModel, Field, create_model
 
-from consts import (
-    MAX_PROMPT_CHARACTERS,
-    MAX_SEED,
-    MAX_SUPERCONDITION_FACTOR,
-    MAX_TEMPERATURE,
-    MAX_TOP_K,
-    MIN_SUPERCONDITION_FACTOR,
-    MIN_TEMPERATURE,
-    ImageFormat,
-)
-from dalle_model import InvalidRequest
-from utils import parse_image_format
+from consts import MAX_PROMPT_CHARACTERS, ImageFormat
+from server.body import read_body
+from server.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked, check_seeds
 
 
-def _image_format(value: Any) -> Any:
-    return parse_image_format(value) if isinstance(value, str) else value
-
-
-class DalleRequest(BaseModel):
+class DalleRequest(SamplingAsked):
     """Hold what `POST /dalle` is asked. None means that the model or the server has its own default."""
 
-    # strict: true is no integer, "4" is no number. Unknown fields are ignored: clients of other servers send some.
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    example: ClassVar[str] = '{"text": "a red circle"}'
+    accepted: ClassVar[Mapping[str, str]] = {
+        "text": f"a string of 1 to {MAX_PROMPT_CHARACTERS} characters that is not blank",
+        "img_format": "jpeg, png or webp",
+        **dict.fromkeys(("grid", "seamless", "stream", "previews"), "true or false"),
+        **ACCEPTED_SAMPLING,
+    }
 
-    text: str = Field(description="what to draw", min_length=1, max_length=MAX_PROMPT_CHARACTERS)
+    text: Annotated[
+        str,
+        Field(description="what to draw", min_length=1, max_length=MAX_PROMPT_CHARACTERS, pattern=NOT_BLANK),
+        AfterValidator(str.strip),
+    ]
     num_images: int = Field(default=1, description="how many images to draw", ge=1)
-    seed: int | None = Field(default=None, description="seed of the first image; image i has seed + i", ge=0, le=MAX_SEED)
-    temperature: float | None = Field(
-        default=None,
-        description="above 1 more varied, below 1 safer",
-        ge=MIN_TEMPERATURE,
-        le=MAX_TEMPERATURE,
-        allow_inf_nan=False,
-    )
-    top_k: int | None = Field(default=None, description="draw from the k likeliest tokens", ge=1, le=MAX_TOP_K)
-    supercondition_factor: float | None = Field(
-        default=None,
-        description="guidance: how closely to follow the text",
-        ge=MIN_SUPERCONDITION_FACTOR,
-        le=MAX_SUPERCONDITION_FACTOR,
-        allow_inf_nan=False,
-        validation_alias=AliasChoices("supercondition_factor", "guidance"),
-    )
-    img_format: Annotated[ImageFormat, BeforeValidator(_image_format)] | None = Field(
-        default=None, description="jpeg, png or webp"
-    )
+    img_format: AnyCaseImageFormat | None = Field(default=None, description="jpeg, png or webp, in any case")
     grid: bool = Field(default=False, description="answer all images as one sheet")
     seamless: bool = Field(default=False, description="draw all images as one picture without seams")
+    stream: bool = Field(default=False, description="answer server-sent events while the images are drawn")
+    previews: bool = Field(default=True, description="with stream: also send half-drawn images")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """Take null as left out, as many clients mean it."""
-        present = {name: value for name, value in fields.items() if value is not None}
-        if isinstance(present.get("text"), str):
-            present["text"] = present["text"].strip()
-        return present
+
+@cache
+def dalle_request_model(max_images: int) -> type[DalleRequest]:
+    """Bound the number of images as the server is set."""
+    bounded = Annotated[int, Field(description="how many images to draw", ge=1, le=max_images)]
+    model = create_model("DalleRequest", __base__=DalleRequest, __doc__=DalleRequest.__doc__, num_images=(bounded, 1))
+    model.accepted = {**DalleRequest.accepted, "num_images": f"a whole number from 1 to {max_images}"}
+    return model
+
+
+def parse_dalle_request(body: bytes, max_images: int) -> DalleRequest:
+    """Read the body of `POST /dalle`; raise InvalidRequest with the field and what is accepted."""
+    asked = read_body(dalle_request_model(max_images), body)
+    check_seeds(asked.seed, asked.num_images)
+    return asked
 
 
 class DalleAnswer(BaseModel):
@@ -79,78 +64,39 @@ class DalleAnswer(BaseModel):
     warnings: list[str] | None = Field(default=None, description="what went wrong beside the drawing; absent if nothing did")
 
 
-_NUMBER = "a number from {} to {}"
-_ACCEPTED = {
-    "text": f"a string of 1 to {MAX_PROMPT_CHARACTERS} characters that is not blank",
-    "num_images": "a whole number from 1 to {max_images}",
-    "seed": f"a whole number from 0 to {MAX_SEED}",
-    "temperature": _NUMBER.format(MIN_TEMPERATURE, MAX_TEMPERATURE),
-    "top_k": f"a whole number from 1 to {MAX_TOP_K}",
-    "supercondition_factor": _NUMBER.format(MIN_SUPERCONDITION_FACTOR, MAX_SUPERCONDITION_FACTOR),
-    "guidance": _NUMBER.format(MIN_SUPERCONDITION_FACTOR, MAX_SUPERCONDITION_FACTOR),
-    "img_format": "jpeg, png or webp",
-    "grid": "true or false",
-    "seamless": "true or false",
-}
-_MAX_SHOWN_CHARACTERS = 60
+class QueuedEvent(BaseModel):
+    """Tell how many images are drawn before this request's first."""
+
+    position: int
 
 
-def parse_dalle_request(body: bytes, max_images: int) -> DalleRequest:
-    """Read the body of `POST /dalle`; raise InvalidRequest with the field and what is accepted."""
-    try:
-        asked = DalleRequest.model_validate(parse_object(body))
-    except ValidationError as error:
-        raise _invalid(error.errors(include_url=False)[0], max_images) from None
-    if asked.num_images > max_images:
-        raise InvalidRequest("num_images", _sentence("num_images", asked.num_images, max_images))
-    if asked.seed is not None and asked.seed + asked.num_images - 1 > MAX_SEED:
-        raise InvalidRequest(
-            "seed", f"seed must leave room for {asked.num_images} images: image i has seed + i, {MAX_SEED} at most"
-        )
-    return asked
+class ProgressEvent(BaseModel):
+    """Tell how much of image `index` is drawn."""
+
+    index: int
+    percent: int
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Parse a body as one strict JSON object, whatever its content type says; raise InvalidRequest."""
-    try:
-        parsed = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        field = _field_not_finite(body)
-        if field is not None:
-            raise InvalidRequest(field, f"{field} must be a finite number: NaN and Infinity are not JSON") from None
-        reason = "it is empty" if not body.strip() else str(error)
-        raise InvalidRequest(None, f'The body must be a JSON object such as {{"text": "a red circle"}}: {reason}') from None
-    if not isinstance(parsed, dict):
-        raise InvalidRequest(None, f'The body must be a JSON object such as {{"text": "a red circle"}}, not {_show(parsed)}')
-    return parsed
+class PreviewEvent(ProgressEvent):
+    """Show image `index` as far as it is drawn."""
+
+    image: str = Field(description="in base64, without a prefix")
+    format: Literal[ImageFormat.JPEG] = ImageFormat.JPEG
 
 
-def _field_not_finite(body: bytes) -> str | None:
-    """Find the field that holds NaN or Infinity, where these are all that is wrong with the body."""
-    try:
-        parsed = from_json(body, allow_inf_nan=True)
-    except ValueError:
-        return None
-    fields = parsed.items() if isinstance(parsed, dict) else ()
-    return next((name for name, value in fields if isinstance(value, float) and not math.isfinite(value)), None)
+class ImageEvent(BaseModel):
+    """Hand over picture `index`: an image as soon as it is drawn, or the one sheet of them all at the end."""
+
+    index: int
+    seed: int
+    image: str = Field(description="in base64, without a prefix")
+    format: ImageFormat
 
 
-def _invalid(error: ErrorDetails, max_images: int) -> InvalidRequest:
-    field = str(error["loc"][0])
-    if error["type"] == "missing":
-        return InvalidRequest(field, f"{field} is required: {_ACCEPTED[field]}")
-    return InvalidRequest(field, _sentence(field, error["input"], max_images))
+class DoneEvent(BaseModel):
+    """End a stream in which nothing failed."""
 
-
-def _sentence(field: str, value: Any, max_images: int) -> str:
-    return f"{field} must be {_ACCEPTED[field].format(max_images=max_images)}, not {_show(value)}"
-
-
-def _show(value: Any) -> str:
-    """Write a JSON value as its sender would, cut short; a long text by its length only."""
-    if isinstance(value, str) and len(value) > _MAX_SHOWN_CHARACTERS:
-        return f"{len(value)} characters"
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "an array"
-    written = json.dumps(value, ensure_ascii=False)
-    return written if len(written) <= _MAX_SHOWN_CHARACTERS else f"{written[:_MAX_SHOWN_CHARACTERS]}..."
+    seeds: list[int] = Field(description="each image's seed")
+    model: str = Field(description="the model that drew")
+    generatedImgsFormat: ImageFormat
+    warnings: list[str] | None = Field(default=None, description="what went wrong beside the drawing; absent if nothing did")

@@ -16,7 +16,7 @@ from waitress.task import ErrorTask
 
 from consts import MAX_RECEIVED_BYTES, SERVER_CONNECTIONS, SERVER_THREADS
 from server.cors import CORS_EXTENSION, CorsPolicy
-from server.errors import error_body
+from server.error_shapes import error_body
 from server.request_ids import begin_request, end_request
 
 log = logging.getLogger("dalle.serving")
@@ -27,7 +27,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps(error_body(f"{error.reason}: {error.body}")).encode()
+        path = getattr(self.request, "path", "")  # absent where not even the first line is HTTP
+        body = json.dumps(error_body(path, error.code, f"{error.reason}: {error.body}")).encode()
         self.status = f"{error.code} {error.reason}"
         cors: CorsPolicy = self.channel.server.cors
         self.response_headers += [
@@ -93,6 +94,10 @@ def build_server(app: Flask, listener: socket.socket) -> Any:
         asyncore_use_poll=True,  # select() knows no more than 1,024 files
         # Read on while a request is served: only so is a closed connection seen (server/disconnects.py).
         channel_request_lookahead=1,
+        # Each piece of a stream goes out when it is made. By default waitress gathers 18 kB first.
+        send_bytes=1,
+        # The app looks at X-Forwarded-... only where --trust_proxy says that it may.
+        clear_untrusted_proxy_headers=False,
         ident=None,
     )
     server.channel_class = _Channel

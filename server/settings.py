@@ -17,6 +17,7 @@ from utils import (
     one_of,
     parse_api_key_file,
     parse_api_keys,
+    parse_base_url,
     parse_boolean,
     parse_device,
     parse_image_format,
@@ -71,7 +72,8 @@ def _flag(
     return field(default=default, repr=not more.get("is_secret", False), metadata=described)
 
 
-_MODEL, _SERVER, _CALLERS, _LOG, _IMAGES = "the model", "the server", "who may call", "the log", "the images"
+_MODEL, _SERVER, _CALLERS = "the model", "the server", "who may call"
+_LOG, _IMAGES, _LINKS = "the log", "the images", "links to images"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,23 @@ class Settings:
     max_disk_mb: int | None = _flag(
         None, _IMAGES, "keep saved images below so many MiB by removing the oldest requests", integer_between(1, 10**9), "COUNT"
     )
+
+    public_url: str | None = _flag(
+        None,
+        _LINKS,
+        "address that callers know the server by, for links to images: https://images.example.org",
+        parse_base_url,
+        "URL",
+    )
+    trust_proxy: bool = _flag(
+        False,
+        _LINKS,
+        "believe X-Forwarded-For, -Proto, -Host, -Port and -Prefix: only behind one proxy that sets them",
+        parse_boolean,
+        "true|false",
+        "true",
+    )
+    url_ttl: int = _flag(3600, _LINKS, "how many seconds a link to an image works", integer_between(1, 7 * 24 * 3600), "SECONDS")
 
     @property
     def api_keys(self) -> tuple[str, ...]:

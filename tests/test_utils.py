@@ -17,6 +17,7 @@ from utils import (
     make_grid,
     member_of,
     number_between,
+    parse_base_url,
     parse_boolean,
     parse_image_format,
     parse_path,
@@ -132,3 +133,35 @@ def test_a_grid_goes_by_rows_and_its_rest_is_white() -> None:
 def test_a_grid_of_nothing_is_refused(count: int, columns: int | None) -> None:
     with pytest.raises(ValueError, match="at least one"):
         make_grid([Image.new("RGB", (4, 4))] * count, columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://images.example.org", "https://images.example.org"),
+        (" http://localhost:8000/dalle/ ", "http://localhost:8000/dalle"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_base_urls_are_read_without_a_slash_at_the_end(text: str, url: str) -> None:
+    assert parse_base_url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "example.org",
+        "ftp://a",
+        "https://",
+        "https:///x",
+        "http://a:99999",
+        "http://a/?b",
+        "http://a#b",
+        "http://a b",
+        "http://[",
+    ],
+)
+def test_what_is_no_base_url_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be an address such as"):
+        parse_base_url(text)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from consts import RESTART_SECONDS
-from dalle_model import Cancelled, DalleModel, DeadlineExceeded, EngineClosed, GenerationFailed, QueueFull
+from consts import MAX_BODY_BYTES, RESTART_SECONDS
+from dalle_model import Cancelled, DalleModel, DeadlineExceeded, EngineClosed, GenerationFailed, InvalidRequest, QueueFull
 from server import create_app
 from server.settings import Settings
 
@@ -76,3 +77,60 @@ def test_what_a_caller_can_act_on_says_when(app: Flask, failure: Exception, stat
     assert answer.status_code == status
     assert answer.headers.get("Retry-After") == retry_after
     assert answer.get_json()["error"]["message"].endswith(".")
+
+
+OPENAI_FAILURES = [
+    (InvalidRequest("n", "n is bad"), 400, "invalid_request_error", "n", "invalid_value", {}),
+    (QueueFull(17), 429, "rate_limit_error", None, "queue_full", {"Retry-After": "17"}),
+    (GenerationFailed("secret"), 500, "server_error", None, None, {}),
+    (KeyError("secret"), 500, "server_error", None, None, {}),
+    (EngineClosed("closed"), 503, "server_error", None, "stopping", {"Retry-After": str(RESTART_SECONDS)}),
+    (DeadlineExceeded("too late"), 504, "server_error", None, "deadline_exceeded", {"X-Should-Retry": "false"}),
+]
+
+
+@pytest.mark.parametrize(("failure", "status", "kind", "param", "code", "headers"), OPENAI_FAILURES)
+def test_under_v1_every_error_has_openais_shape(
+    app: Flask, failure: Exception, status: int, kind: str, param: str | None, code: str | None, headers: dict[str, str]
+) -> None:
+    def fail() -> str:
+        raise failure
+
+    app.add_url_rule("/v1/fail", view_func=fail)
+    answer = app.test_client().get("/v1/fail")
+    assert answer.status_code == status
+    assert answer.headers["X-Request-Id"]
+    assert headers.items() <= dict(answer.headers).items()
+    error = answer.get_json()["error"]
+    assert error == {"message": error["message"], "type": kind, "param": param, "code": code}
+    assert error["message"] and "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "said"),
+    [
+        ("GET", "/v1", 404, "not_found", "POST /v1/images/generations"),
+        ("GET", "/v1/chat/completions", 404, "not_found", "POST /v1/images/generations"),
+        ("GET", "/v1/images/generations", 405, "method_not_allowed", "does not take GET"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed", "does not take DELETE"),
+        ("POST", "/v1/images/generations", 413, "body_too_large", "1048576 bytes"),
+    ],
+)
+def test_under_v1_what_flask_refuses_has_openais_shape(
+    client: FlaskClient, method: str, path: str, status: int, code: str, said: str
+) -> None:
+    answer = client.open(path, method=method, data=b" " * (MAX_BODY_BYTES + 1) if status == 413 else None)
+    assert answer.status_code == status
+    assert answer.headers["X-Request-Id"]
+    error = answer.get_json()["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, code)
+    assert said in error["message"]
+
+
+def test_under_v1_a_wrong_key_is_401_in_openais_shape(tiny_model: DalleModel, settings: Settings) -> None:
+    client = create_app(tiny_model, replace(settings, api_key=("secret-key",))).test_client()
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        answer = client.post("/v1/images/generations", json={"prompt": "a red circle"}, headers=headers)
+        assert answer.status_code == 401
+        error = answer.get_json()["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")

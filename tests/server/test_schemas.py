@@ -25,6 +25,7 @@ def test_a_text_alone_is_enough() -> None:
     assert (asked.seed, asked.temperature, asked.top_k, asked.supercondition_factor, asked.img_format) == (None,) * 5
     assert not asked.grid
     assert not asked.seamless
+    assert not asked.stream
 
 
 def test_every_field_is_read() -> None:
@@ -53,7 +54,8 @@ def test_of_a_field_given_twice_the_last_counts() -> None:
 
 
 def test_guidance_is_another_name_of_supercondition_factor() -> None:
-    assert parse(guidance=5).supercondition_factor == 5.0
+    assert parse(guidance=5).sampling()["supercondition_factor"] == 5.0
+    assert parse(guidance=5, supercondition_factor=6).sampling()["supercondition_factor"] == 6.0
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,9 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("img_format", 3, "jpeg, png or webp"),
     ("grid", 1, "true or false"),
     ("seamless", "yes", "true or false"),
+    ("stream", "true", "true or false"),
+    ("previews", 0, "true or false"),
+    ("text", "\x1c", "not blank"),
 ]
 
 
@@ -209,6 +214,8 @@ FIELD_NAMES = [
     "img_format",
     "grid",
     "seamless",
+    "stream",
+    "previews",
 ]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -1,0 +1,107 @@
+"""Read a request's body: strict JSON, validated once, every fault told by its field and what is accepted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, from_json
+
+from dalle_model import InvalidRequest
+
+AskedT = TypeVar("AskedT", bound="Asked")
+
+_MAX_SHOWN_CHARACTERS = 60
+
+
+class Asked(BaseModel):
+    """Be the base of what a body may ask for. Null is as good as leaving a field out, as many clients mean it."""
+
+    # strict: true is no integer, "4" is no number. Unknown fields are ignored: clients of other servers send some.
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    accepted: ClassVar[Mapping[str, str]]  # field -> what it takes, to be read after "must be"
+    example: ClassVar[str]  # a body that will do
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say in the schema what `_drop_nulls` does: where a field may be left out, null will do."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        required = schema.get("required", [])
+        schema["properties"] = {
+            name: described if name in required else _or_null(described) for name, described in schema["properties"].items()
+        }
+        return reference
+
+
+def _or_null(described: dict[str, Any]) -> dict[str, Any]:
+    """Accept null too, in as few words as JSON Schema has for it; null is no default to speak of."""
+    kind, *_ = described.pop("anyOf", [{}])
+    merged = {**described, **kind}
+    if merged.get("default", ...) is None:
+        del merged["default"]
+    if "type" in merged:
+        merged["type"] = [merged["type"], "null"]
+    if "enum" in merged:
+        merged["enum"] = [*merged["enum"], None]
+    return merged
+
+
+def read_body(model: type[AskedT], body: bytes) -> AskedT:
+    """Read a body of any content type; raise InvalidRequest with the field and what is accepted."""
+    try:
+        return model.model_validate(parse_object(body, model.example))
+    except ValidationError as error:
+        raise _invalid(model, error.errors(include_url=False)[0]) from None
+
+
+def parse_object(body: bytes, example: str) -> dict[str, Any]:
+    """Parse a body as one strict JSON object, whatever its content type says; raise InvalidRequest."""
+    try:
+        parsed = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        field = _field_not_finite(body)
+        if field is not None:
+            raise InvalidRequest(field, f"{field} must be a finite number: NaN and Infinity are not JSON") from None
+        reason = "it is empty" if not body.strip() else str(error)
+        raise InvalidRequest(None, f"The body must be a JSON object such as {example}: {reason}") from None
+    if not isinstance(parsed, dict):
+        raise InvalidRequest(None, f"The body must be a JSON object such as {example}, not {_show(parsed)}")
+    return parsed
+
+
+def _field_not_finite(body: bytes) -> str | None:
+    """Find the field that holds NaN or Infinity, where these are all that is wrong with the body."""
+    try:
+        parsed = from_json(body, allow_inf_nan=True)
+    except ValueError:
+        return None
+    fields = parsed.items() if isinstance(parsed, dict) else ()
+    return next((name for name, value in fields if isinstance(value, float) and not math.isfinite(value)), None)
+
+
+def _invalid(model: type[Asked], error: ErrorDetails) -> InvalidRequest:
+    field = str(error["loc"][0])
+    if error["type"] == "missing":
+        return InvalidRequest(field, f"{field} is required: {model.accepted[field]}")
+    return InvalidRequest(field, f"{field} must be {model.accepted[field]}, not {_show(error['input'])}")
+
+
+def _show(value: Any) -> str:
+    """Write a JSON value as its sender would, cut short; a long text by its length only."""
+    if isinstance(value, str) and len(value) > _MAX_SHOWN_CHARACTERS:
+        return f"{len(value)} characters"
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "an array"
+    written = json.dumps(value, ensure_ascii=False)
+    return written if len(written) <= _MAX_SHOWN_CHARACTERS else f"{written[:_MAX_SHOWN_CHARACTERS]}..."

@@ -1,0 +1,66 @@
+"""Give an error's body the shape that the route's clients read: OpenAI's under `/v1`, the classic one elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+# status -> what OpenAI's shape calls `type` and `code`
+_KINDS: dict[int, tuple[str, str | None]] = {
+    400: ("invalid_request_error", "invalid_value"),
+    401: ("invalid_request_error", "invalid_api_key"),
+    404: ("invalid_request_error", "not_found"),
+    405: ("invalid_request_error", "method_not_allowed"),
+    413: ("invalid_request_error", "body_too_large"),
+    429: ("rate_limit_error", "queue_full"),
+    501: ("invalid_request_error", "not_supported"),
+    503: ("server_error", "stopping"),
+    504: ("server_error", "deadline_exceeded"),
+}
+
+
+class ClassicError(BaseModel):
+    """Say what is wrong, with which field, and by which id the log knows an internal error."""
+
+    message: str
+    field: str | None
+    request_id: str | None = Field(default=None, description="only where something failed inside the server")
+
+
+class ClassicErrorBody(BaseModel):
+    """Hold an error of the classic routes."""
+
+    error: ClassicError
+
+
+class OpenAIError(BaseModel):
+    """Say what is wrong, in the words of OpenAI's API."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="the field that is wrong")
+    code: str | None
+
+
+class OpenAIErrorBody(BaseModel):
+    """Hold an error of the routes under /v1."""
+
+    error: OpenAIError
+
+
+def is_openai_path(path: str) -> bool:
+    """Tell whether a path's errors have OpenAI's shape."""
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def error_body(
+    path: str, status: int, message: str, field: str | None = None, *, code: str | None = None, request_id: str | None = None
+) -> dict[str, Any]:
+    """Build the body of an error at a path; `code` is a closer one than the status has."""
+    if is_openai_path(path):
+        kind, usual_code = _KINDS.get(status, ("invalid_request_error" if status < 500 else "server_error", None))
+        error = OpenAIError(message=message, type=kind, param=field, code=code or usual_code)
+        return OpenAIErrorBody(error=error).model_dump()
+    known = {} if request_id is None else {"request_id": request_id}
+    return ClassicErrorBody(error=ClassicError(message=message, field=field, **known)).model_dump(exclude_unset=True)

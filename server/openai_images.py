@@ -1,0 +1,72 @@
+"""Serve OpenAI's Images API: POST /v1/images/generations; edits and variations say that they are not served."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotImplemented as NotImplementedHere
+
+from dalle_model import IMAGE_TOKEN_COUNT
+from server.disconnects import is_gone
+from server.image_links import ImageKeeper, link_to
+from server.openai_schemas import ImageItem, ImagesAnswer, ImagesRequest, Usage, parse_images_request
+from server.openai_stream import ImagesWriter
+from server.request_log import note_prompt
+from server.saving import save_pictures
+from server.settings import Settings
+from server.sizes import fit
+from server.sse import TICK_SECONDS, stream_events
+from server.storage import Storage
+from utils import to_base64
+
+if TYPE_CHECKING:
+    from dalle_model import DalleModel
+
+
+def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage | None, keeper: ImageKeeper) -> Blueprint:
+    """Build the image routes for a model; without a storage nothing is saved."""
+    blueprint = Blueprint("openai_images", __name__)
+
+    @blueprint.post("/v1/images/generations")
+    def generate() -> Response:
+        """Draw what a prompt says; answers when all images are done, or with `stream` while they are drawn."""
+        asked = parse_images_request(request.get_data(cache=False), settings.max_images)
+        note_prompt(asked.prompt)
+        return _stream(asked) if asked.stream else _draw(asked)
+
+    @blueprint.post("/v1/images/edits")
+    @blueprint.post("/v1/images/variations")
+    def not_served() -> NoReturn:
+        """Say what is served instead."""
+        raise NotImplementedHere(
+            f"{request.path} is not served: {model.name} draws from a prompt alone, and takes no image. "
+            "Draw with POST /v1/images/generations."
+        )
+
+    def _draw(asked: ImagesRequest) -> Response:
+        drawing = model.draw(asked.prompt, asked.n, **asked.sampling(), is_cancelled=is_gone)
+        pictures = [fit(image, asked.size) for image in drawing.images]
+        warnings = save_pictures(storage, model.name, drawing, pictures, asked.prompt, asked.output_format)
+        encoded = [asked.encode(picture) for picture in pictures]
+        answer = ImagesAnswer(
+            created=int(time.time()),
+            data=[_item(asked, data, seed) for data, seed in zip(encoded, drawing.seeds, strict=True)],
+            output_format=asked.output_format,
+            size=asked.size_text,
+            usage=Usage.of(model.count_text_tokens(asked.prompt), IMAGE_TOKEN_COUNT * asked.n),
+            warnings=warnings or None,
+        )
+        return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
+
+    def _item(asked: ImagesRequest, data: bytes, seed: int) -> ImageItem:
+        if asked.response_format == "url":
+            return ImageItem(url=link_to(keeper, settings, data, asked.output_format), seed=seed)
+        return ImageItem(b64_json=to_base64(data), seed=seed)
+
+    def _stream(asked: ImagesRequest) -> Response:
+        events = model.stream(asked.prompt, asked.n, **asked.sampling(), previews=asked.partial_images > 0, tick=TICK_SECONDS)
+        return stream_events(events, ImagesWriter(model, storage, asked))
+
+    return blueprint

@@ -1,0 +1,43 @@
+"""Put a drawing together and save it, where the server is set to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+
+from consts import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageFormat
+from dalle_model import Drawing, ImageDone, SamplingSettings
+from server.image_metadata import describe, encode_with_metadata
+from server.storage import Storage
+
+
+def gather(done: Mapping[int, ImageDone], image_count: int, settings: SamplingSettings) -> Drawing:
+    """Put together what a stream handed over, by index: each image, or one seamless picture of all."""
+    first = done[0].seed
+    seeds = [(first + index) % (MAX_SEED + 1) for index in range(image_count)]
+    return Drawing([done[index].image for index in sorted(done)], seeds, settings)
+
+
+def save_pictures(
+    storage: Storage | None,
+    model_name: str,
+    drawing: Drawing,
+    pictures: Sequence[Image.Image],
+    prompt: str,
+    image_format: ImageFormat,
+    *,
+    seamless: bool = False,
+) -> list[str]:
+    """Save a drawing's pictures if there is a storage, how they were drawn inside each; return warnings for the caller.
+
+    A prompt longer than the classic route takes is cut, as EXIF has no room for it: the model reads no more than its first 64
+    tokens.
+    """
+    if storage is None:
+        return []
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        prompt = " ".join(prompt.split())[:MAX_PROMPT_CHARACTERS]
+    descriptions = describe(drawing, len(pictures), prompt, model_name, seamless)
+    encoded = [encode_with_metadata(picture, image_format, said) for picture, said in zip(pictures, descriptions, strict=True)]
+    return storage.save_or_warn(encoded, image_format.value, prompt)
