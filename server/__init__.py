@@ -35,7 +35,8 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     metrics = metrics or Metrics()
-    metrics.watch(model)
+    keeper = build_keeper(settings)
+    metrics.watch(model, lambda: keeper.kept_bytes)
     if settings.trust_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)  # type: ignore[method-assign]
     storage = Storage(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
@@ -46,7 +47,6 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     allow_origins(app, CorsPolicy(settings.cors_origins))
     require_keys(app, settings)
     answer_errors(app)
-    keeper = build_keeper(settings)
     app.register_blueprint(classic_routes(model, settings, storage))
     app.register_blueprint(playground_routes(model, settings))
     app.register_blueprint(openai_image_routes(model, settings, storage, keeper))

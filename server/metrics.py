@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -62,9 +62,10 @@ class Metrics(Observer):
         self._save_failures = self._counter("dalle_save_failures", "Requests whose images could not be saved on disk.")
         self._removed = self._counter("dalle_saved_requests_removed", "Saved requests removed to keep below --max_disk_mb.")
 
-    def watch(self, model: DalleModel) -> None:
-        """Show a model's name and, whenever somebody looks, the state of its engine."""
+    def watch(self, model: DalleModel, linked_bytes: Callable[[], int]) -> None:
+        """Show a model's name and, whenever somebody looks, the state of its engine and how much memory linked images take."""
         self._info.labels(VERSION, platform.python_version(), version("torch"), model.name).set(1)
+        self._gauge("dalle_linked_images_bytes", "Memory that images answered as links take.").set_function(linked_bytes)
         self.registry.register(_EngineCollector(model))
 
     def answered(self, route: str, status: int, seconds: float) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask, Response
@@ -121,6 +122,13 @@ def test_the_engines_state_is_shown_as_it_is(measured: FlaskClient) -> None:
     assert found["dalle_engine_draining"] == found["dalle_queue_images"] == found["dalle_slots_in_use"] == 0
     assert (found["dalle_slots"], found["dalle_queue_limit_images"]) == (4, 8)
     assert found["dalle_step_running_seconds"] == 0
+
+
+def test_the_memory_of_linked_images_is_shown(measured: FlaskClient) -> None:
+    asked = {"prompt": "a red circle", "response_format": "url", "output_format": "png"}
+    link = measured.post("/v1/images/generations", json=asked).get_json()["data"][0]["url"]
+    image = measured.get(urlsplit(link).path).data
+    assert samples(measured)["dalle_linked_images_bytes", ()] == len(image) > 0
 
 
 def test_without_a_bound_the_queues_limit_is_infinite(client: FlaskClient) -> None:
