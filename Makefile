@@ -2,6 +2,7 @@
 #   make serve                        draw with the built-in Tiny at http://127.0.0.1:8000
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
+#   make soak                         the long forms of what tests/faults provokes; half an hour
 #   make lint                         style and types
 #   make bench                        our figures, beside min-dalle's; a quarter of an hour
 #   make evaluate                     how well Tiny follows prompts
@@ -16,13 +17,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test lint bench evaluate train clean
+.PHONY: serve test soak lint bench evaluate train clean
 
 serve: $(VENV)/.serve-ready
 	$(BIN)/python app.py --model_version $(MODEL) --port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.dev-ready
+	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults -m "soak or not soak" -s $(ARGS)
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

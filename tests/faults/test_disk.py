@@ -1,0 +1,103 @@
+"""Take the disk away while the server saves: the images reach the caller all the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.server_process import ServerProcess
+from tests.faults.calling import eventually, numbers, pictures, post
+
+WARNING = "The images could not be saved on the server's disk; its log says why."
+
+
+def run_mount(*arguments: str) -> None:
+    run = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if run.returncode != 0:
+        pytest.skip(f"file systems can't be mounted here: {run.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Be a disk of 256 KiB."""
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs Linux and root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run_mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk))
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def saving(small_disk: Path) -> Iterator[ServerProcess]:
+    with ServerProcess("--save_to_disk", "--output_dir", str(small_disk / "generations")) as running:
+        yield running
+
+
+def assert_drawn(saving: ServerProcess, failures: int, reason: str | None) -> None:
+    """Draw one image; it is to come with a warning, a line in the log and a count if there is a reason, without otherwise."""
+    answer = post(saving, text="a red circle")
+    assert answer.status_code == 200
+    assert len(pictures(answer)) == 1
+    assert answer.json().get("warnings") == (None if reason is None else [WARNING])
+    assert numbers(saving)["dalle_save_failures_total"] == failures
+    if reason is not None:
+        eventually(lambda: any("could not be saved" in line and reason in line for line in saving.log), reason, seconds=60)
+
+
+def test_a_full_disk(saving: ServerProcess, small_disk: Path) -> None:
+    assert_drawn(saving, 0, None)
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"):
+        filler.write_bytes(bytes(2**20))
+    assert_drawn(saving, 1, "No space left on device")
+    assert_drawn(saving, 2, "No space left on device")
+    assert not list(small_disk.glob("generations/.unfinished-*"))
+    filler.unlink()
+    assert_drawn(saving, 2, None)
+
+
+def test_a_disk_that_is_read_only(saving: ServerProcess, small_disk: Path) -> None:
+    assert_drawn(saving, 0, None)
+    run_mount("-o", "remount,ro", str(small_disk))
+    assert_drawn(saving, 1, "Read-only file system")
+    run_mount("-o", "remount,rw", str(small_disk))
+    assert_drawn(saving, 1, None)
+
+
+def test_a_folder_that_is_removed(saving: ServerProcess, small_disk: Path) -> None:
+    shutil.rmtree(small_disk / "generations")
+    assert_drawn(saving, 0, None)
+    assert len(list(small_disk.glob("generations/*/0.jpeg"))) == 1
+    shutil.rmtree(small_disk / "generations")
+    (small_disk / "generations").write_text("a file in the folder's place")
+    assert_drawn(saving, 1, "Not a directory")
+
+
+def test_a_bound_below_the_disks_size_keeps_saving(tmp_path: Path) -> None:
+    folder = tmp_path / "generations"
+    old = folder / "2020-01-01T00-00-00Z_old_01234567"
+    old.mkdir(parents=True)
+    (old / "0.png").write_bytes(bytes(2**20))
+    with ServerProcess("--save_to_disk", "--output_dir", str(folder), "--max_disk_mb", "1") as running:
+        assert_drawn(running, 0, None)
+        assert numbers(running)["dalle_saved_requests_removed_total"] == 1
+    assert not old.exists()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root is refused nothing; the read-only disk stands for it"
+)
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    folder = tmp_path / "generations"
+    with ServerProcess("--save_to_disk", "--output_dir", str(folder)) as running:
+        folder.chmod(0o500)
+        assert_drawn(running, 1, "Permission denied")
+        folder.chmod(0o700)
+        assert_drawn(running, 1, None)

@@ -1,0 +1,97 @@
+"""Kill the server while it saves; and let a prompt try to leave the folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import requests
+from PIL import Image
+
+from tests.end_to_end.server_process import ServerProcess
+from tests.faults.calling import connect, draw, eventually, numbers, raw_post
+
+A_REQUEST = 4
+CALLERS = 12
+NAME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_[a-z0-9-]{1,60}_[0-9a-f]{8}"
+
+ESCAPES = [
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "..",
+    ".",
+    "~/.ssh/authorized_keys",
+    "C:\\Windows\\System32\\drivers",
+    "\\\\server\\share",
+    "a\0b",
+    "$(touch escaped) `touch escaped` ; touch escaped",
+    "%2e%2e%2fescaped",
+    "..%c0%af..%c0%afescaped",
+    "．．／escaped",
+    "\r\n\x1b[2J\u202e",
+    "CON",
+    "x" * 4000,
+    "🦊" * 1000,
+]
+
+
+def unfinished(folder: Path) -> bool:
+    return any(name.startswith(".unfinished-") for name in os.listdir(folder))
+
+
+def is_saving(folder: Path, whole: int) -> bool:
+    """Tell whether a request is being saved, with so many saved already."""
+    return len(list(folder.glob("[0-9]*/0.png"))) >= whole and unfinished(folder)
+
+
+def whole_requests(folder: Path) -> Iterator[Path]:
+    """Check each request that is to be seen, and give it."""
+    for request in folder.iterdir():
+        assert re.fullmatch(NAME, request.name)
+        assert sorted(path.name for path in request.iterdir()) == [f"{index}.png" for index in range(A_REQUEST)]
+        for path in request.iterdir():
+            with Image.open(BytesIO(path.read_bytes())) as image:
+                image.load()  # raises on a file cut short
+        yield request
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_a_server_killed_while_saving_leaves_whole_requests_and_the_next_start_sweeps(tmp_path: Path, kills: int) -> None:
+    folder = tmp_path / "generations"
+    swept = 0
+    for number in range(kills):
+        already = len(list(folder.glob("[0-9]*/0.png")))
+        with ServerProcess("--save_to_disk", "--output_dir", str(folder)) as running, ExitStack() as stack:
+            swept += sum("unfinished folders" in line for line in running.log)
+            assert not unfinished(folder)
+            for seed in range(CALLERS):
+                caller = stack.enter_context(connect(running))
+                caller.sendall(raw_post(text="a red circle", num_images=A_REQUEST, img_format="png", seed=seed))
+            eventually(partial(is_saving, folder, already + (number + 1) % 4), "a request being saved")
+            running.process.kill()
+            running.process.wait()
+    kept = unfinished(folder)
+    with ServerProcess("--save_to_disk", "--output_dir", str(folder)) as running:
+        assert not unfinished(folder)
+        swept += sum("unfinished folders" in line for line in running.log)
+        requests.get(running.url, timeout=60)
+    whole = len(list(whole_requests(folder)))
+    assert swept or not kept
+    print(f"\nkilled {kills} times while saving: {whole} requests whole, 0 half, {swept} times something to sweep")
+
+
+def test_no_prompt_leaves_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "inside" / "generations"
+    with ServerProcess("--save_to_disk", "--output_dir", str(folder)) as running, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda prompt: draw(running, text=prompt), ESCAPES))
+        assert numbers(running)["dalle_images_saved_total"] == len(ESCAPES)
+    saved = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert len(saved) == len(ESCAPES)
+    assert all(re.fullmatch(rf"inside/generations/{NAME}/0\.png", path) for path in saved)
