@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
-from dalle_model import CheckpointError, DalleModel, InvalidRequest, Observer
+from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_ENGINE_FAILED, EXIT_OK
+from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
 from server import create_app
 from server.command_line import read_settings, warn_of_unknown_variables
 from server.keys import warn_of_open_door
@@ -25,6 +25,7 @@ from server.logs import configure_logging
 from server.metrics import Metrics
 from server.serving import address_of, build_server, is_loopback, take_port
 from server.settings import Settings
+from server.shutdown import Serving
 from server.storage import check_writable
 from server.unfinished import sweep_unfinished
 
@@ -43,15 +44,21 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         with _listener(settings) as listener:
             _check_output_dir(settings)
-            _serve(settings, listener)
+            has_ended_well = _serve(settings, listener)
     except (StartRefused, InvalidRequest) as error:  # the latter: a device or precision that this machine lacks
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_SETTING
     except CheckpointError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_CHECKPOINT
-    except KeyboardInterrupt:
-        pass
+    except (GenerationFailed, EngineClosed):
+        print("app.py: the model is loaded, but could not draw a first image; the log above says why", file=sys.stderr)
+        return EXIT_ENGINE_FAILED
+    except KeyboardInterrupt:  # before there was anything to serve
+        has_ended_well = True
+    if not has_ended_well:
+        print("app.py: the engine died, or hangs; the log above says more", file=sys.stderr)
+        return EXIT_ENGINE_FAILED
     print("Stopped.", flush=True)
     return EXIT_OK
 
@@ -76,18 +83,13 @@ def _check_output_dir(settings: Settings) -> None:
         ) from error
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
+def _serve(settings: Settings, listener: socket.socket) -> bool:
+    """Serve to the end; tell whether it was asked for and in order."""
     metrics = Metrics()
     model = _load(settings, metrics)
-    try:
-        server = build_server(create_app(model, settings, metrics), listener)
-        print(_welcome(address_of(listener), settings), flush=True)
-        server.run()
-    finally:
-        # From here on a second signal ends the process at once.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        model.close()
+    server = build_server(create_app(model, settings, metrics), listener)
+    print(_welcome(address_of(listener), settings), flush=True)
+    return Serving(server, model).run(settings.drain_timeout)
 
 
 def _load(settings: Settings, observer: Observer) -> DalleModel:
@@ -100,6 +102,8 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
         device=settings.device,
         precision=settings.precision,
         max_batch_size=settings.max_batch_size,
+        max_queue=settings.max_queue,
+        request_timeout=settings.request_timeout,
         observer=observer,
         show_progress=True,
     )

@@ -90,4 +90,5 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_SETTING = 2  # as argparse exits
 EXIT_BAD_CHECKPOINT = 3
+EXIT_ENGINE_FAILED = 4  # it died, hangs, or could not draw its first image: another start may help
 EXIT_INTERRUPTED = 130  # as a shell has it for Ctrl+C

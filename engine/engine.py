@@ -102,9 +102,7 @@ class Engine:
 
     def close(self, timeout: float | None = None) -> bool:
         """Stop: requests under way end with EngineClosed. Tell whether the thread has ended within `timeout` seconds."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
+        self._end_all()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -152,10 +150,7 @@ class Engine:
         except BaseException:
             _log.critical("the engine's thread ends: nothing can be drawn any more", exc_info=True)
         finally:
-            with self._changed:
-                self._is_closing = True
-                for job in list(self._jobs):
-                    self._end(job, EngineClosed("the engine stopped before this image was done"))
+            self._end_all()
 
     def _wait_for_work(self) -> bool:
         """Wait for something to draw or show; False once the engine is to close."""
@@ -167,6 +162,14 @@ class Engine:
         if self._is_draining or self._is_closing:
             raise EngineClosed("the server is shutting down and takes no new work")
         self._scheduler.check_room(count, self._statistics.seconds_per_step.value)
+
+    def _end_all(self) -> None:
+        """End every request and take no more; not left to the thread, which may hang or be dead."""
+        with self._changed:
+            self._is_closing = True
+            for job in list(self._jobs):
+                self._end(job, EngineClosed("the engine stopped before this image was done"))
+            self._changed.notify()
 
     def _end(self, job: Job, error: Exception | None = None) -> None:
         """End a job; its images leave the batch at the next step. Needs the lock."""

@@ -11,6 +11,7 @@ from consts import MAX_BODY_BYTES
 from server.classic import classic_routes
 from server.cors import CorsPolicy, allow_origins
 from server.errors import answer_errors
+from server.health import health_routes
 from server.image_links import build_keeper, image_link_routes
 from server.keys import require_keys
 from server.metrics import Metrics, measure_requests, metrics_routes
@@ -52,5 +53,6 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     app.register_blueprint(openai_image_routes(model, settings, storage, keeper))
     app.register_blueprint(openai_model_routes(model))
     app.register_blueprint(image_link_routes(keeper))
+    app.register_blueprint(health_routes(model, settings.step_timeout))
     app.register_blueprint(metrics_routes(metrics))
     return app

@@ -72,6 +72,7 @@ def _flag(
     return field(default=default, repr=not more.get("is_secret", False), metadata=described)
 
 
+_SECONDS = integer_between(1, 86_400)
 _MODEL, _SERVER, _CALLERS = "the model", "the server", "who may call"
 _LOG, _IMAGES, _LINKS = "the log", "the images", "links to images"
 
@@ -95,6 +96,21 @@ class Settings:
     )
     port: int = _flag(8000, _SERVER, "port to listen on; 0 takes any free one", integer_between(0, 65535), "NUMBER")
     max_images: int = _flag(10, _SERVER, "how many images one request may ask for", integer_between(1, 1000), "COUNT")
+
+    max_queue: int = _flag(
+        64, _SERVER, "how many images may wait; who asks for more is told when to ask again", integer_between(0, 100_000), "COUNT"
+    )
+    request_timeout: int = _flag(600, _SERVER, "seconds that a request may take, waiting included", _SECONDS, "SECONDS")
+    step_timeout: int = _flag(
+        60, _SERVER, "seconds after which a step is taken to hang, and /health/live says so", _SECONDS, "SECONDS"
+    )
+    drain_timeout: int = _flag(
+        60,
+        _SERVER,
+        "seconds in which accepted images are finished before the server stops",
+        integer_between(0, 86_400),
+        "SECONDS",
+    )
 
     api_key: tuple[str, ...] = _flag(
         (),

@@ -3,7 +3,8 @@
 While the file is there it holds a runner's method and what befalls its calls:
     step raise       the next call raises RuntimeError; the file goes, so the one after works
     step memory 4    calls for more than 4 images raise MemoryError
-    step hold        calls wait until the file has gone
+    step hold        calls wait until the file has gone, or says something else
+    step hold 40     the same, from the first image's 40th token on
     step die         the next call ends the engine's thread
 Also `encode`, `admit`, `rearrange`, `reset`, `detokenize`.
 """
@@ -38,12 +39,13 @@ class FaultyRunner:
 
     def _befall(self, name: str, arguments: tuple[Any, ...]) -> None:
         method, fault, *most = self._fault()
+        while (method, fault) == (name, "hold") and (not most or max(arguments[1]) >= int(most[0])):
+            time.sleep(POLL_SECONDS)
+            method, fault, *most = self._fault()
         if method != name:
             return
         if fault == "memory" and len(arguments[0]) > int(most[0]):
             raise MemoryError("as a test said")
-        while fault == "hold" and self._file.exists():
-            time.sleep(POLL_SECONDS)
         if fault in {"raise", "die"}:
             self._file.unlink(missing_ok=True)
             raise RuntimeError("as a test said") if fault == "raise" else SystemExit("as a test said")

@@ -9,12 +9,14 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 STOP_SECONDS = 30
 
 
+Running = TypeVar("Running", bound="ServerProcess")
 APP: tuple[str, ...] = ("app.py",)
 FAULTY = ("-m", "tests.end_to_end.faulty_server")
 
@@ -60,7 +62,7 @@ class ServerProcess:
         for reader in self._readers:
             reader.start()
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self: Running) -> Running:
         if not self._ready.wait(START_SECONDS) or self.process.poll() is not None:
             self.process.kill()
             raise AssertionError(f"the server did not start: {self.lines} {self.log}")

@@ -1,0 +1,57 @@
+"""Let the real server's engine fail, hang and die."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from consts import EXIT_ENGINE_FAILED
+from tests.end_to_end.callers import ask, draw, eventually, eventually_shows, health, metric, post, status_of
+from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
+
+
+def test_a_step_that_throws_is_500_with_the_requests_id_and_the_next_request_is_drawn(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path) as server:
+        expected = draw(server, seed=1, num_images=2)
+        for method in ("step", "encode", "admit", "detokenize"):
+            server.fault(f"{method} raise")
+            failed = post(server)
+            assert failed.status_code == 500
+            assert failed.headers["X-Request-Id"] in failed.json()["error"]["message"]
+            assert "Traceback" not in failed.text
+            assert draw(server, seed=1, num_images=2) == expected
+        assert health(server, "ready") == (200, "")
+
+
+def test_exhausted_memory_loses_no_image_and_makes_the_batch_smaller(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path) as server:
+        expected = draw(server, seed=1, num_images=6)
+        server.fault("step memory 2")
+        assert draw(server, seed=1, num_images=6) == expected
+        assert metric(server, "dalle_slots") <= 2
+        assert metric(server, "dalle_images_failed_total") == 0
+        server.heal()
+        assert draw(server, seed=1, num_images=6) == expected
+
+
+def test_a_step_that_hangs_fails_liveness_until_it_goes_on(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--step_timeout", "1") as server:
+        assert health(server, "live") == health(server, "ready") == (200, "")
+        server.fault("step hold")
+        caller = ask(server)
+        assert eventually(lambda: health(server, "live")[0] == 503)
+        assert "hangs" in health(server, "live")[1]
+        assert health(server, "ready")[0] == 503
+        server.heal()
+        assert status_of(caller) == 200
+        assert health(server, "live") == (200, "")
+
+
+def test_an_engine_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--max_batch_size", "1") as server:
+        server.fault("step hold")
+        callers = [ask(server), ask(server)]
+        assert eventually_shows(server, slots_in_use=1, queue_images=1)
+        server.fault("step die")
+        assert [status_of(caller) for caller in callers] == [503, 503]
+        assert server.process.wait(STOP_SECONDS) == EXIT_ENGINE_FAILED
+        assert eventually(lambda: any("the engine died" in line for line in server.log))
