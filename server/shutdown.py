@@ -6,6 +6,7 @@ waits is told so ─> the end. A second signal ends the process at once.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,8 @@ from waitress import wasyncore
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
+
+log = logging.getLogger("dalle.shutdown")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TURN_SECONDS = 1.0  # the longest that a dead engine goes unnoticed
@@ -39,6 +42,12 @@ class Serving:
         was_alive = self._is_alive()
         self._model.drain()
         accepted = _Accepted(self._server.active_channels.values())
+        if was_alive:
+            log.info(
+                "stopping: %d requests are answered first, for %d s at most; another signal ends it now",
+                len(accepted),
+                drain_timeout,
+            )
         self._turn_while(lambda: accepted.are_unanswered and self._is_alive(), drain_timeout)
         has_stopped = self._model.close(_GRACE_SECONDS)
         self._turn_while(lambda: accepted.are_unanswered, _GRACE_SECONDS)
@@ -67,6 +76,10 @@ class _Accepted:
 
     def __init__(self, channels: Iterable[Any]) -> None:
         self._requests = [(channel, request) for channel in channels for request in list(channel.requests)]
+
+    def __len__(self) -> int:
+        """Return how many were not answered when somebody last looked."""
+        return len(self._requests)
 
     @property
     def are_unanswered(self) -> bool:

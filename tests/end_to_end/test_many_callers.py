@@ -51,7 +51,7 @@ def test_twenty_callers_at_once_each_get_the_images_that_they_would_get_alone(se
 def test_two_hundred_waiting_callers_do_not_hold_up_hello() -> None:
     body = b'{"text": "a red circle", "num_images": 10}'
     asked = b"POST /dalle HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    with ServerProcess("--log_level", "warning") as own, ExitStack() as stack:
+    with ServerProcess("--log_level", "warning", "--max_queue", "2000") as own, ExitStack() as stack:
         waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", own.port), timeout=30)) for _ in range(200)]
         for caller in waiting:
             caller.sendall(asked)

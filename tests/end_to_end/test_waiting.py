@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,20 @@ def test_who_goes_away_while_drawn_frees_the_slot(server: FaultyServer) -> None:
     server.heal()
     assert eventually_shows(server, slots_in_use=0)
     assert metric(server, "dalle_images_drawn_total") == drawn
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/dalle", {"stream": True}), ("/v1/images/generations", {"prompt": "a red circle", "stream": True})]
+)
+def test_who_leaves_a_stream_frees_the_slot(server: FaultyServer, path: str, fields: dict[str, Any]) -> None:
+    cancelled = metric(server, "dalle_images_cancelled_total")
+    server.fault("step hold 40")
+    with ask(server, path, **fields) as caller, caller.makefile("rb") as received:
+        assert received.readline().split()[1] == b"200"
+        assert eventually_shows(server, slots_in_use=1)
+    assert eventually_shows(server, images_cancelled_total=cancelled + 1)
+    server.heal()
+    assert eventually_shows(server, slots_in_use=0)
 
 
 def test_who_goes_away_while_waiting_leaves_the_line_at_once(server: FaultyServer) -> None:
