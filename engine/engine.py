@@ -231,9 +231,9 @@ class Engine:
         self._showing = self._gallery.take(1 if self._scheduler.has_work else self._pictures_at_once)
         if self._showing:
             pixels = self._runner.detokenize(torch.stack([picture.grid for picture in self._showing]))
-            for picture, own in zip(self._showing, pixels, strict=True):
+            for picture, own in zip(list(self._showing), pixels, strict=True):
                 self._deliver(picture, own)
-        self._showing = []
+                self._showing.remove(picture)  # what is left here failed, if anything does
 
     def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
         """Hand a picture to its caller; the job ends with its last one."""

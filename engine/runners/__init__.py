@@ -32,7 +32,7 @@ class Runner(Protocol):
         """Make row `order[i]` the new row i; rows not named are free."""
 
     def reset(self) -> None:
-        """Free every row and the memory for them; works after any other method has raised, too."""
+        """Free every row and the memory for them; works after any other method has raised, too. Encoded prompts stay valid."""
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Decode one token a row, each at its own position: float32 logits [N, 2, V], unconditional and conditional."""
