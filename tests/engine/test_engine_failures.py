@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +15,8 @@ from engine.memory import is_memory_exhausted
 from engine.request import Preview, Progress
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("method", ["encode", "admit", "step", "detokenize"])
@@ -139,3 +145,26 @@ def test_the_allocators_own_words_are_known() -> None:
     assert is_memory_exhausted(MemoryError())
     assert is_memory_exhausted(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_memory_exhausted(RuntimeError("shapes cannot be multiplied"))
+
+
+_UNDER_A_LIMIT = """
+import resource, sys
+from dalle_model import DalleModel
+
+def pixels(count):
+    return [image.tobytes() for image in model.generate_images("a red circle", count, seed=1)]
+
+with DalleModel("tiny", max_batch_size=64) as model:
+    alone = pixels(2)
+    in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 150 * 2**20, resource.RLIM_INFINITY))  # 64 images take three times as much
+    together = pixels(64)
+    print(together[:2] == alone, len(together), model.state.images_failed, model.state.batch_limit < 64)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory as Linux does")
+def test_memory_that_is_really_exhausted_loses_no_image() -> None:
+    run = subprocess.run([sys.executable, "-c", _UNDER_A_LIMIT], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert run.stdout == "True 64 0 True\n", run.stderr
