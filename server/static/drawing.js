@@ -75,9 +75,9 @@ export class Drawing {
 
   #on = {
     queued: ({ position }) => {
-      if (!position) return this.card.show("waiting", "Your turn: it begins.", ["cancel"]);
-      const ahead = position === 1 ? "1 picture is" : `${position} pictures are`;
-      this.card.show("waiting", `In the queue: ${ahead} ahead of yours.`, ["cancel"]);
+      const sentence = position ? `In the queue, at place ${position}.` : "It is your turn.";
+      this.card.show("waiting", sentence, ["cancel"]);
+      announce(sentence);
     },
     progress: ({ index, percent }) => this.#advance(index, percent),
     preview: ({ index, percent, image, format }) => {
