@@ -173,6 +173,18 @@ def test_one_drawing_is_removed(visit: Callable[..., Visit]) -> None:
     assert page.locator(".drawing h3").all_inner_texts() == ["a red circle"]
 
 
+def test_what_is_cleared_while_it_is_drawn_does_not_come_back(visit: Callable[..., Visit]) -> None:
+    person = visit()
+    person.draw(RED_CIRCLE, 10)
+    person.page.click("#clear")
+    person.page.click("[data-act=forget]")
+    person.page.wait_for_selector("#empty")
+    assert person.focused() == "drawings-title"
+    page = person.open()
+    page.wait_for_selector("#empty")
+    assert page.locator(".drawing").count() == 0
+
+
 def test_the_theme_is_kept(visit: Callable[..., Visit]) -> None:
     person = visit(color_scheme="light")
     paper = "getComputedStyle(document.body).backgroundColor"

@@ -17,7 +17,7 @@ IS_FREE = "fetch('metrics').then((answer) => answer.text()).then((text) => /^dal
 @pytest.fixture
 def holding(tmp_path: Path) -> Iterator[FaultyServer]:
     """Start a server that draws one image at a time, lets one wait, and stops in mid-drawing until it is healed."""
-    with FaultyServer(tmp_path, "--max_batch_size", "1") as running:
+    with FaultyServer(tmp_path, "--max_batch_size", "1", "--max_queue", "1") as running:
         running.fault("step hold")
         yield running
 
@@ -154,6 +154,7 @@ def test_a_page_left_in_mid_drawing_offers_to_draw_it_again(visit: Callable[...,
     page = person.open()
     person.wait_for("left")
     assert page.inner_text(".drawing h3") == RED_CIRCLE
+    assert page.inner_text(".sentence") == "The page was left with 0 of 1 drawn."
     holding.heal()
     page.click("[data-act=retry]")
     person.wait_for("done")
