@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import openvino as ov
+
 from engine.config import ModelSpec
 from engine.errors import InvalidRequest
 
@@ -45,8 +47,8 @@ PRECISIONS: dict[str, Precision] = {
 }
 
 
-def choose_precision(name: str, spec: ModelSpec, capabilities: list[str]) -> Precision:
-    """Choose a precision for a model on a CPU of these capabilities (OpenVINO's names).
+def choose_precision(name: str, spec: ModelSpec) -> Precision:
+    """Choose a precision for a model on this CPU.
 
     `auto` takes int8 for Mini and Mega, whose time is the reading of weights, and float32 for Tiny, which gains nothing.
     Raises InvalidRequest.
@@ -56,7 +58,7 @@ def choose_precision(name: str, spec: ModelSpec, capabilities: list[str]) -> Pre
     if name not in PRECISIONS:
         raise InvalidRequest("precision", f"precision {name!r} is not to be had on a CPU; take auto, {', '.join(PRECISIONS)}")
     chosen = PRECISIONS[name]
-    if "BF16" in capabilities:
+    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return chosen
     if name == "bfloat16":
         raise InvalidRequest("precision", "this CPU has no bfloat16; take auto, float32 or int8")

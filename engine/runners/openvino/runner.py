@@ -25,10 +25,14 @@ class OpenVinoRunner:
     """Run a compiled model: a `Runner`."""
 
     def __init__(self, model: CompiledModel) -> None:
-        config = model.config
-        self._least_rows = model.least_rows
-        self._layers = range(config.decoder_layer_count)
-        self._start = config.decoder_start_token_id
+        self._model = model
+        self._layers = range(model.config.decoder_layer_count)
+        self.reset()
+
+    def reset(self) -> None:
+        """Free every slot, and the memory for them; forget every prompt but the empty one."""
+        model = self._model
+        # Requests of their own: one that has raised may be left half set.
         self._encoding = model.encoding.create_infer_request()
         self._decoding = model.decoding.create_infer_request()
         self._detokenizing = model.detokenizing.create_infer_request()
@@ -37,7 +41,8 @@ class OpenVinoRunner:
         # A slot: its two rows' pages. The rows that only pad a step share slot 0.
         self._own = Pages({name: cache for name, cache in caches.items() if name.startswith("own")}, 2 * _PAGES_A_ROW)
         self._text = Pages(
-            {name: cache for name, cache in caches.items() if name.startswith("text")}, config.text_token_count // TOKENS_A_PAGE
+            {name: cache for name, cache in caches.items() if name.startswith("text")},
+            model.config.text_token_count // TOKENS_A_PAGE,
         )
         self._shown: dict[str, ov.Tensor] = {}  # the page arrays that the requests know
         self._padding = self._own.lease()
@@ -126,12 +131,12 @@ class OpenVinoRunner:
         """Write which rows read which pages; the arrays are then the requests' inputs themselves."""
         self._show_pages()
         rows = [(lease, row, prompt) for lease, prompt in self._slots for row, prompt in ((0, self._nothing), (1, prompt))]
-        rows += [(self._padding, row % 2, self._nothing) for row in range(self._least_rows - len(rows))]
+        rows += [(self._padding, row % 2, self._nothing) for row in range(self._model.least_rows - len(rows))]
         count = len(rows)
         if len(self._tables.get("tokens", ())) != count:
             self._tables = self._make_tables(count)
         tables = self._tables
-        tables["tokens"][:], tables["positions"][:] = self._start, 0
+        tables["tokens"][:], tables["positions"][:] = self._model.config.decoder_start_token_id, 0
         tables["own_pages"].reshape(count, -1)[:] = [
             self._own.pages_of(lease)[_PAGES_A_ROW * row : _PAGES_A_ROW * (row + 1)] for lease, row, _ in rows
         ]
