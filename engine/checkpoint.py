@@ -86,7 +86,8 @@ def find_model(model: str, *, models_root: Path | None = None, progress: bool = 
     """Find a model of the table by its name: in `models_root` if given, which must then hold all its files, else from the hub.
 
     Tiny comes from the repository's own `models/`, unless `models_root` has a folder `tiny`.
-    Raises InvalidRequest for an unknown name, CheckpointError for a file that is missing or not what it should be, HubUnreachable.
+    Raises InvalidRequest for an unknown name, CheckpointError for a file that is missing or not what it should be,
+    HubUnreachable.
     """
     spec = model_spec(model)
     source = _source(spec, models_root, progress)

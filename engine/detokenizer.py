@@ -30,7 +30,7 @@ def attend_over_any_grid(detokenizer: nn.Module) -> nn.Module:
 
 
 class GridAttention(nn.Module):
-    """Attend from each place of a grid to all: min-dalle's `AttentionBlock`, which takes the root of the places for both sides."""
+    """Attend from each place of a grid to all: min-dalle's `AttentionBlock`, which takes any grid for a square."""
 
     def __init__(self, block: AttentionBlock) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from engine.errors import InvalidRequest
 from engine.runners.torch import TorchRunner, choose_device, choose_dtype
 from engine.threads import usable_threads
 
-RUNNERS = ("auto", "openvino", "torch")
+KINDS = ("auto", "openvino", "torch")
 
 
 class Runner(Protocol):
@@ -34,7 +34,7 @@ class Runner(Protocol):
         """Append a row for each prompt given, at position 0."""
 
     def rearrange(self, order: Sequence[int]) -> None:
-        """Make row `order[i]` the new row i; rows not named are free."""
+        """Make row `order[i]` the new row i; rows not named are free. Rows only move down: `order[i]` is never below i."""
 
     def reset(self) -> None:
         """Free every row and the memory for them; works after any other method has raised, too. Encoded prompts stay valid."""
@@ -77,7 +77,9 @@ def load_runner(
     from engine.runners.openvino.precision import choose_precision
     from engine.runners.openvino.runner import OpenVinoRunner
 
-    compiled = compile_model(files, choose_precision(precision, files.spec), count, cache_dir or default_cache(), progress=progress)
+    compiled = compile_model(
+        files, choose_precision(precision, files.spec), count, cache_dir or default_cache(), progress=progress
+    )
     return files, OpenVinoRunner(compiled)
 
 
@@ -86,8 +88,8 @@ def choose_runner(asked: str, device: torch.device) -> str:
 
     Raises InvalidRequest.
     """
-    if asked not in RUNNERS:
-        raise InvalidRequest("runner", f"runner {asked!r} is unknown; take {', '.join(RUNNERS)}")
+    if asked not in KINDS:
+        raise InvalidRequest("runner", f"runner {asked!r} is unknown; take {', '.join(KINDS)}")
     fits = device.type == "cpu" and platform.machine().lower() in {"x86_64", "amd64"}
     if asked == "openvino" and not fits:
         raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {device.type}; take auto or torch")

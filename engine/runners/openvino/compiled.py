@@ -35,7 +35,7 @@ class CompiledModel:
 
     config: ModelConfig
     empty_prompt: tuple[int, ...]
-    least_rows: int
+    least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
     encoding: ov.CompiledModel
     decoding: ov.CompiledModel
     detokenizing: ov.CompiledModel
@@ -55,7 +55,7 @@ def compile_model(
         del checkpoint
         if folder is not None:
             _keep(folder, parts)
-    return CompiledModel(files.config, empty_prompt(files), precision.least_rows, **parts)
+    return CompiledModel(files.config, empty_prompt(files), max(precision.least_rows, threads), **parts)
 
 
 def empty_prompt(model: ModelFiles | Checkpoint) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: in
     """Compile modules that are in memory, and keep nothing on disk."""
     settings = {part: _settings(part, precision, threads) for part in _PARTS}
     parts = build(ov.Core(), checkpoint, precision.weights, settings)
-    return CompiledModel(checkpoint.config, empty_prompt(checkpoint), precision.least_rows, **parts)
+    return CompiledModel(checkpoint.config, empty_prompt(checkpoint), max(precision.least_rows, threads), **parts)
 
 
 def build(
@@ -130,7 +130,7 @@ def _read(core: ov.Core, folder: Path, settings: dict[str, dict[str, Any]]) -> d
 
 
 def _keep(folder: Path, parts: dict[str, ov.CompiledModel]) -> None:
-    """Write compiled graphs under a temporary name and rename it; drop those of older weights or versions. A full disk is no error."""
+    """Write compiled graphs, all or none, and drop those of older weights or versions; a full disk is no error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))

@@ -1,7 +1,7 @@
 """The runner for CPUs: OpenVINO's graphs over pages of keys and values.
 
-Every image has its own pages, so images join and leave the batch without a copy: only the tables that say whose pages are whose are
-written again. All images of a prompt read the same pages of text, and all requests the same ones of the empty prompt.
+Every image has its own pages, so images join and leave the batch without a copy: only the tables that say whose pages are whose
+are written again. All images of a prompt read the same pages of text, and all requests the same ones of the empty prompt.
 """
 
 from __future__ import annotations
