@@ -1,7 +1,7 @@
 """The two graphs of a model: a prompt into its pages, and one decode step over all rows.
 
-Both share the pages of the prompts: the first writes a prompt's keys and values there, once; the second reads them for each of its
-images.
+Both share the pages of the prompts: the first writes a prompt's keys and values there, once; the second reads them for each of
+its images.
 """
 
 from __future__ import annotations
