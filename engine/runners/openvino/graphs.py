@@ -52,7 +52,9 @@ def encoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
         state = op.add(state, gated(state, layer.glu, kept_in))
     state = norm(state, encoder.final_ln)
 
-    caches, written, last = [], [], []
+    caches: list[Node] = []
+    written: list[Node] = []
+    last: list[Node] = []
     final = op.subtract(count, one)
     for index, layer in enumerate(checkpoint.decoder.layers):
         cache = _cache("text", index)
@@ -102,13 +104,14 @@ def decoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
 
         attention = layer.self_attn
         fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
-        parts = op.split(linear(norm(state, layer.pre_self_attn_layer_norm), fused, kept_in), op.constant(1), 3).outputs()
-        mixed = linear(paged_attention(*parts, own_cache, own, heads), attention.out_proj.weight, kept_in)
+        projected = linear(norm(state, layer.pre_self_attn_layer_norm), fused, kept_in)
+        queries, keys, values = op.split(projected, op.constant(1), 3).outputs()
+        mixed = linear(paged_attention(queries, keys, values, own_cache, own, heads), attention.out_proj.weight, kept_in)
         state = op.add(state, norm(mixed, layer.self_attn_layer_norm))
 
         attention = layer.encoder_attn
         queries = linear(norm(state, layer.pre_encoder_attn_layer_norm), attention.q_proj.weight, kept_in)
-        mixed = linear(paged_attention(queries.output(0), *last, text_cache, text, heads), attention.out_proj.weight, kept_in)
+        mixed = linear(paged_attention(queries, last[0], last[1], text_cache, text, heads), attention.out_proj.weight, kept_in)
         state = op.add(state, norm(mixed, layer.encoder_attn_layer_norm))
 
         state = op.add(state, gated(state, layer.glu, kept_in))
