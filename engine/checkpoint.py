@@ -55,22 +55,28 @@ class ModelFiles:
 
     def load(self, dtype: torch.dtype | None = None, *, progress: bool = True) -> Checkpoint:
         """Read the weights, the encoder's and decoder's as `dtype`, by default what the table says; raise CheckpointError."""
-        config, spec = self.config, self.spec
-        with torch.device("meta"):
-            encoder, decoder, detokenizer = _build_encoder(config), _build_decoder(config), build_detokenizer(config)
+        spec = self.spec
+        empty = self.skeleton()
+        encoder, decoder, detokenizer = empty.encoder, empty.decoder, empty.detokenizer
         weights_dtype: torch.dtype = dtype or getattr(torch, spec.dtype)
         parts: list[tuple[WeightFile, nn.Module, torch.dtype]] = [
             (spec.encoder, encoder, weights_dtype),
             (spec.decoder, decoder, weights_dtype),
             (spec.detokenizer, detokenizer, torch.float32),
         ]
-        with tqdm(parts, desc=f"loading {config.name}", unit="file", disable=None if progress else True) as bar:
+        with tqdm(parts, desc=f"loading {self.config.name}", unit="file", disable=None if progress else True) as bar:
             for file, module, part_dtype in bar:
                 with _refusing(self.source, file) as path:
                     fill_module(module, read_tensors(path), part_dtype, path)
                 module.eval().requires_grad_(False)
-        _make_indices(encoder, decoder, config)
-        return Checkpoint(config, self.tokenizer, encoder, decoder, detokenizer)
+        _make_indices(encoder, decoder, self.config)
+        return empty
+
+    def skeleton(self) -> Checkpoint:
+        """Build the modules without memory for their weights, on torch's meta device."""
+        with torch.device("meta"):
+            encoder, decoder = _build_encoder(self.config), _build_decoder(self.config)
+            return Checkpoint(self.config, self.tokenizer, encoder, decoder, build_detokenizer(self.config))
 
     def fingerprint(self) -> str:
         """Tell these files from others, and from changed ones, without reading the big ones: by path, size and time of change."""

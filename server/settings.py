@@ -94,7 +94,7 @@ class Settings:
         0, _MODEL, "threads to compute with on a CPU; 0 takes all that the container allows", integer_between(0, 1024), "COUNT"
     )
     cache_dir: Path | None = _flag(
-        None, _MODEL, "folder for compiled models, 0.5 GB for Mini; by default in the user's cache folder", parse_path, "FOLDER"
+        None, _MODEL, "folder for converted models, 0.8 GB for Mini; by default in the user's cache folder", parse_path, "FOLDER"
     )
     max_batch_size: int = _flag(32, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
 

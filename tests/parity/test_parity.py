@@ -146,10 +146,9 @@ def test_logits_and_greedy_tokens_agree_at_minis_sizes(checkpoint: Checkpoint) -
         assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
 
 
-def test_the_first_token_is_the_configurations_not_min_dalles(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+def test_the_first_token_is_the_configurations_not_min_dalles(checkpoint: Checkpoint, runner: Runner) -> None:
     assert MODELS["mini"].sizes is not None
     assert MODELS["mini"].sizes.decoder_start_token_id == 16384 != MIN_DALLE_START
-    checkpoint, runner = tiny
     right = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.decoder_start_token_id])
     wrong = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.logit_count - 1])
     assert not torch.allclose(right, wrong, atol=1e-2)

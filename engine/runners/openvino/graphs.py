@@ -12,7 +12,8 @@ import torch
 from openvino import opset15 as op
 
 from engine.checkpoint import Checkpoint
-from engine.runners.openvino.layers import Node, embedding, gated, linear, norm, paged_attention, parameter, result
+from engine.runners.openvino.operations import Node, paged_attention, parameter, result
+from engine.runners.openvino.weights import Weights
 from engine.upstream import AttentionBase
 
 INT = np.int32
@@ -30,7 +31,7 @@ def _rows(prefix: str, begins: Node, longest: Node) -> dict[str, Node]:
     return {**own, "begins": begins, "longest": longest}
 
 
-def encoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
+def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     """Build the graph that encodes a prompt: `tokens` int32 [T] -> its pages, and `last` [layers, 2, W].
 
     `last` is the last token's keys and values: each decode step appends them again where they are, as the operation
@@ -42,15 +43,17 @@ def encoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
     count = op.shape_of(tokens, "i32")
     first, one = (op.constant(np.array(value, dtype=INT)) for value in (0, 1))
     positions = op.range(first, op.squeeze(count, first), one, "i32")
-    state = norm(
-        op.add(embedding(encoder.embed_tokens, tokens), embedding(encoder.embed_positions, positions)),
+    state = weights.norm(
+        op.add(weights.embedding(encoder.embed_tokens, tokens), weights.embedding(encoder.embed_positions, positions)),
         encoder.layernorm_embedding,
     )
     for layer in encoder.layers:
-        mixed = _attend_all(norm(state, layer.pre_self_attn_layer_norm), layer.self_attn, config.attention_head_count, kept_in)
-        state = op.add(state, norm(mixed, layer.self_attn_layer_norm))
-        state = op.add(state, gated(state, layer.glu, kept_in))
-    state = norm(state, encoder.final_ln)
+        mixed = _attend_all(
+            weights.norm(state, layer.pre_self_attn_layer_norm), layer.self_attn, config.attention_head_count, weights
+        )
+        state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
+        state = op.add(state, weights.gated(state, layer.glu))
+    state = weights.norm(state, encoder.final_ln)
 
     caches: list[Node] = []
     written: list[Node] = []
@@ -58,7 +61,7 @@ def encoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
     final = op.subtract(count, one)
     for index, layer in enumerate(checkpoint.decoder.layers):
         cache = _cache("text", index)
-        keys, values = (linear(state, part.weight, kept_in) for part in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))
+        keys, values = (weights.linear(state, part.weight) for part in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))
         # For the keys and values that it writes; what it attends to is of no use.
         attended = paged_attention(keys, keys, values, cache, rows, config.attention_head_count)
         written.append(result(f"written.{index}", attended))
@@ -70,21 +73,21 @@ def encoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
     return ov.Model([output, *written], [tokens, begins, longest, *own, *caches], "encoding")
 
 
-def _attend_all(state: Node, attention: AttentionBase, heads: int, kept_in: str) -> Node:
+def _attend_all(state: Node, attention: AttentionBase, heads: int, weights: Weights) -> Node:
     """Attend from each text token to all: [T, W] -> [T, W]."""
 
     def split(weight: torch.Tensor) -> Node:
         shape = op.constant(np.array([0, heads, -1], dtype=np.int64))
-        parts = op.reshape(linear(state, weight, kept_in), shape, special_zero=True)
+        parts = op.reshape(weights.linear(state, weight), shape, special_zero=True)
         return op.unsqueeze(op.transpose(parts, op.constant([1, 0, 2])), op.constant(0))  # [1, heads, T, width]
 
     parts = (split(part.weight) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
     mixed = op.transpose(op.squeeze(op.scaled_dot_product_attention(*parts), op.constant(0)), op.constant([1, 0, 2]))
     joined = op.reshape(mixed, op.constant(np.array([0, -1], dtype=np.int64)), special_zero=True)
-    return linear(joined, attention.out_proj.weight, kept_in)
+    return weights.linear(joined, attention.out_proj.weight)
 
 
-def decoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
+def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     """Build the graph of one decode step: `tokens`, `positions` int32 [R] -> `logits` [R, V]; each row at its own position."""
     config, decoder = checkpoint.config, checkpoint.decoder
     heads, width = config.attention_head_count, config.embed_count
@@ -95,8 +98,8 @@ def decoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
     text = _rows("text", begins, longest)
     inputs = [tokens, positions, begins, longest, *own_pages.values(), *(text[name] for name in ("past", "pages", "page_begins"))]
 
-    state = op.add(embedding(decoder.embed_tokens, tokens), embedding(decoder.embed_positions, positions))
-    state = norm(state, decoder.layernorm_embedding)
+    state = op.add(weights.embedding(decoder.embed_tokens, tokens), weights.embedding(decoder.embed_positions, positions))
+    state = weights.norm(state, decoder.layernorm_embedding)
     for index, layer in enumerate(decoder.layers):
         own_cache, text_cache = _cache("own", index), _cache("text", index)
         last = [parameter(f"last_{kind}.{index}", [-1, width], np.float32) for kind in ("key", "value")]
@@ -104,16 +107,16 @@ def decoding_graph(checkpoint: Checkpoint, kept_in: str) -> ov.Model:
 
         attention = layer.self_attn
         fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
-        projected = linear(norm(state, layer.pre_self_attn_layer_norm), fused, kept_in)
+        projected = weights.linear(weights.norm(state, layer.pre_self_attn_layer_norm), fused)
         queries, keys, values = op.split(projected, op.constant(1), 3).outputs()
-        mixed = linear(paged_attention(queries, keys, values, own_cache, own, heads), attention.out_proj.weight, kept_in)
-        state = op.add(state, norm(mixed, layer.self_attn_layer_norm))
+        mixed = weights.linear(paged_attention(queries, keys, values, own_cache, own, heads), attention.out_proj.weight)
+        state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
 
         attention = layer.encoder_attn
-        queries = linear(norm(state, layer.pre_encoder_attn_layer_norm), attention.q_proj.weight, kept_in)
-        mixed = linear(paged_attention(queries, last[0], last[1], text_cache, text, heads), attention.out_proj.weight, kept_in)
-        state = op.add(state, norm(mixed, layer.encoder_attn_layer_norm))
+        queries = weights.linear(weights.norm(state, layer.pre_encoder_attn_layer_norm), attention.q_proj.weight)
+        mixed = weights.linear(paged_attention(queries, last[0], last[1], text_cache, text, heads), attention.out_proj.weight)
+        state = op.add(state, weights.norm(mixed, layer.encoder_attn_layer_norm))
 
-        state = op.add(state, gated(state, layer.glu, kept_in))
+        state = op.add(state, weights.gated(state, layer.glu))
     head = decoder.lm_head.weight[: config.logit_count]
-    return ov.Model([result("logits", linear(norm(state, decoder.final_ln), head, kept_in))], inputs, "decoding")
+    return ov.Model([result("logits", weights.linear(weights.norm(state, decoder.final_ln), head))], inputs, "decoding")

@@ -1,4 +1,4 @@
-"""min-dalle's layers as nodes of an OpenVINO graph, their weights as constants in the precision asked for."""
+"""The inputs, outputs and the attention of an OpenVINO graph; its weights are in `weights.py`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-import torch
 from openvino import opset15 as op
 from openvino.op import _PagedAttentionExtension
-from torch import Tensor, nn
 
 Node = Any  # openvino's nodes and outputs; its stubs know no overloads for both
-
-_LAST_AXIS = np.array([-1], dtype=np.int64)
 
 
 def parameter(name: str, shape: list[int], kind: Any) -> Node:
@@ -28,43 +24,6 @@ def result(name: str, node: Node) -> Node:
     node = op.result(node)
     node.output(0).get_tensor().set_names({name})
     return node
-
-
-def linear(x: Node, weight: Tensor, kept_in: str) -> Node:
-    """Multiply by a weight [out, in]: x [.., in] -> [.., out]."""
-    return op.matmul(x, _weight(weight, kept_in), transpose_a=False, transpose_b=True)
-
-
-def _weight(weight: Tensor, kept_in: str) -> Node:
-    """Keep a weight in float32, bfloat16, or int8 with a scale for each output channel; the product undoes it on the fly."""
-    weight = weight.detach().float()
-    if kept_in == "float32":
-        return op.constant(weight.numpy())
-    if kept_in == "bfloat16":
-        # Rounded by torch: OpenVINO would cut the bits off.
-        return op.convert(op.constant(weight.bfloat16().float().numpy(), dtype=ov.Type.bf16), "f32")
-    scale = (weight.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
-    rounded = (weight / scale).round().to(torch.int8)
-    return op.multiply(op.convert(op.constant(rounded.numpy()), "f32"), op.constant(scale.numpy()))
-
-
-def norm(x: Node, layer: nn.LayerNorm) -> Node:
-    """Normalise over the last axis, as `torch.nn.LayerNorm`."""
-    centred = op.mvn(x, op.constant(_LAST_AXIS), True, layer.eps, "inside_sqrt")
-    scale, shift = (op.constant(part.detach().float().numpy()) for part in (layer.weight, layer.bias))
-    return op.add(op.multiply(centred, scale), shift)
-
-
-def embedding(table: nn.Embedding, ids: Node) -> Node:
-    """Look rows of a table up: ids int32 [N] -> [N, W]."""
-    return op.gather(op.constant(table.weight.detach().float().numpy()), ids, op.constant(0))
-
-
-def gated(x: Node, glu: Any, kept_in: str) -> Node:
-    """Run min-dalle's gated linear unit: [N, W] -> [N, W]."""
-    both = linear(norm(x, glu.ln0), torch.cat([glu.fc0.weight, glu.fc1.weight]), kept_in)
-    gate, value = op.split(both, op.constant(1), 2).outputs()
-    return linear(norm(op.multiply(op.gelu(gate, "erf"), value), glu.ln1), glu.fc2.weight, kept_in)
 
 
 def paged_attention(queries: Node, keys: Node, values: Node, cache: tuple[Node, Node], rows: dict[str, Node], heads: int) -> Node:
