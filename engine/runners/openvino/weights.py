@@ -36,12 +36,12 @@ class Weights:
     def norm(self, x: Node, layer: nn.LayerNorm) -> Node:
         """Normalise over the last axis, as `torch.nn.LayerNorm`."""
         centred = op.mvn(x, op.constant(_LAST_AXIS), True, layer.eps, "inside_sqrt")
-        scale, shift = (self._constant(lambda part=part: _floats(part).numpy()) for part in (layer.weight, layer.bias))
-        return op.add(op.multiply(centred, scale), shift)
+        scaled = op.multiply(centred, self._floats(layer.weight))
+        return op.add(scaled, self._floats(layer.bias))
 
     def embedding(self, table: nn.Embedding, ids: Node) -> Node:
         """Look rows of a table up: ids int32 [N] -> [N, W]."""
-        return op.gather(self._constant(lambda: _floats(table.weight).numpy()), ids, op.constant(0))
+        return op.gather(self._floats(table.weight), ids, op.constant(0))
 
     def gated(self, x: Node, glu: Any) -> Node:
         """Run min-dalle's gated linear unit: [N, W] -> [N, W]."""
@@ -52,11 +52,14 @@ class Weights:
     def _weight(self, weight: Tensor) -> Node:
         """Keep a weight in float32, bfloat16, or int8 with a scale for each output channel; the product undoes it on the fly."""
         if self._kept_in == "float32":
-            return self._constant(lambda: _floats(weight).numpy())
+            return self._floats(weight)
         if self._kept_in == "bfloat16":
             return op.convert(self._constant(lambda: _floats(weight).bfloat16().view(torch.uint16).numpy(), ov.Type.bf16), "f32")
         rounded = self._constant(lambda: (_floats(weight) / _scale(weight)).round().to(torch.int8).numpy())
         return op.multiply(op.convert(rounded, "f32"), self._constant(lambda: _scale(weight).numpy()))
+
+    def _floats(self, tensor: Tensor) -> Node:
+        return self._constant(lambda: _floats(tensor).numpy())
 
     def _constant(self, make: Callable[[], NDArray[Any]], kind: ov.Type | None = None) -> Node:
         """Take the next stored constant, or make it; `kind` says what numpy has no name for."""
