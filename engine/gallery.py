@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
+from torch import Tensor
 
 from engine.job import Job, Slot
 from engine.picture import arrange_seamless, grid_of
@@ -32,7 +31,7 @@ class Picture:
         return self.tokens_drawn < IMAGE_TOKEN_COUNT
 
     @property
-    def grid(self) -> NDArray[Any]:
+    def grid(self) -> Tensor:
         """Return its tokens, int64 [H, W]."""
         if len(self.slots) > 1:
             return arrange_seamless([slot.tokens for slot in self.slots])

@@ -16,8 +16,7 @@ const list = byId("drawings");
 const drawings = new Map(); // a card's element -> its drawing
 let older = []; // kept records that are not shown yet, newest first
 let model = "";
-let isKeeping = true; // until the browser refuses
-let refused = null; // what was asked and waits for a key
+let refused = null; // the drawing that waits for a key
 
 async function loadModel() {
   try {
@@ -38,13 +37,11 @@ function add(record, where = "prepend") {
   return drawing;
 }
 
-async function keepIt({ card, record }) {
-  if (!drawings.has(card.element)) return; // one that was removed while it was drawn
+async function keepIt({ record }) {
   try {
     await keepDrawing(record);
   } catch {
-    if (isKeeping) note("This browser doesn't keep pictures for this page; download those you want to have.");
-    isKeeping = false;
+    note("This browser doesn't keep pictures for this page; download those you want to have.");
   }
 }
 
@@ -62,14 +59,12 @@ function hasRoom() {
   return underWay < MOST_AT_ONCE;
 }
 
-/** Draw; what is refused is for the form, and only an old drawing stays. */
-async function start(drawing, isOld = false) {
+async function start(drawing) {
   try {
     await drawing.start();
   } catch (error) {
-    if (isOld) drawing.fail(error);
-    else discard(drawing);
-    refuse(error, isOld ? null : drawing.record.asked);
+    discard(drawing);
+    refuse(error, drawing.record.asked);
   }
 }
 
@@ -126,7 +121,7 @@ const onPicture = {
 
 const onDrawing = {
   cancel: (drawing) => drawing.cancel(),
-  retry: (drawing) => hasRoom() && start(drawing, true),
+  retry: (drawing) => hasRoom() && start(drawing),
   remove(drawing) {
     const next = drawing.card.element.nextElementSibling?.querySelector("h3 button") ?? byId("drawings-title");
     discard(drawing);
