@@ -93,7 +93,10 @@ class DalleModel:
         *,
         models_root: Path | None = None,
         device: str = "auto",
+        runner: str = "auto",
         precision: str = "auto",
+        threads: int = 0,
+        cache_dir: Path | None = None,
         max_batch_size: int = 32,
         max_queue: int | None = None,
         request_timeout: float | None = None,
@@ -102,15 +105,26 @@ class DalleModel:
     ) -> None:
         """Load a model: `tiny`, `mini`, `mega` or `mega_full`, in any case.
 
+        `runner`, `precision` and `threads` say how it is computed, `cache_dir` where compiled models are kept: see `load_runner`.
         At most `max_queue` images wait, and a request has `request_timeout` seconds: None sets no limit. `observer` is told
         each measure that the engine takes.
-        Raises CheckpointError where its weights are missing or wrong, InvalidRequest for a version, device or precision that
-        is not to be had.
+        Raises CheckpointError where its weights are missing or wrong, InvalidRequest for a version, device, runner or
+        precision that is not to be had.
         """
         from engine.engine import Engine
         from engine.runners import load_runner
 
-        load = partial(load_runner, version, models_root=models_root, device=device, precision=precision, progress=show_progress)
+        load = partial(
+            load_runner,
+            version,
+            models_root=models_root,
+            device=device,
+            runner=runner,
+            precision=precision,
+            threads=threads,
+            cache_dir=cache_dir,
+            progress=show_progress,
+        )
         self._engine = Engine(load, max_batch_size, max_queue, observer)
         self._request_timeout = request_timeout
         self.name = version.capitalize()

@@ -7,6 +7,7 @@ from min_dalle import MinDalle
 
 from engine.checkpoint import Checkpoint
 from engine.config import ModelConfig
+from engine.detokenizer import build_detokenizer
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer, VQGanDetokenizer
 
 
@@ -27,7 +28,7 @@ def random_checkpoint(config: ModelConfig, tokenizer: TextTokenizer, seed: int =
     )
     decoder = DalleBartDecoder(layer_count=config.decoder_layer_count, image_vocab_count=config.image_vocab_count, **sizes)
     encoder.pose_tokens = encoder.pose_tokens[:1]
-    parts = encoder.eval(), decoder.eval(), VQGanDetokenizer().eval()
+    parts = encoder.eval(), decoder.eval(), build_detokenizer(config).eval()
     for part in parts:
         part.requires_grad_(False)
     return Checkpoint(config, tokenizer, *parts)
@@ -40,5 +41,6 @@ def min_dalle_on(checkpoint: Checkpoint) -> MinDalle:
     model.layer_count, model.embed_count = checkpoint.config.decoder_layer_count, checkpoint.config.embed_count
     model.text_token_count = checkpoint.config.text_token_count
     model.tokenizer, model.encoder, model.decoder = checkpoint.tokenizer, checkpoint.encoder, checkpoint.decoder
-    model.detokenizer = checkpoint.detokenizer
+    model.detokenizer = VQGanDetokenizer().eval().requires_grad_(False)  # with its own attention, which ours replaces
+    model.detokenizer.load_state_dict(checkpoint.detokenizer.state_dict(), assign=True)
     return model

@@ -1,14 +1,16 @@
 """A model's weights: found, checked and loaded.
 
-load_checkpoint(name)
+find_model(name)
     model_spec                      the model table
     source.find, for each file      a path: in the repository's own folder, in --models_root, or in the hub's cache
     read_config                     the sizes
+load
     read_tensors, fill_module       each file into a module that was built without memory of its own
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,18 +44,56 @@ class Checkpoint:
     detokenizer: nn.Module  # always float32, as in min-dalle
 
 
-def load_checkpoint(
-    model: str,
-    *,
-    models_root: Path | None = None,
-    dtype: torch.dtype | None = None,
-    progress: bool = True,
-) -> Checkpoint:
-    """Load a model of the table by its name: from `models_root` if given, which must then hold all its files, else from the hub.
+@dataclass(frozen=True)
+class ModelFiles:
+    """Hold a model whose files are there, its small ones read: sizes and tokenizer. Its weights are read by `load`."""
 
-    Tiny comes from the repository's own `models/`, unless `models_root` has a folder `tiny`. `dtype` is the encoder's and the
-    decoder's, by default what the table says. Raises InvalidRequest for an unknown name, CheckpointError for a file that is
-    missing or not what it should be, HubUnreachable.
+    config: ModelConfig
+    tokenizer: TextTokenizer
+    spec: ModelSpec
+    source: Source
+
+    def load(self, dtype: torch.dtype | None = None, *, progress: bool = True) -> Checkpoint:
+        """Read the weights, the encoder's and decoder's as `dtype`, by default what the table says; raise CheckpointError."""
+        spec = self.spec
+        empty = self.skeleton()
+        encoder, decoder, detokenizer = empty.encoder, empty.decoder, empty.detokenizer
+        weights_dtype: torch.dtype = dtype or getattr(torch, spec.dtype)
+        parts: list[tuple[WeightFile, nn.Module, torch.dtype]] = [
+            (spec.encoder, encoder, weights_dtype),
+            (spec.decoder, decoder, weights_dtype),
+            (spec.detokenizer, detokenizer, torch.float32),
+        ]
+        with tqdm(parts, desc=f"loading {self.config.name}", unit="file", disable=None if progress else True) as bar:
+            for file, module, part_dtype in bar:
+                with _refusing(self.source, file) as path:
+                    fill_module(module, read_tensors(path), part_dtype, path)
+                module.eval().requires_grad_(False)
+        _make_indices(encoder, decoder, self.config)
+        return empty
+
+    def skeleton(self) -> Checkpoint:
+        """Build the modules without memory for their weights, on torch's meta device."""
+        with torch.device("meta"):
+            encoder, decoder = _build_encoder(self.config), _build_decoder(self.config)
+            return Checkpoint(self.config, self.tokenizer, encoder, decoder, build_detokenizer(self.config))
+
+    def fingerprint(self) -> str:
+        """Tell these files from others, and from changed ones, without reading the big ones: by path, size and time of change."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for file in (self.spec.encoder, self.spec.decoder, self.spec.detokenizer, self.spec.vocab):
+            path = self.source.find(file).resolve()
+            status = path.stat()
+            digest.update(f"{path}/{status.st_size}/{status.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+
+def find_model(model: str, *, models_root: Path | None = None, progress: bool = True) -> ModelFiles:
+    """Find a model of the table by its name: in `models_root` if given, which must then hold all its files, else from the hub.
+
+    Tiny comes from the repository's own `models/`, unless `models_root` has a folder `tiny`.
+    Raises InvalidRequest for an unknown name, CheckpointError for a file that is missing or not what it should be,
+    HubUnreachable.
     """
     spec = model_spec(model)
     source = _source(spec, models_root, progress)
@@ -69,22 +109,18 @@ def load_checkpoint(
         vocab = _read_vocab(path)
     with _refusing(source, spec.merges) as path:
         merges = _read_merges(path)
+    return ModelFiles(config, TextTokenizer(vocab, merges), spec, source)
 
-    with torch.device("meta"):
-        encoder, decoder, detokenizer = _build_encoder(config), _build_decoder(config), build_detokenizer(config)
-    weights_dtype: torch.dtype = dtype or getattr(torch, spec.dtype)
-    parts: list[tuple[WeightFile, nn.Module, torch.dtype]] = [
-        (spec.encoder, encoder, weights_dtype),
-        (spec.decoder, decoder, weights_dtype),
-        (spec.detokenizer, detokenizer, torch.float32),
-    ]
-    with tqdm(parts, desc=f"loading {config.name}", unit="file", disable=None if progress else True) as bar:
-        for file, module, part_dtype in bar:
-            with _refusing(source, file) as path:
-                fill_module(module, read_tensors(path), part_dtype, path)
-            module.eval().requires_grad_(False)
-    _make_indices(encoder, decoder, config)
-    return Checkpoint(config, TextTokenizer(vocab, merges), encoder, decoder, detokenizer)
+
+def load_checkpoint(
+    model: str,
+    *,
+    models_root: Path | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+) -> Checkpoint:
+    """Find a model and load its weights; see `find_model` and `ModelFiles.load` for the arguments and errors."""
+    return find_model(model, models_root=models_root, progress=progress).load(dtype, progress=progress)
 
 
 def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import DetokenizerConfig, ModelConfig
-from engine.upstream import ResnetBlock, Upsample, VQGanDetokenizer
+from engine.upstream import AttentionBlock, ResnetBlock, Upsample, VQGanDetokenizer
 
 
 def build_detokenizer(config: ModelConfig) -> nn.Module:
@@ -16,8 +16,32 @@ def build_detokenizer(config: ModelConfig) -> nn.Module:
     """
     if config.detokenizer is None:
         detokenizer: nn.Module = VQGanDetokenizer()
-        return detokenizer
+        return attend_over_any_grid(detokenizer)
     return TinyDetokenizer(config.image_vocab_count, config.detokenizer)
+
+
+def attend_over_any_grid(detokenizer: nn.Module) -> nn.Module:
+    """Let the VQGAN's attention take grids that are no squares; return the same detokenizer, under the same names."""
+    for part in list(detokenizer.modules()):
+        for name, child in list(part.named_children()):
+            if isinstance(child, AttentionBlock):
+                setattr(part, name, GridAttention(child))
+    return detokenizer
+
+
+class GridAttention(nn.Module):
+    """Attend from each place of a grid to all: min-dalle's `AttentionBlock`, which takes any grid for a square."""
+
+    def __init__(self, block: AttentionBlock) -> None:
+        super().__init__()
+        self.norm, self.q, self.k, self.v, self.proj_out = block.norm, block.q, block.k, block.v, block.proj_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix features [N, C, H, W]."""
+        normed = self.norm(x)
+        queries, keys, values = (part(normed).flatten(2) for part in (self.q, self.k, self.v))  # [N, C, H W]
+        weights = torch.softmax(queries.transpose(1, 2) @ keys / x.shape[1] ** 0.5, dim=2)
+        return x + self.proj_out((values @ weights.transpose(1, 2)).view_as(x))
 
 
 class TinyDetokenizer(nn.Module):

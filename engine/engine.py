@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import Checkpoint, ModelFiles
 from engine.errors import EngineClosed, GenerationFailed
 from engine.gallery import Gallery, Picture
 from engine.job import Job
@@ -41,7 +41,7 @@ class Engine:
 
     def __init__(
         self,
-        load: Callable[[], tuple[Checkpoint, Runner]],
+        load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]],
         max_batch_size: int,
         max_queue: int | None = None,
         observer: Observer | None = None,
@@ -128,7 +128,7 @@ class Engine:
         self._show()
         return batch
 
-    def _run(self, load: Callable[[], tuple[Checkpoint, Runner]]) -> None:
+    def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
         """Load, then step while there is work: what the engine's own thread does."""
         try:
             checkpoint, self._runner = load()
@@ -218,7 +218,7 @@ class Engine:
             [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
         )
         chances = [slot.chances[slot.position] for slot in running]
-        for slot, token in zip(running, sample(logits, [s.settings for s in running], chances).tolist(), strict=True):
+        for slot, token in zip(running, sample(logits, [s.settings for s in running], chances), strict=True):
             slot.tokens.append(token)
             if slot.position % PROGRESS_EVERY == 0:
                 slot.job.tell(Progress(slot.index, slot.position))
@@ -230,7 +230,7 @@ class Engine:
         """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
         self._showing = self._gallery.take(1 if self._scheduler.has_work else self._pictures_at_once)
         if self._showing:
-            pixels = self._runner.detokenize(torch.stack([picture.grid for picture in self._showing]))
+            pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
             for picture, own in zip(list(self._showing), pixels, strict=True):
                 self._deliver(picture, own)
                 self._showing.remove(picture)  # what is left here failed, if anything does

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from numpy.typing import NDArray
 
 from engine.job import Job, Slot
 from engine.picture import arrange_seamless, grid_of
@@ -31,7 +32,7 @@ class Picture:
         return self.tokens_drawn < IMAGE_TOKEN_COUNT
 
     @property
-    def grid(self) -> Tensor:
+    def grid(self) -> NDArray[Any]:
         """Return its tokens, int64 [H, W]."""
         if len(self.slots) > 1:
             return arrange_seamless([slot.tokens for slot in self.slots])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-# What torch's allocators say where they raise a bare RuntimeError.
-_SENTENCES = ("can't allocate memory", "not enough memory", "out of memory")
+# What torch's and OpenVINO's allocators say where they raise a bare RuntimeError.
+_SENTENCES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Failed to allocate")
 
 
 def is_memory_exhausted(error: BaseException) -> bool:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from engine.request import IMAGE_TOKEN_COUNT
 
@@ -17,13 +15,13 @@ _PIXELS = 16  # pixels on a token's side
 _UNDRAWN = 128  # grey
 
 
-def grid_of(tokens: Sequence[int]) -> Tensor:
+def grid_of(tokens: Sequence[int]) -> NDArray[Any]:
     """Return an image's tokens as a grid, where it is half-drawn the rest filled with the last one drawn: int64 [16, 16].
 
     An unfilled token is none of the detokenizer's: min-dalle's overflow of previews came from there.
     """
     filled = [*tokens, *[tokens[-1]] * (IMAGE_TOKEN_COUNT - len(tokens))]
-    return torch.tensor(filled).unflatten(0, (GRID, GRID))
+    return np.array(filled, dtype=np.int64).reshape(GRID, GRID)
 
 
 def paint_undrawn(pixels: NDArray[Any], tokens_drawn: int) -> NDArray[Any]:
@@ -39,8 +37,8 @@ def seamless_shape(count: int) -> tuple[int, int]:
     return rows, count // rows
 
 
-def arrange_seamless(images: Sequence[Sequence[int]]) -> Tensor:
+def arrange_seamless(images: Sequence[Sequence[int]]) -> NDArray[Any]:
     """Join images' tokens into one grid, row by row: int64 [16 rows, 16 columns]."""
     rows, columns = seamless_shape(len(images))
-    grids = torch.stack([grid_of(tokens) for tokens in images]).unflatten(0, (rows, columns))
-    return grids.transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    grids = [grid_of(tokens) for tokens in images]
+    return np.block([grids[row * columns : (row + 1) * columns] for row in range(rows)])

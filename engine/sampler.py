@@ -1,16 +1,17 @@
 """From logits to one token an image: guidance, top-k, temperature, a seeded draw.
 
 The arithmetic is min-dalle's `sample_tokens`; the draw is its own, so that an image's tokens depend on its seed alone and not on
-its neighbours in the batch.
+its neighbours in the batch. All in numpy, on one thread: between two steps a second pool of threads would only be in the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 
@@ -21,39 +22,32 @@ def uniforms(seed: int) -> list[float]:
     return [rng.random() for _ in range(IMAGE_TOKEN_COUNT)]
 
 
-def guide(logits: Tensor, factors: Tensor) -> Tensor:
-    """Push logits [N, 2, V] (unconditional, conditional) away from the unconditional ones: -> [N, V]; factors [N, 1]."""
-    return logits[:, 0] * (1 - factors) + logits[:, 1] * factors
+def guide(logits: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Push logits [2, V] (unconditional, conditional) away from the unconditional ones: -> [V]."""
+    return logits[0] * np.float32(1 - factor) + logits[1] * np.float32(factor)
 
 
-def keep_top_k(logits: Tensor, top_k: Tensor) -> Tensor:
-    """Tell which of logits [N, V] are at least the k-th of their row (ties are kept); top_k int64 [N, 1]."""
-    count = min(int(top_k.max()), logits.shape[-1])
-    best = logits.topk(count, dim=-1).values
-    return logits >= best.gather(1, (top_k - 1).clamp(max=count - 1))
+def keep_top_k(logits: NDArray[Any], top_k: int) -> NDArray[Any]:
+    """Return which tokens have logits [V] of at least the k-th, in order; ties are kept."""
+    if top_k >= len(logits):
+        return np.arange(len(logits))
+    kth = np.partition(logits, -top_k)[-top_k]
+    return np.flatnonzero(logits >= kth)
 
 
-def draw(logits: Tensor, kept: Tensor, temperatures: Tensor, chances: Tensor) -> Tensor:
-    """Draw a token a row by inverting the distribution at `chances`: [N, V] -> int64 [N].
-
-    temperatures, chances [N, 1]. Sums are float64, so that no row depends on rounding.
-    """
-    scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures
-    weights = scaled.double().exp_() * kept
-    cumulative = weights.cumsum(-1)
-    drawn = torch.searchsorted(cumulative, chances.double() * cumulative[:, -1:], right=True)
-    return drawn[:, 0].clamp(max=logits.shape[-1] - 1)
+def draw(logits: NDArray[Any], temperature: float, chance: float) -> int:
+    """Draw one of logits [K] by inverting their distribution at `chance`; sums are float64, so that none depends on rounding."""
+    scaled = (logits - logits.max()) / np.float32(temperature)
+    cumulative = np.exp(scaled.astype(np.float64)).cumsum()
+    drawn = np.searchsorted(cumulative, chance * cumulative[-1], side="right")
+    return min(int(drawn), len(logits) - 1)
 
 
-def sample(logits: Tensor, settings: Sequence[SamplingSettings], chances: Sequence[float]) -> Tensor:
-    """Draw the next token of each image: logits [N, 2, V] float32 -> int64 [N]."""
-
-    def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
-
-    guided = guide(logits, column([s.supercondition_factor for s in settings]))
-    top_k = torch.tensor([s.top_k for s in settings], device=logits.device)[:, None]
-    kept = keep_top_k(guided, top_k)
-    temperatures = column([s.temperature for s in settings])
-    uniform = torch.tensor(chances, dtype=torch.float64, device=logits.device)[:, None]
-    return draw(guided, kept, temperatures, uniform)
+def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: Sequence[float]) -> list[int]:
+    """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens."""
+    tokens = []
+    for row, own, chance in zip(logits, settings, chances, strict=True):
+        guided = guide(row, own.supercondition_factor)
+        kept = keep_top_k(guided, own.top_k)
+        tokens.append(int(kept[draw(guided[kept], own.temperature, chance)]))
+    return tokens

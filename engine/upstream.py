@@ -20,7 +20,7 @@ try:
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
     from min_dalle.models.dalle_bart_decoder import DecoderLayer
     from min_dalle.models.dalle_bart_encoder import AttentionBase
-    from min_dalle.models.vqgan_detokenizer import ResnetBlock, Upsample
+    from min_dalle.models.vqgan_detokenizer import AttentionBlock, ResnetBlock, Upsample
     from min_dalle.text_tokenizer import TextTokenizer, demojize
 finally:
     torch.set_grad_enabled(_gradients)
@@ -28,6 +28,7 @@ finally:
 
 __all__ = [
     "AttentionBase",
+    "AttentionBlock",
     "DalleBartDecoder",
     "DalleBartEncoder",
     "DecoderLayer",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from consts import LOG_FORMATS, LOG_LEVELS, PRECISIONS, ImageFormat, ModelSize
+from consts import LOG_FORMATS, LOG_LEVELS, PRECISIONS, RUNNERS, ImageFormat, ModelSize
 from utils import (
     integer_between,
     member_of,
@@ -88,7 +88,14 @@ class Settings:
         None, _MODEL, "folder with weights you already have, laid out as min-dalle's models_root", parse_path, "FOLDER"
     )
     device: str = _flag("auto", _MODEL, "where to compute: auto, cpu, cuda, cuda:<number> or mps", parse_device, "NAME")
+    runner: str = _flag("auto", _MODEL, f"what computes: {', '.join(RUNNERS)}", one_of(RUNNERS), "NAME")
     precision: str = _flag("auto", _MODEL, f"how numbers are kept: {', '.join(PRECISIONS)}", one_of(PRECISIONS), "NAME")
+    threads: int = _flag(
+        0, _MODEL, "threads to compute with on a CPU; 0 takes all that the container allows", integer_between(0, 1024), "COUNT"
+    )
+    cache_dir: Path | None = _flag(
+        None, _MODEL, "folder for converted models, 0.8 GB for Mini; by default in the user's cache folder", parse_path, "FOLDER"
+    )
     max_batch_size: int = _flag(32, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
 
     host: str = _flag(

@@ -7,16 +7,21 @@ A runner knows rows, not requests: image i of the running batch is row i, and `r
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.config import model_spec
+from engine.checkpoint import ModelFiles, find_model
+from engine.errors import InvalidRequest
 from engine.runners.torch import TorchRunner, choose_device, choose_dtype
+from engine.threads import usable_threads
+
+KINDS = ("auto", "openvino", "torch")
 
 
 class Runner(Protocol):
@@ -29,26 +34,68 @@ class Runner(Protocol):
         """Append a row for each prompt given, at position 0."""
 
     def rearrange(self, order: Sequence[int]) -> None:
-        """Make row `order[i]` the new row i; rows not named are free."""
+        """Make row `order[i]` the new row i; rows not named are free. Rows only move down: `order[i]` is never below i."""
 
     def reset(self) -> None:
         """Free every row and the memory for them; works after any other method has raised, too. Encoded prompts stay valid."""
 
-    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """Decode one token a row, each at its own position: float32 logits [N, 2, V], unconditional and conditional."""
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[Any]:
+        """Decode one token a row, each at its own position: float32 logits [N, 2, V], unconditional and conditional.
 
-    def detokenize(self, grids: Tensor) -> NDArray[Any]:
+        They are valid until the next step.
+        """
+
+    def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
 
 
 def load_runner(
-    model: str, *, models_root: Path | None = None, device: str = "auto", precision: str = "auto", progress: bool = False
-) -> tuple[Checkpoint, Runner]:
-    """Load a model for a device and a precision, and choose what computes it.
+    model: str,
+    *,
+    models_root: Path | None = None,
+    device: str = "auto",
+    runner: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    cache_dir: Path | None = None,
+    progress: bool = False,
+) -> tuple[ModelFiles, Runner]:
+    """Find a model, choose what computes it, and load it there.
 
-    Raises InvalidRequest where the device or the precision is not to be had, CheckpointError as `load_checkpoint`.
+    `threads` 0 takes as many as this process may use; `cache_dir` is where compiled models are kept, by default in the user's
+    cache folder. Raises InvalidRequest where a device, runner or precision is not to be had, CheckpointError as `find_model`.
     """
     chosen = choose_device(device)
-    dtype = choose_dtype(precision, chosen, model_spec(model))
-    checkpoint = load_checkpoint(model, models_root=models_root, dtype=dtype, progress=progress)
-    return checkpoint, TorchRunner(checkpoint, chosen)
+    kind = choose_runner(runner, chosen)
+    count = usable_threads(threads)
+    files = find_model(model, models_root=models_root, progress=progress)
+    if kind == "torch":
+        torch.set_num_threads(count)
+        return files, TorchRunner(files.load(choose_dtype(precision, chosen, files.spec), progress=progress), chosen)
+    # Imported here: where torch computes, openvino need not be there.
+    from engine.runners.openvino.compiled import compile_model
+    from engine.runners.openvino.precision import choose_precision
+    from engine.runners.openvino.runner import OpenVinoRunner
+
+    compiled = compile_model(
+        files, choose_precision(precision, files.spec), count, cache_dir or default_cache(), progress=progress
+    )
+    return files, OpenVinoRunner(compiled)
+
+
+def choose_runner(asked: str, device: torch.device) -> str:
+    """Choose what computes on a device: `auto` takes openvino on an x86 CPU, which its paged attention is made for, else torch.
+
+    Raises InvalidRequest.
+    """
+    if asked not in KINDS:
+        raise InvalidRequest("runner", f"runner {asked!r} is unknown; take {', '.join(KINDS)}")
+    fits = device.type == "cpu" and platform.machine().lower() in {"x86_64", "amd64"}
+    if asked == "openvino" and not fits:
+        raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {device.type}; take auto or torch")
+    return "openvino" if fits and asked != "torch" else "torch"
+
+
+def default_cache() -> Path:
+    """Return the folder in which compiled models are kept: in the user's cache folder, as the system has it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dalle-server"

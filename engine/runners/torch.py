@@ -105,17 +105,19 @@ class TorchRunner:
         self._cache = KeyValueCache(self._config, self._device, self._dtype)
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[Any]:
         """Decode one token an image: float32 logits [N, 2, V]."""
         # Both rows of an image have the same token and position.
         inputs = torch.tensor([tokens, positions], device=self._device).repeat_interleave(2, dim=1)
         length = round_up(max(positions) + 1)
-        return self._decoder.step(inputs[0], inputs[1], length, self._cache).unflatten(0, (-1, 2)).float()
+        logits: NDArray[Any] = self._decoder.step(inputs[0], inputs[1], length, self._cache).float().cpu().numpy()
+        return logits.reshape(len(tokens), 2, -1)
 
     @torch.inference_mode()
-    def detokenize(self, grids: Tensor) -> NDArray[Any]:
+    def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        parts = [self._pixels(part) for part in grids.to(self._device).split(_PICTURES_AT_ONCE.get(self._device.type, 1))]
+        on_device = torch.from_numpy(grids).to(self._device)
+        parts = [self._pixels(part) for part in on_device.split(_PICTURES_AT_ONCE.get(self._device.type, 1))]
         return torch.cat(parts).cpu().numpy()
 
     def _pixels(self, grids: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ export class Card {
     this.release();
     const { asked, images } = this.record;
     this.percents = Array.from({ length: asked.num_images }, (_, i) => (images[i] ? 100 : 0));
+    this.find(".tiles").classList.toggle("fives", [5, 9, 10].includes(asked.num_images)); // five in a row, others four
     this.find(".tiles").replaceChildren(...this.percents.map(() => templates.tile.content.firstElementChild.cloneNode(true)));
     images.forEach((image, index) => image && this.finish(index, image));
   }
@@ -49,7 +50,7 @@ export class Card {
   show(state, sentence, acts) {
     this.element.dataset.state = state;
     this.find(".sentence").textContent = sentence;
-    const had = this.element.contains(document.activeElement);
+    const focused = document.activeElement;
     for (const button of this.element.querySelectorAll(".drawing-acts button")) {
       button.hidden = !acts.includes(button.dataset.act);
     }
@@ -57,7 +58,7 @@ export class Card {
     progress.hidden = state !== "drawing" && state !== "waiting";
     if (state === "waiting") progress.removeAttribute("value");
     // The button that had the focus is gone: keep the focus in this drawing.
-    if (had && document.activeElement?.hidden !== false) this.find(".drawing-acts button:not([hidden])")?.focus();
+    if (this.element.contains(focused) && focused.hidden) this.find(".drawing-acts button:not([hidden])")?.focus();
   }
 
   /** Show how far a picture is; gives how far all are, in percent. */

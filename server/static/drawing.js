@@ -27,7 +27,7 @@ export class Drawing {
     return this.abort !== null;
   }
 
-  /** Draw; resolves when that has ended, one way or another. Rejects with a Refused that is for the form: nothing is drawn then. */
+  /** Draw; resolves when that has ended, one way or another. Rejects with a Refused that is for the form: then it has not ended. */
   async start() {
     this.abort = new AbortController();
     Object.assign(this.record, { state: "drawing", images: [], problem: "" });
@@ -39,11 +39,21 @@ export class Drawing {
       this.record.state = "done";
     } catch (error) {
       if (error instanceof Refused && [400, 401].includes(error.status)) throw error;
-      this.record.state = error.name === "AbortError" ? "cancelled" : "failed";
-      this.record.problem = error.name === "AbortError" ? "" : sentenceOf(error);
+      if (error.name !== "AbortError") return this.fail(error);
+      this.record.state = "cancelled";
     } finally {
       this.abort = null;
     }
+    this.#end();
+  }
+
+  /** End with an error. */
+  fail(error) {
+    Object.assign(this.record, { state: "failed", problem: sentenceOf(error) });
+    this.#end();
+  }
+
+  #end() {
     this.#showEnd();
     announce(this.card.find(".sentence").textContent);
     this.onChange(this);
@@ -75,9 +85,9 @@ export class Drawing {
 
   #on = {
     queued: ({ position }) => {
-      if (!position) return this.card.show("waiting", "Your turn: it begins.", ["cancel"]);
-      const ahead = position === 1 ? "1 picture is" : `${position} pictures are`;
-      this.card.show("waiting", `In the queue: ${ahead} ahead of yours.`, ["cancel"]);
+      const sentence = position ? `In the queue, at place ${position}.` : "It is your turn.";
+      this.card.show("waiting", sentence, ["cancel"]);
+      announce(sentence);
     },
     progress: ({ index, percent }) => this.#advance(index, percent),
     preview: ({ index, percent, image, format }) => {

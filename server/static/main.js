@@ -16,7 +16,8 @@ const list = byId("drawings");
 const drawings = new Map(); // a card's element -> its drawing
 let older = []; // kept records that are not shown yet, newest first
 let model = "";
-let refused = null; // the drawing that waits for a key
+let isKeeping = true; // until the browser refuses
+let refused = null; // what was asked and waits for a key
 
 async function loadModel() {
   try {
@@ -37,11 +38,13 @@ function add(record, where = "prepend") {
   return drawing;
 }
 
-async function keepIt({ record }) {
+async function keepIt({ card, record }) {
+  if (!drawings.has(card.element)) return; // one that was removed while it was drawn
   try {
     await keepDrawing(record);
   } catch {
-    note("This browser doesn't keep pictures for this page; download those you want to have.");
+    if (isKeeping) note("This browser doesn't keep pictures for this page; download those you want to have.");
+    isKeeping = false;
   }
 }
 
@@ -59,12 +62,14 @@ function hasRoom() {
   return underWay < MOST_AT_ONCE;
 }
 
-async function start(drawing) {
+/** Draw; what is refused is for the form, and only an old drawing stays. */
+async function start(drawing, isOld = false) {
   try {
     await drawing.start();
   } catch (error) {
-    discard(drawing);
-    refuse(error, drawing.record.asked);
+    if (isOld) drawing.fail(error);
+    else discard(drawing);
+    refuse(error, isOld ? null : drawing.record.asked);
   }
 }
 
@@ -121,7 +126,7 @@ const onPicture = {
 
 const onDrawing = {
   cancel: (drawing) => drawing.cancel(),
-  retry: (drawing) => hasRoom() && start(drawing),
+  retry: (drawing) => hasRoom() && start(drawing, true),
   remove(drawing) {
     const next = drawing.card.element.nextElementSibling?.querySelector("h3 button") ?? byId("drawings-title");
     discard(drawing);

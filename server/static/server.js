@@ -43,7 +43,8 @@ export async function draw(asked, signal, onEvent) {
     });
     if (done) throw new Away();
     const { event, data } = value;
-    if (event === "error") throw new Refused(data.error.message, 0, data.error.field);
+    // What fails in a server that is stopping is not the drawing's fault.
+    if (event === "error") throw (await isReady()) ? new Refused(data.error.message) : new Away();
     onEvent(event, data);
     if (event === "done") return;
   }

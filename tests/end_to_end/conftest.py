@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.end_to_end.browser import Visit, chromium
 from tests.end_to_end.server_process import ServerProcess
 
 
@@ -19,3 +22,25 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(output_dir: Path) -> Iterator[ServerProcess]:
     with ServerProcess("--save_to_disk", "--output_dir", str(output_dir)) as running:
         yield running
+
+
+# Closed at the end of a module: while Playwright runs, no other test can start an event loop of its own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, server: ServerProcess) -> Iterator[Callable[..., Visit]]:
+    """Open the page as somebody new, of the shared server unless `url` names another; what went wrong there fails the test."""
+    visits: list[Visit] = []
+
+    def open_page(url: str = server.url, **options: Any) -> Visit:
+        visits.append(Visit(browser, url, **options))
+        visits[-1].open()
+        return visits[-1]
+
+    yield open_page
+    for visited in visits:
+        visited.leave()

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.engine import Engine
-from engine.runners import load_runner
 from engine.runners.torch import TorchRunner
 from tests.engine.watched_runner import WatchedRunner
 
@@ -18,9 +18,8 @@ MakeEngine = Callable[..., Engine]
 
 @pytest.fixture(scope="session")
 def loaded() -> tuple[Checkpoint, TorchRunner]:
-    checkpoint, runner = load_runner("tiny", device="cpu")
-    assert isinstance(runner, TorchRunner)
-    return checkpoint, runner
+    checkpoint = load_checkpoint("tiny", progress=False)
+    return checkpoint, TorchRunner(checkpoint, torch.device("cpu"))
 
 
 @pytest.fixture

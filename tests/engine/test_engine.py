@@ -5,13 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-import torch
 
-from engine.checkpoint import Checkpoint
 from engine.engine import Engine
 from engine.errors import EngineClosed
 from engine.request import ImageDone, Preview, Progress
-from engine.runners.torch import TorchRunner
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
@@ -121,23 +118,3 @@ def test_a_preview_whose_image_has_a_newer_one_is_not_shown(make_engine: MakeEng
     places = {index: [event.tokens_drawn for event in shown if event.index == index] for index in range(40)}
     assert all(tokens == sorted(set(tokens)) for tokens in places.values())
     assert 0 < len(shown) <= 255 < 40 * 7
-
-
-def test_a_row_does_not_depend_on_the_others(loaded: tuple[Checkpoint, TorchRunner]) -> None:
-    """The reason for the above: a row's logits are bitwise the same in batches of 1 to 9."""
-    _, runner = loaded
-    runner.rearrange([])
-    prompt, other = runner.encode([0, 5, 6, 2]), runner.encode([0, *range(10, 50), 2])
-    runner.admit([prompt])
-    alone = torch.stack([runner.step([token], [i])[0] for i, token in enumerate((4038, 3, 70, 900))])
-    for neighbours in range(1, 9):
-        runner.rearrange([])
-        runner.admit([other] * neighbours)
-        for i in range(neighbours * 7):
-            runner.step([i] * neighbours, [i] * neighbours)
-        runner.admit([prompt])
-        for i, token in enumerate((4038, 3, 70, 900)):
-            at = neighbours * 7 + i
-            logits = runner.step([at] * neighbours + [token], [at] * neighbours + [i])
-            assert torch.equal(logits[-1], alone[i])
-    runner.rearrange([])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
-from torch import Tensor
 
 from engine.job import Job
 from engine.request import ImageDone, ImageRequest, SamplingSettings
@@ -59,7 +58,7 @@ class WatchedRunner:
         self._note("reset", 0)
         self._runner.reset()
 
-    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[Any]:
         if not self._may_step.is_set():
             self._is_held.set()
         self._may_step.wait(60)
@@ -68,7 +67,7 @@ class WatchedRunner:
             raise MemoryError("no more room")
         return self._runner.step(tokens, positions)
 
-    def detokenize(self, grids: Tensor) -> NDArray[Any]:
+    def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         self._note("detokenize", len(grids))
         return self._runner.detokenize(grids)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,10 @@ from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS, ModelConfig
 from engine.engine import Engine
 from engine.request import ImageDone, ImageRequest, SamplingSettings
-from engine.runners import load_runner
+from engine.runners import Runner
+from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.runner import OpenVinoRunner
 from engine.runners.torch import TorchRunner
 from engine.text import tokenize_prompt
 from tests.parity.reference import MIN_DALLE_START, reference_logits
@@ -26,11 +30,20 @@ PROMPT = "a red circle on a blue background"
 GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 
 
+def make_runner(kind: str, checkpoint: Checkpoint) -> Runner:
+    if kind == "torch":
+        return TorchRunner(checkpoint, CPU)
+    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], torch.get_num_threads()))
+
+
 @pytest.fixture(scope="module")
-def tiny() -> tuple[Checkpoint, TorchRunner]:
-    checkpoint, runner = load_runner("tiny")
-    assert isinstance(runner, TorchRunner)
-    return checkpoint, runner
+def checkpoint() -> Checkpoint:
+    return load_checkpoint("tiny", progress=False)
+
+
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
+    return make_runner(request.param, checkpoint)
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +53,12 @@ def min_dalle_leaves_threads_alone() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def our_logits(checkpoint: Checkpoint, runner: TorchRunner, prompt: str, forced: list[int]) -> torch.Tensor:
+def our_logits(checkpoint: Checkpoint, runner: Runner, prompt: str, forced: list[int]) -> torch.Tensor:
     runner.rearrange([])
     runner.admit([runner.encode(tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config))])
-    steps = [runner.step([token], [i])[0] for i, token in enumerate(forced)]
+    steps = [runner.step([token], [i])[0].copy() for i, token in enumerate(forced)]
     runner.rearrange([])
-    return torch.stack(steps)
+    return torch.from_numpy(np.stack(steps))
 
 
 def random_tokens(config: ModelConfig, count: int) -> list[int]:
@@ -53,8 +66,7 @@ def random_tokens(config: ModelConfig, count: int) -> list[int]:
     return [config.decoder_start_token_id, *(rng.randrange(config.logit_count) for _ in range(count - 1))]
 
 
-def test_token_ids_are_text_tokenizers_on_varied_prompts(tiny: tuple[Checkpoint, TorchRunner]) -> None:
-    checkpoint, _ = tiny
+def test_token_ids_are_text_tokenizers_on_varied_prompts(checkpoint: Checkpoint) -> None:
     rng = Random(3)
     prompts = [describe(random_scene(rng), random_said(rng), rng) for _ in range(180)]
     prompts += [word.upper() for word in prompts[:10]] + ["", "é 日本 ☃", "🍓 on ice", "a_b-c's 100%", "x" * 30] * 2
@@ -64,8 +76,7 @@ def test_token_ids_are_text_tokenizers_on_varied_prompts(tiny: tuple[Checkpoint,
         assert tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config) == theirs[:64]
 
 
-def test_logits_agree_on_tiny_under_forced_tokens(tiny: tuple[Checkpoint, TorchRunner]) -> None:
-    checkpoint, runner = tiny
+def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner: Runner) -> None:
     forced = random_tokens(checkpoint.config, 256)
     theirs = reference_logits(checkpoint, PROMPT, forced)
     ours = our_logits(checkpoint, runner, PROMPT, forced)
@@ -73,8 +84,7 @@ def test_logits_agree_on_tiny_under_forced_tokens(tiny: tuple[Checkpoint, TorchR
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
 
 
-def test_greedy_tokens_are_equal_on_tiny(tiny: tuple[Checkpoint, TorchRunner]) -> None:
-    checkpoint, runner = tiny
+def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: Runner) -> None:
     engine = Engine(lambda: (checkpoint, runner), max_batch_size=2)
     try:
         job = engine.submit(ImageRequest(PROMPT, (1,), GREEDY))
@@ -89,10 +99,10 @@ def test_greedy_tokens_are_equal_on_tiny(tiny: tuple[Checkpoint, TorchRunner]) -
 
 
 @pytest.fixture(scope="module")
-def small(tiny: tuple[Checkpoint, TorchRunner]) -> Checkpoint:
+def small(checkpoint: Checkpoint) -> Checkpoint:
     """A random model that min-dalle can run whole: 16384 image tokens, its own first token, the VQGAN's true sizes."""
     sizes = replace(
-        tiny[0].config,
+        checkpoint.config,
         embed_count=64,
         attention_head_count=4,
         glu_embed_count=96,
@@ -100,18 +110,19 @@ def small(tiny: tuple[Checkpoint, TorchRunner]) -> Checkpoint:
         decoder_start_token_id=MIN_DALLE_START,
         detokenizer=None,
     )
-    return random_checkpoint(sizes, tiny[0].tokenizer)
+    return random_checkpoint(sizes, checkpoint.tokenizer)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seamless", [False, True])
-def test_min_dalle_itself_draws_the_same_four_pictures(small: Checkpoint, seamless: bool) -> None:
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_min_dalle_itself_draws_the_same_four_pictures(small: Checkpoint, seamless: bool, kind: str) -> None:
     theirs = next(
         min_dalle_on(small).generate_raw_image_stream(
             PROMPT, seed=1, grid_size=2, is_seamless=seamless, top_k=1, supercondition_factor=3
         )
     )
-    engine = Engine(lambda: (small, TorchRunner(small, CPU)), max_batch_size=4)
+    engine = Engine(lambda: (small, make_runner(kind, small)), max_batch_size=4)
     try:
         events = list(engine.submit(ImageRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
     finally:
@@ -123,21 +134,21 @@ def test_min_dalle_itself_draws_the_same_four_pictures(small: Checkpoint, seamle
 
 
 @pytest.mark.slow
-def test_logits_and_greedy_tokens_agree_at_minis_sizes(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+def test_logits_and_greedy_tokens_agree_at_minis_sizes(checkpoint: Checkpoint) -> None:
     sizes = MODELS["mini"].sizes
     assert sizes is not None
-    mini = random_checkpoint(sizes, tiny[0].tokenizer)
+    mini = random_checkpoint(sizes, checkpoint.tokenizer)
     forced = random_tokens(sizes, 24)
     theirs = reference_logits(mini, PROMPT, forced)
-    ours = our_logits(mini, TorchRunner(mini, CPU), PROMPT, forced)
-    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
-    assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
+    for kind in ("torch", "openvino"):
+        ours = our_logits(mini, make_runner(kind, mini), PROMPT, forced)
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+        assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
 
 
-def test_the_first_token_is_the_configurations_not_min_dalles(tiny: tuple[Checkpoint, TorchRunner]) -> None:
+def test_the_first_token_is_the_configurations_not_min_dalles(checkpoint: Checkpoint, runner: Runner) -> None:
     assert MODELS["mini"].sizes is not None
     assert MODELS["mini"].sizes.decoder_start_token_id == 16384 != MIN_DALLE_START
-    checkpoint, runner = tiny
     right = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.decoder_start_token_id])
     wrong = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.logit_count - 1])
     assert not torch.allclose(right, wrong, atol=1e-2)

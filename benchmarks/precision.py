@@ -1,0 +1,84 @@
+"""Measure what a faster precision costs: how far Tiny's next-token distribution moves from float32's.
+
+    python -m benchmarks.precision
+
+Pictures are drawn in float32, at Tiny's own sampling settings; each precision is then led along the same tokens, and at each
+of the 256 steps the distribution after guidance is compared. How many prompts are followed: `python -m training.evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.request import IMAGE_TOKEN_COUNT
+from engine.runners import Runner
+from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.runner import OpenVinoRunner
+from engine.sampler import guide, sample, uniforms
+from engine.text import tokenize_prompt
+from engine.threads import usable_threads
+from training.evaluate import trials
+
+
+def led_along(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the logits of each step, [N, 2, V], for all prompts at once; tokens int64 [N, 256] may be filled in meanwhile."""
+    runner.admit([runner.encode(prompt) for prompt in prompts])
+    for step in range(IMAGE_TOKEN_COUNT):
+        yield runner.step(tokens[:, step].tolist(), [step] * len(prompts))
+    runner.rearrange([])
+
+
+def log_probabilities(logits: NDArray[Any], factor: float, temperature: float) -> NDArray[Any]:
+    """Return the distribution of the next token after guidance: [N, 2, V] -> float64 [N, V]."""
+    scaled = np.stack([guide(row, factor) for row in logits]).astype(np.float64) / temperature
+    shifted = scaled - scaled.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int) -> dict[str, NDArray[Any]]:
+    """Return each precision's divergence KL(float32 || precision) at every step of every picture: nats, [256, N]."""
+    settings = checkpoint.config.sampling
+    factor, temperature = settings.supercondition_factor, settings.temperature
+    prompts = [tokenize_prompt(checkpoint.tokenizer, trial.prompt, checkpoint.config) for trial in trials(count, seed=1)]
+    tokens = np.full((len(prompts), IMAGE_TOKEN_COUNT + 1), checkpoint.config.decoder_start_token_id)
+    chances = [uniforms(seed) for seed in range(len(prompts))]
+    exact = []
+    runner = OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], threads))
+    for step, logits in enumerate(tqdm(led_along(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")):
+        exact.append(log_probabilities(logits, factor, temperature))
+        tokens[:, step + 1] = sample(logits, [settings] * len(prompts), [own[step] for own in chances])
+    divergences = {}
+    for name in names:
+        runner = OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[name], threads))
+        steps = tqdm(zip(exact, led_along(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step")
+        ours = ((ideal, log_probabilities(logits, factor, temperature)) for ideal, logits in steps)
+        divergences[name] = np.stack([(np.exp(ideal) * (ideal - other)).sum(-1) for ideal, other in ours])
+    return divergences
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a table of divergences."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8"])
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args(arguments)
+    checkpoint = load_checkpoint("tiny", progress=False)
+    found = compare(checkpoint, options.precisions, options.prompts, usable_threads(options.threads))
+    print(f"\nTiny, {options.prompts} prompts, {IMAGE_TOKEN_COUNT} steps each, divergence from float32 in nats\n")
+    print("| precision | mean | median | 99 % | most |\n| --- | --- | --- | --- | --- |")
+    for name, values in found.items():
+        median, high = np.quantile(values, [0.5, 0.99])
+        print(f"| {name} | {values.mean():.4f} | {median:.5f} | {high:.3f} | {values.max():.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""A model compiled for this CPU, its weights converted once and kept on disk so that the next start is quick."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from engine.checkpoint import Checkpoint, ModelFiles
+from engine.config import ModelConfig
+from engine.runners.openvino.graphs import decoding_graph, encoding_graph
+from engine.runners.openvino.kept import read_arrays, write_arrays
+from engine.runners.openvino.precision import Precision
+from engine.runners.openvino.weights import Weights
+
+# Raised when the graphs change: what was kept from the older ones is then made again.
+_GRAPHS_VERSION = 1
+_GRAPHS: dict[str, Callable[[Checkpoint, Weights], ov.Model]] = {"encoding": encoding_graph, "decoding": decoding_graph}
+_DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Hold a model's graphs, and the constants that they read where they are."""
+
+    graphs: dict[str, ov.Model]
+    constants: dict[str, list[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """Hold what the runner needs of a model; nothing of it is torch's."""
+
+    config: ModelConfig
+    empty_prompt: tuple[int, ...]
+    least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
+    encoding: ov.CompiledModel
+    decoding: ov.CompiledModel
+    detokenizing: ov.CompiledModel
+    constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are
+
+
+def compile_model(
+    files: ModelFiles, precision: Precision, threads: int, cache_dir: Path | None, *, progress: bool = False
+) -> CompiledModel:
+    """Compile a model, whose converted weights are read from `cache_dir` where an earlier start left them; None keeps nothing."""
+    folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{_key(files)}"
+    converted = None if folder is None else _read(folder, files, precision)
+    if converted is None:
+        converted = convert(files.load(torch.float32, progress=progress), precision, progress=progress)
+        if folder is not None and _keep(folder, converted):
+            # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
+            converted = _read(folder, files, precision) or converted
+    return _compile(converted, files, precision, threads)
+
+
+def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: int) -> CompiledModel:
+    """Compile modules that are in memory, and keep nothing on disk."""
+    return _compile(convert(checkpoint, precision), checkpoint, precision, threads)
+
+
+def convert(checkpoint: Checkpoint, precision: Precision, *, progress: bool = False) -> Converted:
+    """Build a model's graphs from its modules."""
+    graphs, constants = {}, {}
+    for part, build in tqdm(_GRAPHS.items(), desc="converting", unit="graph", disable=None if progress else True):
+        weights = Weights(precision.weights)
+        graphs[part], constants[part] = build(checkpoint, weights), weights.constants
+    graphs["detokenizing"] = _detokenizing_graph(checkpoint.detokenizer)
+    return Converted(graphs, constants)
+
+
+def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Precision, threads: int) -> CompiledModel:
+    core = ov.Core()
+    parts = {
+        part: core.compile_model(
+            graph,
+            "CPU",
+            {
+                **(precision.detokenizing if part == "detokenizing" else precision.decoding),
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+            },
+        )
+        for part, graph in converted.graphs.items()
+    }
+    empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
+    return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), **parts, constants=converted.constants)
+
+
+class _Pixels(nn.Module):
+    """Turn a token grid int64 [1, H, W] into pixels uint8 [1, 16 H, 16 W, 3]."""
+
+    def __init__(self, detokenizer: nn.Module) -> None:
+        super().__init__()
+        self.parts = detokenizer
+
+    def forward(self, grid: Tensor) -> Tensor:
+        z = self.parts.embedding(grid).permute(0, 3, 1, 2)  # type: ignore[operator]
+        z = self.parts.decoder(self.parts.post_quant_conv(z))  # type: ignore[operator]
+        return (z.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8)
+
+
+def _detokenizing_graph(detokenizer: nn.Module) -> ov.Model:
+    example = torch.zeros((1, 16, 16), dtype=torch.int64)
+    with torch.inference_mode():
+        return ov.convert_model(_Pixels(detokenizer).eval(), example_input=example, input=[ov.PartialShape([1, -1, -1])])
+
+
+def _key(files: ModelFiles) -> str:
+    """Name what the converted weights depend on."""
+    return hashlib.sha256(repr((files.fingerprint(), ov.get_version(), _GRAPHS_VERSION)).encode()).hexdigest()[:16]
+
+
+def _read(folder: Path, files: ModelFiles, precision: Precision) -> Converted | None:
+    """Build the graphs on the constants that were kept; None where there are none or they can't be used."""
+    if not folder.is_dir():
+        return None
+    try:
+        constants = read_arrays(folder)
+        skeleton = files.skeleton()
+        graphs = {part: build(skeleton, Weights(precision.weights, constants[part])) for part, build in _GRAPHS.items()}
+        graphs["detokenizing"] = ov.Core().read_model(folder / _DETOKENIZER)
+        return Converted(graphs, constants)
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        reason = str(error).splitlines()[0]
+        _log.warning("the converted model in %s can't be used and is made again: %s", folder, reason)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _keep(folder: Path, converted: Converted) -> bool:
+    """Write a converted model, all or nothing, and drop those of older weights or versions; a full disk is no error."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        try:
+            write_arrays(unfinished, converted.constants)
+            ov.save_model(converted.graphs["detokenizing"], unfinished / _DETOKENIZER, compress_to_fp16=False)
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except (OSError, RuntimeError) as error:  # OpenVINO's own writing raises RuntimeError
+        reason = str(error).splitlines()[0]
+        _log.warning("the converted model can't be kept in %s, so the next start is as slow: %s", folder.parent, reason)
+        return False
+    prefix = folder.name.rpartition("-")[0]
+    for older in folder.parent.glob(f"{prefix}-*"):
+        if older != folder and older.name.rpartition("-")[0] == prefix:
+            shutil.rmtree(older, ignore_errors=True)
+    return True

@@ -1,0 +1,122 @@
+"""The two graphs of a model: a prompt into its pages, and one decode step over all rows.
+
+Both share the pages of the prompts: the first writes a prompt's keys and values there, once; the second reads them for each of
+its images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset15 as op
+
+from engine.checkpoint import Checkpoint
+from engine.runners.openvino.operations import Node, paged_attention, parameter, result
+from engine.runners.openvino.weights import Weights
+from engine.upstream import AttentionBase
+
+INT = np.int32
+
+
+def _cache(prefix: str, layer: int) -> tuple[Node, Node]:
+    """Declare the pages of one layer's keys and values: [pages, heads, tokens a page, head width], as the CPU likes them."""
+    keys, values = (parameter(f"{prefix}_{kind}_cache.{layer}", [-1, -1, -1, -1], ov.Type.dynamic) for kind in ("key", "value"))
+    return keys, values
+
+
+def _rows(prefix: str, begins: Node, longest: Node) -> dict[str, Node]:
+    """Declare where each row's pages are; see `paged_attention`."""
+    own = {name: parameter(f"{prefix}_{name}", [-1], INT) for name in ("past", "pages", "page_begins")}
+    return {**own, "begins": begins, "longest": longest}
+
+
+def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
+    """Build the graph that encodes a prompt: `tokens` int32 [T] -> its pages, and `last` [layers, 2, W].
+
+    `last` is the last token's keys and values: each decode step appends them again where they are, as the operation
+    appends something at every call.
+    """
+    config, encoder = checkpoint.config, checkpoint.encoder
+    tokens, begins, longest = parameter("tokens", [-1], INT), parameter("begins", [-1], INT), parameter("longest", [], INT)
+    rows = _rows("text", begins, longest)
+    count = op.shape_of(tokens, "i32")
+    first, one = (op.constant(np.array(value, dtype=INT)) for value in (0, 1))
+    positions = op.range(first, op.squeeze(count, first), one, "i32")
+    state = weights.norm(
+        op.add(weights.embedding(encoder.embed_tokens, tokens), weights.embedding(encoder.embed_positions, positions)),
+        encoder.layernorm_embedding,
+    )
+    for layer in encoder.layers:
+        mixed = _attend_all(
+            weights.norm(state, layer.pre_self_attn_layer_norm), layer.self_attn, config.attention_head_count, weights
+        )
+        state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
+        state = op.add(state, weights.gated(state, layer.glu))
+    state = weights.norm(state, encoder.final_ln)
+
+    caches: list[Node] = []
+    written: list[Node] = []
+    last: list[Node] = []
+    final = op.subtract(count, one)
+    for index, layer in enumerate(checkpoint.decoder.layers):
+        cache = _cache("text", index)
+        keys, values = (weights.linear(state, part.weight) for part in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))
+        # For the keys and values that it writes; what it attends to is of no use.
+        attended = paged_attention(keys, keys, values, cache, rows, config.attention_head_count)
+        written.append(result(f"written.{index}", attended))
+        last += [op.gather(part, final, op.constant(0)) for part in (keys, values)]
+        caches += cache
+    shape = op.constant(np.array([config.decoder_layer_count, 2, config.embed_count], dtype=np.int64))
+    output = result("last", op.reshape(op.concat(last, 0), shape, special_zero=False))
+    own = [rows[name] for name in ("past", "pages", "page_begins")]
+    return ov.Model([output, *written], [tokens, begins, longest, *own, *caches], "encoding")
+
+
+def _attend_all(state: Node, attention: AttentionBase, heads: int, weights: Weights) -> Node:
+    """Attend from each text token to all: [T, W] -> [T, W]."""
+
+    def split(weight: torch.Tensor) -> Node:
+        shape = op.constant(np.array([0, heads, -1], dtype=np.int64))
+        parts = op.reshape(weights.linear(state, weight), shape, special_zero=True)
+        return op.unsqueeze(op.transpose(parts, op.constant([1, 0, 2])), op.constant(0))  # [1, heads, T, width]
+
+    parts = (split(part.weight) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+    mixed = op.transpose(op.squeeze(op.scaled_dot_product_attention(*parts), op.constant(0)), op.constant([1, 0, 2]))
+    joined = op.reshape(mixed, op.constant(np.array([0, -1], dtype=np.int64)), special_zero=True)
+    return weights.linear(joined, attention.out_proj.weight)
+
+
+def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
+    """Build the graph of one decode step: `tokens`, `positions` int32 [R] -> `logits` [R, V]; each row at its own position."""
+    config, decoder = checkpoint.config, checkpoint.decoder
+    heads, width = config.attention_head_count, config.embed_count
+    tokens, positions, begins = (parameter(name, [-1], INT) for name in ("tokens", "positions", "begins"))
+    longest = parameter("longest", [], INT)
+    own_pages = {name: parameter(f"own_{name}", [-1], INT) for name in ("pages", "page_begins")}
+    own = {**own_pages, "past": positions, "begins": begins, "longest": longest}
+    text = _rows("text", begins, longest)
+    inputs = [tokens, positions, begins, longest, *own_pages.values(), *(text[name] for name in ("past", "pages", "page_begins"))]
+
+    state = op.add(weights.embedding(decoder.embed_tokens, tokens), weights.embedding(decoder.embed_positions, positions))
+    state = weights.norm(state, decoder.layernorm_embedding)
+    for index, layer in enumerate(decoder.layers):
+        own_cache, text_cache = _cache("own", index), _cache("text", index)
+        last = [parameter(f"last_{kind}.{index}", [-1, width], np.float32) for kind in ("key", "value")]
+        inputs += [*own_cache, *text_cache, *last]
+
+        attention = layer.self_attn
+        fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
+        projected = weights.linear(weights.norm(state, layer.pre_self_attn_layer_norm), fused)
+        queries, keys, values = op.split(projected, op.constant(1), 3).outputs()
+        mixed = weights.linear(paged_attention(queries, keys, values, own_cache, own, heads), attention.out_proj.weight)
+        state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
+
+        attention = layer.encoder_attn
+        queries = weights.linear(weights.norm(state, layer.pre_encoder_attn_layer_norm), attention.q_proj.weight)
+        mixed = weights.linear(paged_attention(queries, last[0], last[1], text_cache, text, heads), attention.out_proj.weight)
+        state = op.add(state, weights.norm(mixed, layer.encoder_attn_layer_norm))
+
+        state = op.add(state, weights.gated(state, layer.glu))
+    head = decoder.lm_head.weight[: config.logit_count]
+    return ov.Model([result("logits", weights.linear(weights.norm(state, decoder.final_ln), head))], inputs, "decoding")

@@ -1,0 +1,121 @@
+"""Hold the page to what everybody can use: names, contrast, focus, small screens, less motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.end_to_end.browser import Visit
+
+FAULTS = Path(__file__).with_name("access_faults.js")
+
+
+def faults_of(page: Page) -> list[str]:
+    """Find what is without a name, not unique, or too faint: WCAG's AA."""
+    found: list[str] = page.evaluate(FAULTS.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_has_a_name_and_can_be_read(visit: Callable[..., Visit], scheme: str) -> None:
+    # Without motion, so that no colour is caught half-way to another.
+    person = visit(color_scheme=scheme, reduced_motion="reduce")
+    page = person.page
+    assert faults_of(page) == []
+    page.click("#advanced summary")
+    page.fill("#seed", "1")
+    person.draw("a red circle", 2)
+    person.wait_for("done")
+    assert faults_of(page) == []
+    page.press("#text", "Enter")
+    page.fill("#text", " ")
+    page.press("#text", "Enter")
+    page.wait_for_selector("#text-error:not(:empty)")
+    assert faults_of(page) == []
+    page.wait_for_selector(".drawing:nth-child(2)")
+    person.wait_for("done")
+    page.click(".tile .open >> nth=0")
+    assert faults_of(page) == []
+    page.keyboard.press("Escape")
+    page.click("#clear")
+    assert faults_of(page) == []
+
+
+def test_the_check_finds_what_is_wrong(visit: Callable[..., Visit]) -> None:
+    person = visit()
+    assert faults_of(person.page) == []
+    person.page.evaluate(
+        """() => {
+            document.querySelector("label[for=seed]").remove();
+            document.getElementById("about").style.color = "#bbb";
+            document.getElementById("theme").replaceChildren();
+            document.querySelector("details").open = true;
+            document.querySelector("main").append(Object.assign(document.createElement("p"), { id: "form" }));
+        }"""
+    )
+    found = faults_of(person.page)
+    for fault in ("no name: input#seed", "no name: button#theme", "too faint: p#about", "twice: #form"):
+        assert [said for said in found if said.startswith(fault)], (fault, found)
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1440, 2560])
+def test_no_width_makes_the_page_wider_than_its_screen(visit: Callable[..., Visit], width: int) -> None:
+    person = visit(viewport={"width": width, "height": 844})
+    person.page.click("#advanced summary")
+    person.draw("a-word-without-an-end-" * 9, 2)
+    person.wait_for("done")
+    too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert person.page.evaluate(too_wide) == 0
+    person.page.click(".tile .open >> nth=0")
+    box = person.page.locator("#viewer").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0 and box["y"] >= 0
+    assert box["x"] + box["width"] <= width and box["y"] + box["height"] <= 844
+
+
+def test_the_tab_key_goes_through_the_form_in_the_order_it_is_read(visit: Callable[..., Visit]) -> None:
+    person = visit()
+    assert person.focused() == "text"
+    order = []
+    for _ in range(2):
+        person.page.keyboard.press("Tab")
+        order.append(person.focused())
+    assert order == ["num_images", "draw"]
+    person.page.focus("#advanced summary")
+    person.page.keyboard.press("Enter")
+    order = []
+    for _ in range(5):
+        person.page.keyboard.press("Tab")
+        order.append(person.focused())
+    assert order == ["seed", "temperature", "top_k", "supercondition_factor", "img_format"]
+    outline = "getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth"
+    assert person.page.evaluate(outline) == "solid3px"
+
+
+def test_screen_readers_hear_how_it_goes(visit: Callable[..., Visit]) -> None:
+    person = visit()
+    person.page.evaluate(
+        """() => {
+            const announcer = document.getElementById("announcer");
+            globalThis.heard = [];
+            new MutationObserver(() => heard.push(announcer.textContent)).observe(announcer, { childList: true });
+        }"""
+    )
+    person.draw("a red circle")
+    person.wait_for("done")
+    person.wait_until("heard.includes('Picture 1 of 1 is done.')")
+    assert person.page.evaluate("heard[0]") == "Drawing: a red circle"
+    # Percents are a progress bar's to tell, when asked; said aloud they would drown everything.
+    assert not any("%" in said for said in person.page.evaluate("heard"))
+
+
+def test_nothing_moves_for_who_wants_less_motion(visit: Callable[..., Visit]) -> None:
+    person = visit(reduced_motion="reduce")
+    person.draw("a red circle", 4)
+    moving = person.page.wait_for_selector(".drawing")
+    assert moving is not None
+    assert person.page.evaluate("document.getAnimations().length") == 0
+    person.wait_for("done")

@@ -1,0 +1,160 @@
+"""Let things go wrong under the page: in a real Chromium, with the real process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.browser import Visit
+from tests.end_to_end.server_process import FaultyServer, ServerProcess
+
+RED_CIRCLE = "a red circle on a blue background"
+IS_FREE = "fetch('metrics').then((answer) => answer.text()).then((text) => /^dalle_slots_in_use 0\\.0$/m.test(text))"
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Iterator[FaultyServer]:
+    """Start a server that draws one image at a time, lets one wait, and stops in mid-drawing until it is healed."""
+    with FaultyServer(tmp_path, "--max_batch_size", "1", "--max_queue", "1") as running:
+        running.fault("step hold")
+        yield running
+
+
+def test_cancelling_frees_the_slot_and_what_is_asked_next_is_drawn(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+    person = visit(holding.url)
+    person.draw(RED_CIRCLE, 2)
+    person.page.wait_for_selector(".sentence:has-text('turn')")
+    person.page.click("[data-act=cancel]")
+    person.wait_for("cancelled")
+    assert person.page.inner_text(".sentence") == "Cancelled with 0 of 2 drawn."
+    assert person.focused() == "retry"
+    holding.heal()
+    person.wait_until(IS_FREE)
+    drawn = person.page.evaluate(
+        "fetch('metrics').then((a) => a.text()).then((t) => t.match(/^dalle_images_drawn_total (.*)$/m)[1])"
+    )
+    assert float(drawn) == 1  # the one at start
+    person.page.click("[data-act=retry]")
+    person.wait_for("done")
+    assert person.page.locator(".tile img").count() == 2
+
+
+def test_who_waits_sees_their_place_in_the_queue(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+    first, second = visit(holding.url), visit(holding.url)
+    first.draw(RED_CIRCLE)
+    first.page.wait_for_selector(".sentence:has-text('turn')")
+    second.draw("a green star")
+    second.page.wait_for_selector(".sentence:has-text('In the queue, at place 1.')")
+    holding.heal()
+    for person in (first, second):
+        person.wait_for("done")
+
+
+def test_a_full_queue_is_a_sentence_and_drawn_on_a_click_later(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+    first, second = visit(holding.url), visit(holding.url)
+    second.is_refused = True
+    first.draw(RED_CIRCLE, 2)
+    first.page.wait_for_selector(".sentence:has-text('turn')")
+    second.draw("a green star")
+    second.wait_for("failed")
+    assert "Try again in " in second.page.inner_text(".sentence")
+    assert second.page.input_value("#text") == "a green star"
+    holding.heal()
+    first.wait_for("done")
+    second.page.click("[data-act=retry]")
+    second.wait_for("done")
+
+
+def test_a_server_killed_while_it_draws_is_noticed_found_again_and_the_drawing_goes_on(
+    visit: Callable[..., Visit], holding: FaultyServer
+) -> None:
+    person = visit(holding.url)
+    person.is_refused = True
+    person.draw(RED_CIRCLE, 2)
+    person.page.wait_for_selector(".sentence:has-text('turn')")
+    holding.process.kill()
+    holding.process.wait()
+    person.page.wait_for_selector("#away:has-text('not reachable')")
+    assert "not reachable" in person.page.inner_text(".sentence")
+    person.page.fill("#text", "typed meanwhile")
+    with ServerProcess("--port", str(holding.port)):
+        person.wait_for("done")
+        assert person.page.locator(".tile img").count() == 2
+        assert not person.page.is_visible("#away")
+        assert person.page.input_value("#text") == "typed meanwhile"
+
+
+def test_a_page_opened_while_the_server_restarts_learns_the_model_later(
+    visit: Callable[..., Visit], server: ServerProcess
+) -> None:
+    person = visit()
+    person.is_refused = True
+    person.page.route("**/playground/model.json", lambda route: route.abort(), times=1)
+    page = person.open()
+    assert "Tiny is loaded" in page.inner_text("#about")
+    page.wait_for_selector("#toast:has-text('The server is back.')")
+
+
+def test_a_bad_seed_is_a_sentence_at_its_field(visit: Callable[..., Visit]) -> None:
+    person = visit()
+    person.is_refused = True
+    person.page.click("#advanced summary")
+    person.page.fill("#seed", "minus one")
+    person.page.click("#advanced summary")
+    person.draw(RED_CIRCLE)
+    assert person.problem("seed") == 'Seed must be a whole number from 0 to 9223372036854775807, not "minus one".'
+    assert person.focused() == "seed"
+    assert person.page.get_attribute("#seed", "aria-invalid") is not None
+    assert person.page.locator(".drawing").count() == 0
+    assert person.page.input_value("#text") == RED_CIRCLE
+    person.page.fill("#seed", "1")
+    person.page.press("#text", "Enter")
+    person.wait_for("done")
+    assert not person.page.is_visible("#seed-error")
+
+
+def test_a_server_with_keys_is_told_one_and_the_drawing_goes_on(visit: Callable[..., Visit]) -> None:
+    with ServerProcess(DALLE_API_KEY="open-sesame") as locked:
+        person = visit(locked.url)
+        person.is_refused = True
+        person.draw(RED_CIRCLE)
+        person.page.wait_for_selector("#key-form:not([hidden])")
+        assert person.focused() == "key"
+        person.page.keyboard.type("open-barley")
+        person.page.keyboard.press("Enter")
+        assert person.problem("key") == "The server does not take this key."
+        person.page.fill("#key", "open-sesame")
+        person.page.press("#key", "Enter")
+        person.wait_for("done")
+        assert person.page.inner_text(".drawing h3") == RED_CIRCLE
+        assert not person.page.is_visible("#key-form")
+        person.open()
+        person.draw("a green star")
+        person.page.wait_for_selector(".drawing:nth-child(2)")
+        person.wait_for("done")
+
+
+def test_a_drawing_that_fails_says_so_and_is_tried_again_on_a_click(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    with FaultyServer(tmp_path) as failing:
+        person = visit(failing.url)
+        failing.fault("step raise")
+        person.draw(RED_CIRCLE)
+        person.wait_for("failed")
+        assert "could not be drawn" in person.page.inner_text(".sentence")
+        person.page.click("[data-act=retry]")
+        person.wait_for("done")
+
+
+def test_a_page_left_in_mid_drawing_offers_to_draw_it_again(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+    person = visit(holding.url)
+    person.draw(RED_CIRCLE)
+    person.page.wait_for_selector(".sentence:has-text('turn')")
+    page = person.open()
+    person.wait_for("left")
+    assert page.inner_text(".drawing h3") == RED_CIRCLE
+    assert page.inner_text(".sentence") == "The page was left with 0 of 1 drawn."
+    holding.heal()
+    page.click("[data-act=retry]")
+    person.wait_for("done")

@@ -1,0 +1,129 @@
+"""What every runner must do: the same row in any batch to the bit, prompts and pages that come and go, pictures of any grid."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.runners import Runner
+from engine.runners.openvino import prompts
+from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.runner import OpenVinoRunner
+from engine.runners.torch import TorchRunner
+
+THREADS = 2
+KINDS = ["torch", *PRECISIONS]
+PROMPT = [0, 5, 6, 2]
+OTHERS = [[0, *range(10, 50), 2], [0, 7, 2], [0, *range(20, 82), 2]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint("tiny", progress=False)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
+    if request.param == "torch":
+        return TorchRunner(checkpoint, torch.device("cpu"))
+    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[request.param], THREADS))
+
+
+@pytest.fixture
+def openvino(checkpoint: Checkpoint) -> OpenVinoRunner:
+    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], THREADS))
+
+
+def forced_tokens(config: Any, count: int = 256) -> list[int]:
+    rng = Random(1)
+    return [config.decoder_start_token_id, *(rng.randrange(config.logit_count) for _ in range(count - 1))]
+
+
+def alone(runner: Runner, forced: list[int], prompt: list[int]) -> NDArray[Any]:
+    runner.reset()
+    runner.admit([runner.encode(prompt)])
+    logits = np.stack([runner.step([token], [i])[0].copy() for i, token in enumerate(forced)])
+    runner.rearrange([])
+    return logits
+
+
+def test_a_row_is_the_same_to_the_bit_alone_and_while_others_join_and_leave(runner: Runner, checkpoint: Checkpoint) -> None:
+    forced = forced_tokens(checkpoint.config)
+    expected = alone(runner, forced, PROMPT)
+    assert expected.std() > 0.5
+    rng = Random(2)
+    positions = [0]  # of the image that is watched, and of those beside it
+    watched = 0
+    runner.admit([runner.encode(PROMPT)])
+    batch_sizes = set()
+    while positions[watched] < 256:
+        tokens = [forced[position] for position in positions]
+        logits = runner.step(tokens, positions)
+        assert np.array_equal(logits[watched], expected[positions[watched]]), f"at {positions}"
+        batch_sizes.add(len(positions))
+        positions = [position + 1 for position in positions]
+        order = list(range(len(positions)))
+        for i in reversed(order):
+            if i != watched and (positions[i] == 256 or rng.random() < 0.03):  # it leaves, and the last one takes its place
+                order[order.index(i)] = order[-1]
+                order.pop()
+        if len(order) < len(positions):
+            runner.rearrange(order)
+            positions, watched = [positions[i] for i in order], order.index(watched)
+        if rng.random() < 0.25 and len(positions) < 12:
+            joining = rng.choices(OTHERS, k=rng.randint(1, 3))
+            runner.admit([runner.encode(prompt) for prompt in joining])
+            positions += [0] * len(joining)
+    runner.rearrange([])
+    assert len(batch_sizes) > 5
+
+
+def test_a_reset_runner_draws_as_a_new_one(runner: Runner, checkpoint: Checkpoint) -> None:
+    forced = forced_tokens(checkpoint.config, 40)
+    before = alone(runner, forced, PROMPT)
+    runner.admit([runner.encode(prompt) for prompt in OTHERS])
+    runner.step([1, 2, 3], [0, 0, 0])
+    assert np.array_equal(alone(runner, forced, PROMPT), before)
+
+
+def test_a_picture_is_the_same_alone_and_among_others_and_may_be_wide(runner: Runner, checkpoint: Checkpoint) -> None:
+    grid = np.array([*forced_tokens(checkpoint.config)[1:], 3], dtype=np.int64).reshape(16, 16)
+    one = runner.detokenize(grid[None])
+    assert one.shape == (1, 256, 256, 3) and one.dtype == np.uint8 and one.std() > 10
+    for picture in runner.detokenize(np.stack([grid, grid[::-1], grid]))[::2]:
+        assert np.array_equal(picture, one[0])
+    assert runner.detokenize(np.hstack([grid, grid])[None]).shape == (1, 256, 512, 3)
+
+
+def test_precisions_follow_float32(checkpoint: Checkpoint) -> None:
+    forced = forced_tokens(checkpoint.config, 100)
+    exact = alone(TorchRunner(checkpoint, torch.device("cpu")), forced, PROMPT)
+    errors = {}
+    for name, precision in PRECISIONS.items():
+        ours = alone(OpenVinoRunner(compile_checkpoint(checkpoint, precision, THREADS)), forced, PROMPT)
+        errors[name] = np.abs(ours - exact).mean() / exact.std()
+    assert errors["float32"] < 1e-5 < errors["bfloat16"] < 0.03 and 1e-5 < errors["int8"] < 0.06
+
+
+def test_prompts_are_encoded_once_while_they_are_known(openvino: OpenVinoRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "KEPT", 2)
+    encoded: list[tuple[int, ...]] = []
+    write = openvino._prompts._encode
+
+    def noting(tokens: tuple[int, ...], lease: int) -> NDArray[Any]:
+        encoded.append(tokens)
+        return write(tokens, lease)
+
+    openvino._prompts._encode = noting
+    first, second, third = (tuple(prompt) for prompt in OTHERS)
+    openvino.admit([openvino.encode(first)])  # has an image: it stays
+    for tokens in (first, second, second, third, tuple(PROMPT), third, second, first):
+        openvino.encode(tokens)
+    assert encoded == [first, second, third, tuple(PROMPT), second]
