@@ -5,6 +5,7 @@ What can be wrong without the model is found before torch is imported or a weigh
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -150,5 +151,13 @@ def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def exit_at_once(status: int) -> NoReturn:
+    """End the process without taking the interpreter down: a thread that still loads weights in native code would crash in it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    exit_at_once(main(sys.argv[1:], os.environ))

@@ -85,8 +85,8 @@ def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_stops_it_and_keeps_what_is_drawn(tmp_path: Path) -> None:
-    # 40 images: the first 32 are drawn together, so some are saved while others are still to come.
-    asked = command("a red circle", "--num_images", "40", "--output_dir", str(tmp_path))
+    # 200 images, 32 of which are drawn together: some are saved while most are still to come.
+    asked = command("a red circle", "--num_images", "200", "--output_dir", str(tmp_path))
     with subprocess.Popen(
         asked, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
