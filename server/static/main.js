@@ -82,10 +82,10 @@ function refuse(error, asked = null) {
   byId("key").focus();
 }
 
-function discard(drawing) {
-  drawing.remove();
+async function discard(drawing) {
   drawings.delete(drawing.card.element);
-  forgetDrawing(drawing.record.id).catch(() => {}); // then it was never kept
+  await forgetDrawing(drawing.record.id).catch(() => {}); // then it was never kept
+  drawing.remove(); // what is gone from sight does not come back
   showWhatThereIs();
 }
 
