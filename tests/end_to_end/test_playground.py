@@ -168,7 +168,7 @@ def test_one_drawing_is_removed(visit: Callable[..., Visit]) -> None:
         person.page.wait_for_selector(f".drawing:has-text('{text}')")
         person.wait_for("done")
     person.page.click(".drawing:first-child [data-act=remove]")
-    person.page.wait_for_function("document.querySelectorAll('.drawing').length === 1")
+    person.page.wait_for_selector(".drawing:has-text('a blue star')", state="detached")
     page = person.open()
     person.wait_for("done")
     assert page.locator(".drawing h3").all_inner_texts() == ["a red circle"]
