@@ -100,11 +100,12 @@ function showOlder() {
   showWhatThereIs();
 }
 
-function forgetEverything() {
-  for (const drawing of drawings.values()) drawing.remove();
+async function forgetEverything() {
+  const gone = [...drawings.values()];
   drawings.clear();
   older = [];
-  forgetAll().catch(() => {}); // then nothing was kept
+  await forgetAll().catch(() => {}); // then nothing was kept
+  for (const drawing of gone) drawing.remove();
   showWhatThereIs();
   byId("drawings-title").focus();
 }

@@ -155,6 +155,7 @@ def test_what_was_drawn_and_typed_is_there_after_a_reload_until_it_is_cleared(vi
     person.wait_until("[...document.querySelectorAll('.tile img')].every((image) => image.naturalWidth === 256)")
     page.click("#clear")
     page.click("[data-act=forget]")
+    page.wait_for_selector("#empty")
     assert page.locator(".drawing").count() == 0
     page = person.open()
     page.wait_for_selector("#empty")
