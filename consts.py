@@ -72,6 +72,8 @@ MAX_BODY_BYTES = 2**20
 # Up to here a body past MAX_BODY_BYTES is still read to its end, so that its sender gets to read the 413; past it
 # the connection is cut.
 MAX_RECEIVED_BYTES = 16 * 2**20
+# Up to here an answer that its caller reads slowly is kept in memory, past it in a temporary file. Ten large pictures fit.
+MAX_BUFFERED_BYTES = 64 * 2**20
 
 # A caller that waits for images holds a thread, so there are many more threads than callers that can sensibly wait, and
 # `GET /` always finds a free one. An idle thread costs about 20 kB. Slow senders and readers hold none: waitress buffers both.

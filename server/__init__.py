@@ -10,6 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from consts import MAX_BODY_BYTES
 from server.classic import classic_routes
 from server.cors import CorsPolicy, allow_origins
+from server.docs import docs_routes
 from server.errors import answer_errors
 from server.health import health_routes
 from server.image_links import build_keeper, image_link_routes
@@ -55,4 +56,5 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     app.register_blueprint(image_link_routes(keeper))
     app.register_blueprint(health_routes(model, settings.step_timeout))
     app.register_blueprint(metrics_routes(metrics))
+    app.register_blueprint(docs_routes(settings))
     return app

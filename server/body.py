@@ -17,6 +17,8 @@ AskedT = TypeVar("AskedT", bound="Asked")
 
 _MAX_SHOWN_CHARACTERS = 60
 
+_INTEGERS = (int, int | None)
+
 
 class Asked(BaseModel):
     """Be the base of what a body may ask for. Null is as good as leaving a field out, as many clients mean it."""
@@ -29,18 +31,23 @@ class Asked(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_nulls(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in fields.items() if value is not None}
+    def _as_json_means(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Drop nulls, and take 2.0 for 2: JSON has one kind of number, and JSON Schema calls both integers."""
+        whole = {name for name, field in cls.model_fields.items() if field.annotation in _INTEGERS}
+        return {
+            name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
+            for name, value in fields.items()
+            if value is not None
+        }
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say in the schema what `_drop_nulls` does: where a field may be left out, null will do."""
+        """Say in the schema what `_as_json_means` does: where a field may be left out, null will do. What may not comes first."""
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
-        required = schema.get("required", [])
-        schema["properties"] = {
-            name: described if name in required else _or_null(described) for name, described in schema["properties"].items()
-        }
+        properties = schema["properties"]
+        required = {name: properties.pop(name) for name in schema.get("required", [])}
+        schema["properties"] = required | {name: _or_null(described) for name, described in properties.items()}
         return reference
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -47,6 +47,12 @@ class OpenAIErrorBody(BaseModel):
     """Hold an error of the routes under /v1."""
 
     error: OpenAIError
+
+
+class OpenAIErrorEvent(OpenAIErrorBody):
+    """End a stream in which something failed."""
+
+    type: Literal["error"] = "error"
 
 
 def is_openai_path(path: str) -> bool:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel, EngineState
+
+
+class HealthAnswer(BaseModel):
+    """Say how the server is, and if it is not well, why."""
+
+    status: str
+    reason: str | None = None
 
 
 def health_routes(model: DalleModel, step_timeout: float) -> Blueprint:
@@ -44,6 +52,6 @@ def why_not_ready(state: EngineState, step_timeout: float) -> str | None:
 
 
 def _answer(status: str, reason: str | None) -> tuple[Response, int]:
-    if reason is None:
-        return jsonify({"status": status}), 200
-    return jsonify({"status": f"not {status}", "reason": reason}), 503
+    answer = HealthAnswer(status=status if reason is None else f"not {status}", reason=reason)
+    response = Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
+    return response, 200 if reason is None else 503

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotImplemented as NotImplementedHere
 
-from dalle_model import IMAGE_TOKEN_COUNT
+from dalle_model import IMAGE_TOKEN_COUNT, InvalidRequest
 from server.disconnects import is_gone
 from server.image_links import ImageKeeper, link_to
 from server.openai_schemas import ImageItem, ImagesAnswer, ImagesRequest, Usage, parse_images_request
@@ -34,7 +34,10 @@ def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage 
         """Draw what a prompt says; answers when all images are done, or with `stream` while they are drawn."""
         asked = parse_images_request(request.get_data(cache=False), settings.max_images)
         note_prompt(asked.prompt)
-        return _stream(asked) if asked.stream else _draw(asked)
+        try:
+            return _stream(asked) if asked.stream else _draw(asked)
+        except InvalidRequest as error:
+            raise _in_openais_words(error) from None
 
     @blueprint.post("/v1/images/edits")
     @blueprint.post("/v1/images/variations")
@@ -70,3 +73,10 @@ def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage 
         return stream_events(events, ImagesWriter(model, storage, asked))
 
     return blueprint
+
+
+def _in_openais_words(error: InvalidRequest) -> InvalidRequest:
+    """Name the field of a request that the engine refuses as this route's callers know it."""
+    if error.field != "num_images":
+        return error
+    return InvalidRequest("n", error.message.replace("num_images", "n", 1))

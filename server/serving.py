@@ -14,7 +14,7 @@ from waitress import create_server
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
-from consts import MAX_RECEIVED_BYTES, SERVER_CONNECTIONS, SERVER_THREADS
+from consts import MAX_BODY_BYTES, MAX_BUFFERED_BYTES, MAX_RECEIVED_BYTES, SERVER_CONNECTIONS, SERVER_THREADS
 from server.cors import CORS_EXTENSION, CorsPolicy
 from server.error_shapes import error_body
 from server.request_ids import begin_request, end_request
@@ -92,6 +92,9 @@ def build_server(app: Flask, listener: socket.socket) -> Any:
         connection_limit=SERVER_CONNECTIONS,
         max_request_body_size=MAX_RECEIVED_BYTES,
         asyncore_use_poll=True,  # select() knows no more than 1,024 files
+        # Waitress puts what is larger into temporary files: a full disk would lose answers.
+        inbuf_overflow=MAX_BODY_BYTES + 1,
+        outbuf_overflow=MAX_BUFFERED_BYTES,
         # Read on while a request is served: only so is a closed connection seen (server/disconnects.py).
         channel_request_lookahead=1,
         # Each piece of a stream goes out when it is made. By default waitress gathers 18 kB first.

@@ -36,7 +36,7 @@ CONFIG = DetokenizerConfig(embed_count=64, log2_widths=(6, 5))
 class Plan:
     """Hold how long and how hard to train."""
 
-    steps: int = 2200
+    steps: int = 4200
     pictures: int = 8
     learning_rate: float = 1e-3
     seed: int = 11

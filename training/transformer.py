@@ -34,7 +34,7 @@ TABLES = ("tokens.", "head.", "positions.", "embed_", "norm", ".ln")
 class Plan:
     """Hold how long and how hard to train."""
 
-    steps: int = 3000
+    steps: int = 5500
     batch_size: int = 32
     learning_rate: float = 3e-3
     warm_up: int = 100

@@ -1,4 +1,4 @@
-"""Call a server as many callers at once do, and read its numbers."""
+"""Call a server as rude callers do, and read its numbers; tests/end_to_end/callers.py has the polite ones."""
 
 from __future__ import annotations
 
@@ -6,59 +6,27 @@ import base64
 import json
 import socket
 import struct
-import time
-from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.end_to_end.callers import PATIENCE_SECONDS, eventually_shows
 from tests.end_to_end.server_process import ServerProcess
 
-PATIENCE_SECONDS = 240.0  # a hang fails; a slow machine doesn't
 PROMPTS = ["a red circle", "a small green star at the top", "two yellow hearts", "a blue square on a white background"]
 
 
-def eventually(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Look until something is so; fail where it never comes."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not so in {seconds:.0f} s"
-        time.sleep(0.002)
-
-
 def numbers(server: ServerProcess) -> dict[str, float]:
-    """Read the server's metrics; one with labels by all its samples' sum."""
-    found: Counter[str] = Counter()
-    for family in text_string_to_metric_families(requests.get(f"{server.url}/metrics", timeout=PATIENCE_SECONDS).text):
-        for sample in family.samples:
-            found[sample.name] += sample.value  # type: ignore[assignment]  # floats add up as well
-    return dict(found)
+    """Read the server's metrics without labels."""
+    families = text_string_to_metric_families(requests.get(f"{server.url}/metrics", timeout=PATIENCE_SECONDS).text)
+    return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
 
 
-def is_idle(server: ServerProcess) -> bool:
-    """Tell whether nothing waits or is drawn."""
-    found = numbers(server)
-    return found["dalle_slots_in_use"] == 0 and found["dalle_queue_images"] == 0
-
-
-def wait_until_idle(server: ServerProcess) -> dict[str, float]:
+def numbers_when_idle(server: ServerProcess) -> dict[str, float]:
     """Wait until nothing waits or is drawn; give the numbers then."""
-    eventually(lambda: is_idle(server), "slots in use and queue at 0")
+    assert eventually_shows(server, slots_in_use=0, queue_images=0)
     return numbers(server)
-
-
-def post(server: ServerProcess, **fields: Any) -> requests.Response:
-    """Ask for a drawing, once: no retries."""
-    return requests.post(f"{server.url}/dalle", json=fields, timeout=PATIENCE_SECONDS)
-
-
-def draw(server: ServerProcess, **fields: Any) -> list[bytes]:
-    """Ask for a drawing that is to succeed; give its PNG files."""
-    answer = post(server, img_format="png", **fields)
-    assert answer.status_code == 200, answer.text
-    return pictures(answer)
 
 
 def pictures(answer: requests.Response) -> list[bytes]:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from tests.end_to_end.callers import PATIENCE_SECONDS, eventually, post
 from tests.end_to_end.server_process import ServerProcess
-from tests.faults.calling import eventually, numbers, pictures, post
+from tests.faults.calling import numbers, pictures
 
 WARNING = "The images could not be saved on the server's disk; its log says why."
 
@@ -48,7 +50,7 @@ def assert_drawn(saving: ServerProcess, failures: int, reason: str | None) -> No
     assert answer.json().get("warnings") == (None if reason is None else [WARNING])
     assert numbers(saving)["dalle_save_failures_total"] == failures
     if reason is not None:
-        eventually(lambda: any("could not be saved" in line and reason in line for line in saving.log), reason, seconds=60)
+        assert eventually(lambda: any("could not be saved" in line and reason in line for line in saving.log))
 
 
 def test_a_full_disk(saving: ServerProcess, small_disk: Path) -> None:
@@ -61,6 +63,17 @@ def test_a_full_disk(saving: ServerProcess, small_disk: Path) -> None:
     assert not list(small_disk.glob("generations/.unfinished-*"))
     filler.unlink()
     assert_drawn(saving, 2, None)
+
+
+def test_a_temporary_folder_that_is_full(small_disk: Path) -> None:
+    """Tens of kilobytes are left there, enough to begin with; a large answer must not need it, nor a large body."""
+    (small_disk / "filler").write_bytes(bytes(200 * 2**10))
+    with ServerProcess(TMPDIR=str(small_disk)) as running:
+        large = {"prompt": "a red circle", "user": "u" * 900_000, "n": 4, "size": "2048x2048", "output_format": "jpeg"}
+        answer = requests.post(f"{running.url}/v1/images/generations", json=large, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.content) > 2**20
+        assert len(answer.json()["data"]) == 4
 
 
 def test_a_disk_that_is_read_only(saving: ServerProcess, small_disk: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import pytest
 import requests
 from PIL import Image
 
+from tests.end_to_end.callers import PATIENCE_SECONDS, draw
 from tests.end_to_end.server_process import ServerProcess
-from tests.faults.calling import connect, draw, eventually, numbers, raw_post
+from tests.faults.calling import connect, numbers, raw_post
 
 A_REQUEST = 4
 CALLERS = 12
@@ -46,9 +47,11 @@ def unfinished(folder: Path) -> bool:
     return any(name.startswith(".unfinished-") for name in os.listdir(folder))
 
 
-def is_saving(folder: Path, whole: int) -> bool:
-    """Tell whether a request is being saved, with so many saved already."""
-    return len(list(folder.glob("[0-9]*/0.png"))) >= whole and unfinished(folder)
+def wait_for_a_save(folder: Path, whole: int) -> None:
+    """Wait until a request is being saved, with so many saved already; look all the time, for it takes milliseconds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (len(list(folder.glob("[0-9]*/0.png"))) >= whole and unfinished(folder)):
+        assert time.monotonic() < deadline
 
 
 def whole_requests(folder: Path) -> Iterator[Path]:
@@ -74,7 +77,7 @@ def test_a_server_killed_while_saving_leaves_whole_requests_and_the_next_start_s
             for seed in range(CALLERS):
                 caller = stack.enter_context(connect(running))
                 caller.sendall(raw_post(text="a red circle", num_images=A_REQUEST, img_format="png", seed=seed))
-            eventually(partial(is_saving, folder, already + (number + 1) % 4), "a request being saved")
+            wait_for_a_save(folder, already + (number + 1) % 4)
             running.process.kill()
             running.process.wait()
     kept = unfinished(folder)

@@ -13,9 +13,10 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from dalle_model import DalleModel, Event, GenerationFailed, Queued
+from dalle_model import DalleModel, Event, GenerationFailed, Preview, Queued
 from server import create_app
-from server.openai_stream import preview_positions
+from server.openai_schemas import parse_images_request
+from server.openai_stream import ImagesWriter, preview_positions
 from server.settings import Settings
 from tests.event_stream import Events, events_in
 
@@ -45,6 +46,16 @@ def test_so_many_partial_images_come_before_the_finished_one(client: FlaskClient
     events = stream(client, partial_images=count)
     assert [name for name, _ in events] == [PARTIAL] * (count or 0) + [COMPLETED]
     assert [data["partial_image_index"] for _, data in events[:-1]] == list(range(count or 0))
+
+
+def test_where_the_engine_leaves_previews_out_the_next_ones_come_in_their_place(tiny_model: DalleModel) -> None:
+    """A busy engine shows only the newest of an image."""
+    writer = ImagesWriter(tiny_model, None, parse_images_request(b'{"prompt": "a red circle", "partial_images": 3}', 10))
+    drawn = Image.new("RGB", (256, 256))
+    sent = [tokens for tokens in (32, 96, 128, 224) if list(writer.write(Preview(0, tokens, drawn)))]
+    assert sent == [96, 128, 224]
+    [(_, first)] = events_in(b"".join(writer.write(Preview(1, 224, drawn))).decode())
+    assert (first["index"], first["partial_image_index"]) == (1, 0)
 
 
 def test_the_events_have_the_contracts_keys(client: FlaskClient, tiny_model: DalleModel) -> None:

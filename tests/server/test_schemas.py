@@ -53,6 +53,12 @@ def test_of_a_field_given_twice_the_last_counts() -> None:
     assert parse_dalle_request(b'{"text": "a", "text": "b"}', MAX_IMAGES).text == "b"
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    asked = parse(num_images=3.0, seed=7.0, top_k=64.0)
+    assert (asked.num_images, asked.seed, asked.top_k) == (3, 7, 64)
+    assert isinstance(asked.seed, int)
+
+
 def test_guidance_is_another_name_of_supercondition_factor() -> None:
     assert parse(guidance=5).sampling()["supercondition_factor"] == 5.0
     assert parse(guidance=5, supercondition_factor=6).sampling()["supercondition_factor"] == 6.0
@@ -99,7 +105,8 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("text", ["a"], "not an array"),
     ("num_images", True, "a whole number from 1 to 10, not true"),
     ("num_images", "4", 'not "4"'),
-    ("num_images", 3.0, "not 3.0"),
+    ("num_images", 3.5, "not 3.5"),
+    ("num_images", 1e300, "from 1 to 10"),
     ("num_images", 0, "not 0"),
     ("num_images", -1, "not -1"),
     ("num_images", MAX_IMAGES + 1, "from 1 to 10, not 11"),

@@ -1,0 +1,16 @@
+"""Run what provokes faults on the real process; the long forms are marked `soak`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.server_process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """Be a server with a short queue, for one file's tests."""
+    with ServerProcess("--max_batch_size", "8", "--max_queue", "8", "--log_level", "warning") as running:
+        yield running
