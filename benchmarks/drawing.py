@@ -1,28 +1,23 @@
-"""Time whole images, ours beside min-dalle, at a model's true sizes with random weights: time doesn't depend on the values.
-
-    python -m benchmarks.drawing --images 1 4 --rounds 3
-
-Both run in this process, in turn, on the same modules and threads.
-"""
+"""Time whole images in this process: min-dalle, then ours in each precision, in turn, on the same weights and threads."""
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.figures import machine, ratio, spread
-from benchmarks.reference import min_dalle_on, random_checkpoint
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.config import MODELS
+from benchmarks.figures import Figure, Figures
+from benchmarks.plan import PROMPT, Plan
+from benchmarks.reference import min_dalle_on
+from engine.checkpoint import Checkpoint
 from engine.engine import Engine
-from engine.request import IMAGE_TOKEN_COUNT, ImageRequest
-from engine.runners.torch import TorchRunner
-
-PROMPT = "a red circle on a blue background"
+from engine.request import ImageRequest
+from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners.openvino.precision import Precision
+from engine.runners.openvino.runner import OpenVinoRunner
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -32,39 +27,44 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def rounds(checkpoint: Checkpoint, images: int, count: int) -> Iterator[tuple[float, float]]:
-    """Yield (min-dalle's seconds, ours) for `count` rounds, in turn; `images` is a square number."""
+def measure_drawing(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
+    """Time images drawn at once; a round goes through all numbers of images, so that an interrupted run has all of them."""
     theirs = min_dalle_on(checkpoint)
-    engine = Engine(lambda: (checkpoint, TorchRunner(checkpoint, torch.device("cpu"))), images)
-    request = ImageRequest(PROMPT, tuple(range(images)))
+    torch.set_num_threads(plan.threads)  # importing min-dalle takes all of the host's
+    engines = {name: _engine(checkpoint, precision, plan) for name, precision in plan.chosen.items()}
+    turns = [(images, name) for _ in range(plan.rounds) for images in plan.images for name in (None, *engines)]
     try:
-        list(engine.submit(request).events())  # warm
-        for _ in range(count):
-            slow = seconds(lambda: theirs.generate_image(PROMPT, seed=1, grid_size=int(images**0.5)))
-            yield slow, seconds(lambda: list(engine.submit(request).events()))
+        _warm(checkpoint, engines, plan)
+        with tqdm(turns, desc="drawing", unit="drawing") as bar:
+            for images, name in bar:
+                bar.set_postfix_str(f"{images} images, {name or 'min-dalle'}")
+                if name is None:
+                    slow = seconds(partial(theirs.generate_image, PROMPT, seed=1, grid_size=int(images**0.5)))
+                    continue
+                ours = seconds(partial(_draw, engines[name], images))
+                figures.add(Figure("drawing", _name(images, name), "s"), ours, slow)
     finally:
-        engine.close()
+        for engine in engines.values():
+            engine.close()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Print a table: seconds for whole images, min-dalle's and ours, and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_version", choices=["mini", "mega"], default="mini")
-    parser.add_argument("--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4])
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args(arguments)
-    config = MODELS[options.model_version].sizes
-    assert config is not None
-    checkpoint = random_checkpoint(config, load_checkpoint("tiny", progress=False).tokenizer)
-    lines = ["| images | min-dalle 0.4.11 | ours (torch, float32) | ratio |", "| --- | --- | --- | --- |"]
-    for images in options.images:
-        bar = tqdm(rounds(checkpoint, images, options.rounds), total=options.rounds, desc=f"{images} images", unit="round")
-        slow, fast = zip(*bar, strict=True)
-        lines.append(f"| {images} | {spread(slow)} | {spread(fast)} | {ratio(slow, fast)} |")
-    threads = torch.get_num_threads()
-    print(f"\n{options.model_version}, random weights, {IMAGE_TOKEN_COUNT} tokens, {machine()}, {threads} threads\n")
-    print("\n".join(lines))
+def _engine(checkpoint: Checkpoint, precision: Precision, plan: Plan) -> Engine:
+    compiled = compile_checkpoint(checkpoint, precision, plan.threads)
+    return Engine(lambda: (checkpoint, OpenVinoRunner(compiled)), max(plan.images))
 
 
-if __name__ == "__main__":
-    main()
+def _warm(checkpoint: Checkpoint, engines: dict[str, Engine], plan: Plan) -> None:
+    """Let both sides do what is only done once: ours one drawing of each size, min-dalle the first eighth of an image."""
+    next(min_dalle_on(checkpoint).generate_image_stream(PROMPT, seed=1, grid_size=1, progressive_outputs=True))
+    for engine in engines.values():
+        for images in plan.images:
+            _draw(engine, images)
+
+
+def _draw(engine: Engine, images: int) -> None:
+    drawn = list(engine.submit(ImageRequest(PROMPT, tuple(range(images)))).events())
+    assert drawn
+
+
+def _name(images: int, precision: str) -> str:
+    return f"{images} {'image' if images == 1 else 'images'}, {precision}"

@@ -1,12 +1,15 @@
-"""min-dalle itself, on modules that are in memory: what benchmarks run beside ours, and parity tests hold it against."""
+"""min-dalle itself, on modules in memory or files on disk: what benchmarks run beside ours, and parity tests hold it against."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import torch
 from min_dalle import MinDalle
 
 from engine.checkpoint import Checkpoint
-from engine.config import ModelConfig
+from engine.config import MODELS, ModelConfig, read_config
 from engine.detokenizer import build_detokenizer
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer, VQGanDetokenizer
 
@@ -44,3 +47,22 @@ def min_dalle_on(checkpoint: Checkpoint) -> MinDalle:
     model.detokenizer = VQGanDetokenizer().eval().requires_grad_(False)  # with its own attention, which ours replaces
     model.detokenizer.load_state_dict(checkpoint.detokenizer.state_dict(), assign=True)
     return model
+
+
+class LocalMinDalle(MinDalle):  # type: ignore[misc]  # min-dalle has no types
+    """Be min-dalle by its own constructor, on files that are there: no hub is asked, and config.json says the sizes."""
+
+    def __init__(self, models_root: Path, model: str) -> None:
+        sizes = MODELS[model].sizes
+        self._config = read_config(models_root / f"dalle_bart_{model}" / "config.json", sizes)
+        super().__init__(str(models_root), torch.float32, "cpu", is_mega=model == "mega", is_verbose=False)
+
+    def init_tokenizer(self) -> None:
+        """Take the sizes, which upstream has just set to its own, and read the tokenizer without asking the hub first."""
+        config = self._config
+        self.layer_count, self.attention_head_count = config.decoder_layer_count, config.attention_head_count
+        self.embed_count, self.glu_embed_count = config.embed_count, config.glu_embed_count
+        self.text_vocab_count, self.image_vocab_count = config.text_vocab_count, config.image_vocab_count
+        vocab = json.loads(Path(self.vocab_path).read_text(encoding="utf-8"))
+        merges = Path(self.merges_path).read_text(encoding="utf-8").split("\n")[1:-1]
+        self.tokenizer = TextTokenizer(vocab, merges)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
-from tests.random_weights import SIZES, write_hub_folder
+from benchmarks.random_weights import SIZES, write_hub_folder
 
 REPO = "loopback/random-weights"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

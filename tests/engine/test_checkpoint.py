@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from benchmarks.random_weights import SCALE_LESS, SMALL_SIZES, write_hub_folder, write_models_root
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.errors import CheckpointError, InvalidRequest
 from engine.upstream import DalleBartDecoder, DalleBartEncoder
-from tests.random_weights import SCALE_LESS, SMALL_SIZES, write_hub_folder, write_models_root
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("dalle_bart_mini/encoder.pt", "dalle_bart_mini/decoder.pt", "vqgan/detoker.pt")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.random_weights import write_hub_folder
 from tests.loopback_hub import closed_port, serve_hub, serve_random_weights
-from tests.random_weights import write_hub_folder
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.random_weights import MINI_SIZES, SMALL_SIZES
 from engine.config import MODELS, DetokenizerConfig, model_spec, read_config
 from engine.errors import CheckpointError, InvalidRequest
 from engine.request import SamplingSettings
-from tests.random_weights import MINI_SIZES, SMALL_SIZES
 
 STRICT_SIZES = {key: value for key, value in SMALL_SIZES.items() if key != "activation_function"}
 

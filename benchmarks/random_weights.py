@@ -1,4 +1,4 @@
-"""Random weights in the form of the published files, for the hub on loopback to serve.
+"""Random weights in the form of the published files: what benchmarks draw with, and the tests' hub on loopback serves.
 
 The form: half precision, a `.bias` without `.weight` for the norms that have no scale, the layers' weights as transposed views of
 stacked storages, one row more in the image embedding and in lm_head than the image vocabulary has, one subword more in the
@@ -53,7 +53,18 @@ SMALL_SIZES: dict[str, Any] = MINI_SIZES | {
     "decoder_start_token_id": 512,
     "detokenizer": {"embed_count": 32, "log2_widths": [6, 5]},
 }
-SIZES = {"small": SMALL_SIZES, "mini": MINI_SIZES}
+MEGA_SIZES: dict[str, Any] = MINI_SIZES | {
+    "d_model": 2048,
+    "encoder_layers": 24,
+    "decoder_layers": 24,
+    "encoder_attention_heads": 32,
+    "decoder_attention_heads": 32,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+    "encoder_vocab_size": 50272,
+    "image_vocab_size": 16415,
+}
+SIZES = {"small": SMALL_SIZES, "mini": MINI_SIZES, "mega": MEGA_SIZES}
 
 
 def write_hub_folder(folder: Path, sizes: Mapping[str, Any] = SMALL_SIZES, seed: int = 0) -> Path:
@@ -68,9 +79,9 @@ def write_hub_folder(folder: Path, sizes: Mapping[str, Any] = SMALL_SIZES, seed:
     return folder
 
 
-def write_models_root(root: Path, sizes: Mapping[str, Any] = SMALL_SIZES, seed: int = 0) -> Path:
-    """Write Mini's files laid out as min-dalle's models_root, and give the folder."""
-    hub = write_hub_folder(root / "dalle_bart_mini", sizes, seed)
+def write_models_root(root: Path, sizes: Mapping[str, Any] = SMALL_SIZES, seed: int = 0, model: str = "mini") -> Path:
+    """Write a model's files laid out as min-dalle's models_root, and give the folder."""
+    hub = write_hub_folder(root / f"dalle_bart_{model}", sizes, seed)
     (root / "vqgan").mkdir()
     (hub / "detoker.pt").rename(root / "vqgan" / "detoker.pt")
     for path in hub.glob("*_mini.*"):

@@ -1,0 +1,90 @@
+"""Measure our server beside min-dalle, in one run, in turn, at a model's true sizes with random weights: `make bench`.
+
+python -m benchmarks --rounds 3 --json docs/benchmarks.json --plot docs/images/speed.png
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.decoding import measure_decoding
+from benchmarks.drawing import measure_drawing
+from benchmarks.figures import Figures, machine
+from benchmarks.plan import Plan, read_plan
+from benchmarks.profile import measure_profile
+from benchmarks.random_weights import SIZES, write_models_root
+from benchmarks.serving import measure_serving, measure_tiny
+from benchmarks.starting import measure_starting
+from engine.checkpoint import Checkpoint, load_checkpoint
+
+IN_PROCESS: dict[str, Callable[[Checkpoint, Plan, Figures], None]] = {
+    "drawing": measure_drawing,
+    "decoding": measure_decoding,
+    "profile": measure_profile,
+}
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """Say what is measured where."""
+    return {
+        "machine": machine(),
+        "threads": plan.threads,
+        "model": plan.model.capitalize(),
+        "rounds": plan.rounds,
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("min-dalle", "torch", "openvino")},
+    }
+
+
+def measure(models_root: Path, plan: Plan, figures: Figures) -> None:
+    """Measure the plan's parts, the ones in this process first; then it holds no weights while servers are measured."""
+    _measure_in_process(models_root, plan, figures)
+    if "serving" in plan.parts:
+        measure_serving(models_root, plan, figures)
+    if {"starting", "memory"} & set(plan.parts):
+        measure_starting(models_root, plan, figures)
+    if "tiny" in plan.parts:
+        measure_tiny(plan, figures)
+
+
+def _measure_in_process(models_root: Path, plan: Plan, figures: Figures) -> None:
+    parts = [work for part, work in IN_PROCESS.items() if part in plan.parts]
+    if parts:
+        checkpoint = load_checkpoint(plan.model, models_root=models_root, progress=False)
+        for work in parts:
+            work(checkpoint, plan, figures)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print a table, write JSON and a plot; what an interrupted run has measured is printed, too."""
+    plan, given = read_plan(arguments)
+    warnings.simplefilter("ignore")  # min-dalle's use of torch's older names
+    os.environ.pop("MKL_CBWR", None)  # what our torch runner asks of MKL; min-dalle is measured as it comes
+    figures = Figures(about(plan), given.json)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if set(plan.parts) != {"tiny"}:
+                print("Writing random weights ...", flush=True)
+                write_models_root(Path(folder), SIZES[plan.model], model=plan.model)
+            measure(Path(folder), plan, figures)
+    except KeyboardInterrupt:
+        print("\nInterrupted; so far:")
+    print(f"\n{figures.table()}\n\nEvery round: {given.json}")
+    if given.plot is not None:
+        # Imported here: only a plot needs matplotlib.
+        from benchmarks.plot import draw_plot
+
+        draw_plot(figures.as_json(), given.plot)
+
+
+if __name__ == "__main__":
+    main()

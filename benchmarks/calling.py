@@ -1,0 +1,105 @@
+"""Callers of a running server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+PROMPTS = ("a red circle on a blue background", "two yellow hearts", "a small green star at the top", "a pink ring")
+PATIENCE_SECONDS = 3600
+
+
+@dataclass
+class Together:
+    """Hold how long callers at once took: until the last had an image, each of them, and `GET /` meanwhile."""
+
+    seconds: float
+    each: list[float]
+    hellos: list[float] = field(default_factory=list)
+
+
+def draw(url: str, number: int) -> float:
+    """Ask for one image; return the seconds."""
+    started = time.perf_counter()
+    answer = requests.post(f"{url}/dalle", json=_body(number), timeout=PATIENCE_SECONDS)
+    answer.raise_for_status()
+    assert len(answer.json()["generatedImgs"]) == 1
+    return time.perf_counter() - started
+
+
+def draw_together(url: str, count: int, *, say_hello: bool = False) -> Together:
+    """Let `count` callers ask for one image each at once; one more may ask for `GET /` again and again meanwhile."""
+    hellos: list[float] = []
+    done = threading.Event()
+
+    def greet() -> None:
+        while not done.wait(0.02):
+            started = time.perf_counter()
+            assert requests.get(url, timeout=PATIENCE_SECONDS).text == "hello world"
+            hellos.append(time.perf_counter() - started)
+
+    with ThreadPoolExecutor(count + 1) as pool:
+        greeter = pool.submit(greet) if say_hello else None
+        started = time.perf_counter()
+        each = list(pool.map(lambda number: draw(url, number), range(count)))
+        seconds = time.perf_counter() - started
+        done.set()
+        if greeter is not None:
+            greeter.result()
+    return Together(seconds, each, hellos)
+
+
+def first_preview(url: str) -> float:
+    """Return the seconds until an image's first preview was there; the rest of the stream is read, too."""
+    started, seconds = time.perf_counter(), 0.0
+    for name, _ in _stream(url, 0):
+        if name == "preview" and not seconds:
+            seconds = time.perf_counter() - started
+    assert seconds
+    return seconds
+
+
+def draw_late(url: str, count: int) -> float:
+    """Ask for one image when those of `count` callers are half drawn; return the seconds that it took."""
+    halves = [threading.Event() for _ in range(count)]
+
+    def watch(number: int) -> None:
+        for name, data in _stream(url, number, previews=False):
+            if name == "image" or data.get("percent", 0) >= 50:
+                halves[number].set()
+
+    with ThreadPoolExecutor(count) as pool:
+        watching = [pool.submit(watch, number) for number in range(count)]
+        for number, half in enumerate(halves):
+            while not half.wait(1):
+                if watching[number].done():
+                    watching[number].result()  # raises what went wrong
+        seconds = draw(url, count)
+        for each in watching:
+            each.result()
+    return seconds
+
+
+def _body(number: int) -> dict[str, Any]:
+    return {"text": PROMPTS[number % len(PROMPTS)], "seed": number}
+
+
+def _stream(url: str, number: int, previews: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Ask for one image as a stream: each event's name and data."""
+    body = {**_body(number), "stream": True, "previews": previews}
+    with requests.post(f"{url}/dalle", json=body, stream=True, timeout=PATIENCE_SECONDS) as answer:
+        answer.raise_for_status()
+        name = ""
+        for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield name, json.loads(line.removeprefix("data: "))
+        assert name == "done", name

@@ -1,0 +1,95 @@
+"""Time decode steps beside what memory allows: the bytes that a step must read, over the measured bandwidth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.bandwidth import memory_bandwidth
+from benchmarks.figures import Figure, Figures
+from benchmarks.plan import PROMPT, Plan
+from engine.checkpoint import Checkpoint
+from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
+from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners.openvino.precision import Precision
+from engine.runners.openvino.runner import OpenVinoRunner
+from engine.sampler import sample, uniforms
+from engine.text import tokenize_prompt
+
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+_CACHED_BYTES = {"f32": 4, "bf16": 2, "u8": 1}
+_SCALE_BYTES = 8  # of a head's key or value in u8: a scale and a zero point in float32
+
+
+def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text_tokens: int) -> int:
+    """Count the bytes that a step must read at the mean position: multiplied weights, keys and values that exist.
+
+    The text's are counted once, however many images share them.
+    """
+    config, weights = checkpoint.config, _WEIGHT_BYTES[precision.weights]
+    scales = 4 if precision.weights == "int8" else 0  # an output channel
+    total = sum(rows * (columns * weights + scales) for rows, columns in _matrices(checkpoint))
+    kept_in = precision.decoding["KV_CACHE_PRECISION"]
+    token = config.embed_count * _CACHED_BYTES[kept_in] + (config.attention_head_count * _SCALE_BYTES if kept_in == "u8" else 0)
+    mean_length = (IMAGE_TOKEN_COUNT + 1) / 2  # the step's own token included
+    cached = 2 * images * mean_length + 2 + text_tokens  # 2: the unconditional prompt
+    return int(total + config.decoder_layer_count * 2 * cached * token)
+
+
+def _matrices(checkpoint: Checkpoint) -> Iterator[tuple[int, int]]:
+    """Yield the shape of each weight that a step multiplies by; the text's keys and values are there since its encoding."""
+    for name, module in checkpoint.decoder.layers.named_modules():
+        if isinstance(module, nn.Linear) and not name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
+            yield module.out_features, module.in_features
+    yield checkpoint.config.logit_count, checkpoint.config.embed_count
+
+
+class Decoding:
+    """Step through one drawing of several images, without the engine around it."""
+
+    def __init__(self, checkpoint: Checkpoint, runner: OpenVinoRunner, images: int) -> None:
+        config = checkpoint.config
+        self._runner, self._images = runner, images
+        self._settings = [SamplingSettings()] * images
+        self._chances = [uniforms(seed) for seed in range(images)]
+        self._tokens = [config.decoder_start_token_id] * images
+        self.text_tokens = tokenize_prompt(checkpoint.tokenizer, PROMPT, config)
+
+    def steps(self) -> Iterator[tuple[float, float]]:
+        """Yield each step's seconds: in the runner, and in sampling."""
+        runner = self._runner
+        runner.admit([runner.encode(self.text_tokens)] * self._images)
+        for position in range(IMAGE_TOKEN_COUNT):
+            started = time.perf_counter()
+            logits = runner.step(self._tokens, [position] * self._images)
+            decoded = time.perf_counter()
+            self._tokens = sample(logits, self._settings, [own[position] for own in self._chances])
+            yield decoded - started, time.perf_counter() - decoded
+        runner.rearrange([])
+
+
+def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
+    """Time the steps of whole images, each precision and number of images in turn, and the bandwidth in each round."""
+    runners = {
+        name: (precision, OpenVinoRunner(compile_checkpoint(checkpoint, precision, plan.threads)))
+        for name, precision in plan.chosen.items()
+    }
+    for _, runner in runners.values():  # warm
+        for images in plan.images:
+            list(Decoding(checkpoint, runner, images).steps())
+    for _ in tqdm(range(plan.rounds), desc="decoding", unit="round"):
+        ways = memory_bandwidth(plan.threads)
+        for way, speed in ways.items():
+            figures.add(Figure("decoding", f"memory read by {way}", "GB/s", "more"), speed / 1e9)
+        bandwidth = max(ways.values())
+        for name, (precision, runner) in runners.items():
+            for images in plan.images:
+                decoding = Decoding(checkpoint, runner, images)
+                step = float(np.median([decoded for decoded, _ in decoding.steps()]))
+                limit = bytes_a_step(checkpoint, precision, images, len(decoding.text_tokens)) / bandwidth
+                title = f"decode step of {images}, {name}"
+                figures.add(Figure("decoding", title, "ms", "share", "memory's limit"), step * 1000, limit * 1000)

@@ -1,0 +1,90 @@
+"""A plain Flask server around min-dalle, as one writes it: one image at a time, whoever waits.
+
+    python -m benchmarks.min_dalle_server MODELS_ROOT mini THREADS
+
+It loads its weights by min-dalle's own constructor and draws one image before it says that it is ready, as ours does.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from flask import Flask, Response, jsonify, request
+from min_dalle import MinDalle
+from PIL import Image
+from waitress import create_server
+
+from benchmarks.plan import PROMPT
+from benchmarks.reference import LocalMinDalle
+
+
+class OneAtATime:
+    """Draw with min-dalle on one thread: OpenMP keeps a team for each thread that computes, and several hinder each other."""
+
+    def __init__(self, load: Callable[[], MinDalle]) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._model = self._thread.submit(load).result()
+
+    def draw(self, text: str, seed: int) -> Image.Image:
+        """Draw an image."""
+        return self._thread.submit(lambda: self._model.generate_image(text, seed=seed, grid_size=1)).result()
+
+    def first_preview(self, text: str) -> Image.Image:
+        """Draw until min-dalle gives the first preview, an eighth of an image, and leave it there."""
+
+        def begin() -> Image.Image:
+            return next(self._model.generate_image_stream(text, seed=1, grid_size=1, progressive_outputs=True))
+
+        return self._thread.submit(begin).result()
+
+
+def create_app(model: OneAtATime) -> Flask:
+    """Build the app."""
+    app = Flask(__name__)
+
+    def answer(image: Image.Image) -> Response:
+        written = io.BytesIO()
+        image.save(written, "JPEG")
+        return jsonify(generatedImgs=[base64.b64encode(written.getvalue()).decode()], generatedImgsFormat="jpeg")
+
+    @app.post("/dalle")
+    def dalle() -> Response:
+        """Draw an image."""
+        body = request.get_json(force=True)
+        return answer(model.draw(body["text"], body["seed"]))
+
+    @app.post("/preview")
+    def preview() -> Response:
+        """Draw a first preview, and no more."""
+        return answer(model.first_preview(request.get_json(force=True)["text"]))
+
+    return app
+
+
+def main(models_root: str, model: str, threads: str) -> None:
+    """Load, draw an image, serve."""
+    warnings.simplefilter("ignore")  # min-dalle's use of torch's older names
+    os.environ.pop("MKL_CBWR", None)  # what our engine asks of MKL; min-dalle is measured as it comes
+
+    def load() -> MinDalle:
+        loaded = LocalMinDalle(Path(models_root), model)
+        torch.set_num_threads(int(threads))
+        return loaded
+
+    drawing = OneAtATime(load)
+    drawing.draw(PROMPT, 1)
+    server = create_server(create_app(drawing), host="127.0.0.1", port=0, threads=64)
+    print(f"Serving at http://127.0.0.1:{server.effective_port}", flush=True)
+    server.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""What a run measures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import MODELS
+from engine.runners.openvino.precision import PRECISIONS, Precision, choose_precision
+from engine.threads import usable_threads
+
+PROMPT = "a red circle on a blue background"
+PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what a run measures, with what, and how often."""
+
+    threads: int
+    model: str = "mini"
+    parts: tuple[str, ...] = PARTS
+    rounds: int = 3
+    images: tuple[int, ...] = (1, 4, 9)  # square numbers, as min-dalle draws
+    precisions: tuple[str, ...] = ("auto", "float32")
+    callers: tuple[int, ...] = (1, 8, 32)
+    reference_callers: int = 1  # of min-dalle's server, which draws one image at a time: more of them only wait
+    batch: int = 8  # images that a late caller meets half drawn, and that are drawn at once where memory is measured
+
+    @property
+    def chosen(self) -> dict[str, Precision]:
+        """Give each precision by the name that it has in the table: `auto` says what it took."""
+        found = {}
+        for name in self.precisions:
+            precision = choose_precision(name, MODELS[self.model])
+            found[f"auto ({precision.name})" if name == "auto" else name] = precision
+        return found
+
+
+def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, argparse.Namespace]:
+    """Read the command line: the plan, and where the results go (`json`, `plot`)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure our server beside min-dalle, in one run.")
+    parser.add_argument("--model_version", choices=["mini", "mega"], default="mini", help="whose true sizes (default: mini)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often (default: 3)")
+    parser.add_argument("--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4, 9], help="drawn at once")
+    parser.add_argument(
+        "--precision", nargs="+", choices=["auto", *PRECISIONS], help="ours (default: auto and, for mini, float32)"
+    )
+    parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 32], help="of our server at once (default: 1 8 32)")
+    parser.add_argument("--reference_callers", type=int, default=1, help="of min-dalle's server (default: 1)")
+    parser.add_argument("--threads", type=int, default=0, help="for both sides; 0 takes all that the container allows")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"), metavar="FILE", help="where all figures go")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a plot of them, too")
+    given = parser.parse_args(arguments)
+    # In float32, Mega's weights twice, min-dalle's and ours, take more memory than most machines have.
+    precisions = given.precision or (["auto", "float32"] if given.model_version == "mini" else ["auto"])
+    plan = Plan(
+        threads=usable_threads(given.threads),
+        model=given.model_version,
+        parts=tuple(given.parts),
+        rounds=given.rounds,
+        images=tuple(given.images),
+        precisions=tuple(dict.fromkeys(precisions)),
+        callers=tuple(given.callers),
+        reference_callers=given.reference_callers,
+    )
+    return plan, given

@@ -1,0 +1,118 @@
+"""Run each part of the benchmarks once, on a small random model that min-dalle can draw with, and hold what they count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.__main__ import about, measure
+from benchmarks.bandwidth import memory_bandwidth
+from benchmarks.decoding import bytes_a_step
+from benchmarks.figures import Figure, Figures
+from benchmarks.plan import Plan, read_plan
+from benchmarks.plot import draw_plot
+from benchmarks.random_weights import SMALL_SIZES, write_models_root
+from benchmarks.reference import LocalMinDalle
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.runners.openvino.precision import PRECISIONS
+
+# min-dalle draws with no other image vocabulary, with as many layers in both halves, and with the VQGAN's true sizes alone.
+SIZES = {key: value for key, value in SMALL_SIZES.items() if key != "detokenizer"}
+SIZES |= {"image_vocab_size": 2**14, "decoder_start_token_id": 2**14, "encoder_layers": 3}
+
+
+@pytest.fixture(scope="module")
+def models_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models_root(tmp_path_factory.mktemp("models"), SIZES)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(models_root: Path) -> Checkpoint:
+    return load_checkpoint("mini", models_root=models_root, progress=False)
+
+
+def plan_of(*parts: str) -> Plan:
+    return Plan(torch.get_num_threads(), parts=parts, rounds=1, images=(1,), precisions=("auto",), callers=(1, 2), batch=2)
+
+
+@pytest.mark.slow
+def test_each_part_in_this_process_gives_its_figures(models_root: Path, tmp_path: Path) -> None:
+    plan = plan_of("drawing", "decoding", "profile")
+    figures = Figures(about(plan), tmp_path / "results.json")
+    measure(models_root, plan, figures)
+    names = [figure.name for figure in figures]
+    assert {"1 image, auto (int8)", "decode step of 1, auto (int8)"} <= set(names)
+    assert any("PagedAttention" in name for name in names)
+    assert all(value > 0 for figure in figures if figure.part != "profile" for value in (*figure.ours, *figure.theirs))
+    drawing = [figure for figure in figures if figure.part == "drawing"]
+    assert all(len(figure.ratios) == 1 for figure in drawing)
+    assert json.loads((tmp_path / "results.json").read_text()) == figures.as_json()
+
+
+@pytest.mark.slow
+def test_servers_are_measured_beside_each_other(models_root: Path, tmp_path: Path) -> None:
+    plan = plan_of("serving", "starting", "memory")
+    figures = Figures(about(plan))
+    measure(models_root, plan, figures)
+    compared = {figure.name for figure in figures if figure.ratios}
+    assert compared == {
+        "1 caller",
+        "2 callers at once",
+        "first preview",
+        "an image, asked for when 2 others are half drawn",
+        "first start to ready",
+        "second start to ready",
+        "peak memory, first start, 2 images at once",
+        "peak memory, second start, 2 images at once",
+    }
+    assert "`GET /` beside 2 callers" in figures.table()
+    picture = tmp_path / "speed.png"
+    draw_plot(figures.as_json(), picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_min_dalles_own_loading_gives_the_weights_that_ours_does(models_root: Path, checkpoint: Checkpoint) -> None:
+    theirs = LocalMinDalle(models_root, "mini")
+    for part in ("encoder", "decoder"):
+        ours: nn.Module = getattr(checkpoint, part)
+        weights = dict(getattr(theirs, part).named_parameters())
+        assert weights.keys() == dict(ours.named_parameters()).keys()
+        assert all(torch.equal(weights[name], own) for name, own in ours.named_parameters())
+
+
+def test_a_step_reads_what_the_model_multiplies_by_and_what_is_cached(checkpoint: Checkpoint) -> None:
+    width, gated, layers, logits = 64, 96, 3, 2**14
+    weights = layers * (6 * width * width + 3 * width * gated) + logits * width
+    cached = layers * 2 * width * (2 * 128.5 + 2 + 10)
+    assert bytes_a_step(checkpoint, PRECISIONS["float32"], 1, 10) == 4 * (weights + cached)
+    assert bytes_a_step(checkpoint, PRECISIONS["bfloat16"], 1, 10) == 2 * (weights + cached)
+    scales = layers * (6 * width + 2 * gated + width) + logits
+    pairs = layers * 2 * 4 * (2 * 128.5 + 2 + 10)  # of scale and zero point, a head
+    assert bytes_a_step(checkpoint, PRECISIONS["int8"], 1, 10) == weights + 4 * scales + cached + 8 * pairs
+    grown = bytes_a_step(checkpoint, PRECISIONS["float32"], 4, 10) - bytes_a_step(checkpoint, PRECISIONS["float32"], 1, 10)
+    assert grown == 4 * layers * 2 * width * 3 * 2 * 128.5
+
+
+def test_memory_is_read_in_each_way() -> None:
+    assert all(0 < speed < 1e13 for speed in memory_bandwidth(2, size=2**24, tries=1).values())
+
+
+def test_ratios_are_of_the_same_round_and_better_is_above_one() -> None:
+    seconds = Figure("", "a", "s", ours=[1.0, 2.0], theirs=[20.0, 30.0, 40.0])
+    assert seconds.ratios == [20, 15]
+    assert seconds.row() == "| a | 30.0 s (20.0 to 40.0) | 1.50 s (1.00 to 2.00) | 17.5 x (15.0 to 20.0) |"
+    assert Figure("", "b", "images/s", "more", ours=[3.0], theirs=[0.5]).ratios == [6]
+    share = Figure("", "c", "ms", "share", "limit", ours=[10.0], theirs=[7.0])
+    assert share.row() == "| c | limit: 7.00 ms | 10.0 ms | 70.0 % |"
+
+
+def test_the_command_line_gives_a_plan() -> None:
+    plan, given = read_plan(["--images", "1", "--precision", "auto", "int8", "--parts", "drawing", "--rounds", "2"])
+    assert (plan.images, plan.parts, plan.rounds) == ((1,), ("drawing",), 2)
+    assert list(plan.chosen) == ["auto (int8)", "int8"]
+    assert given.plot is None
+    assert read_plan(["--model_version", "mega"])[0].precisions == ("auto",)
