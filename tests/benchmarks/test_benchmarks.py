@@ -53,7 +53,7 @@ def test_each_part_in_this_process_gives_its_figures(models_root: Path, tmp_path
     assert json.loads((tmp_path / "results.json").read_text()) == figures.as_json()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)  # it starts several servers, one after the other
 def test_servers_are_measured_beside_each_other(models_root: Path, tmp_path: Path) -> None:
     plan = plan_of("serving", "starting", "memory")
