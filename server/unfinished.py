@@ -41,7 +41,7 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
 
 
 def sweep_unfinished(parent: Path) -> int:
-    """Remove what killed processes left in a folder; give how many. What isn't ours, or is in use, stays."""
+    """Remove what killed processes left in a folder; give how many held something. What isn't ours, or is in use, stays."""
     swept = 0
     with os.scandir(parent) as entries:
         found = [Path(entry) for entry in entries if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
@@ -49,9 +49,11 @@ def sweep_unfinished(parent: Path) -> int:
         is_locked, lock = _lock(path)
         if is_locked or (lock is None and not _is_abandoned(path)):
             continue
+        # By now it may be gone, renamed by who filled it; or empty, just made by one who will make another (`_make_locked`).
+        held_something = _holds_something(path)
         shutil.rmtree(path, ignore_errors=True)
         _unlock(lock)
-        swept += not path.exists()
+        swept += held_something and not path.exists()
     if swept:
         log.info("removed %d unfinished folders that an ended process left in %s", swept, parent)
     return swept
@@ -97,6 +99,13 @@ def _lock(path: Path) -> tuple[bool, int | None]:
 def _unlock(lock: int | None) -> None:
     if lock is not None:
         os.close(lock)
+
+
+def _holds_something(path: Path) -> bool:
+    try:
+        return any(path.iterdir())
+    except OSError:
+        return False
 
 
 def _is_abandoned(path: Path) -> bool:

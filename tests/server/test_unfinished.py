@@ -42,7 +42,7 @@ def test_what_another_process_fills_stays_until_it_is_killed(tmp_path: Path) -> 
     script = (
         "import sys; from pathlib import Path; from server.unfinished import unfinished_folder\n"
         "with unfinished_folder(Path(sys.argv[1])) as folder:\n"
-        "    print(folder, flush=True); sys.stdin.read()"
+        "    (folder / '0.png').write_bytes(b'half an im'); print(folder, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as filling:
@@ -62,6 +62,13 @@ def test_what_is_named_otherwise_stays(tmp_path: Path, name: str) -> None:
     abandoned(tmp_path, name)
     assert sweep_unfinished(tmp_path) == 0
     assert (tmp_path / name / "0.png").exists()
+
+
+def test_an_empty_one_goes_uncounted(tmp_path: Path) -> None:
+    """It may be one that is about to be filled, whose maker then makes another."""
+    temporary_path(tmp_path).mkdir()
+    assert sweep_unfinished(tmp_path) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:
