@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.bandwidth import memory_bandwidth
@@ -17,10 +18,10 @@ from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 from engine.runners.openvino.compiled import compile_checkpoint
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.runner import OpenVinoRunner
+from engine.runners.openvino.weights import INT4_GROUP, WeightKind
 from engine.sampler import sample, uniforms
 from engine.text import tokenize_prompt
 
-_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 _CACHED_BYTES = {"f32": 4, "bf16": 2, "u8": 1}
 _SCALE_BYTES = 8  # of a head's key or value in u8: a scale and a zero point in float32
 
@@ -30,22 +31,33 @@ def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text
 
     The text's are counted once, however many images share them.
     """
-    config, weights = checkpoint.config, _WEIGHT_BYTES[precision.weights]
-    scales = 4 if precision.weights == "int8" else 0  # an output channel
-    total = sum(rows * (columns * weights + scales) for rows, columns in _matrices(checkpoint))
+    config = checkpoint.config
     kept_in = precision.decoding["KV_CACHE_PRECISION"]
     token = config.embed_count * _CACHED_BYTES[kept_in] + (config.attention_head_count * _SCALE_BYTES if kept_in == "u8" else 0)
     mean_length = (IMAGE_TOKEN_COUNT + 1) / 2  # the step's own token included
     cached = 2 * images * mean_length + 2 + text_tokens  # 2: the unconditional prompt
-    return int(total + config.decoder_layer_count * 2 * cached * token)
+    return int(_weight_bytes(checkpoint, precision.decoder_weights) + config.decoder_layer_count * 2 * cached * token)
 
 
-def _matrices(checkpoint: Checkpoint) -> Iterator[tuple[int, int]]:
-    """Yield the shape of each weight that a step multiplies by; the text's keys and values are there since its encoding."""
-    for name, module in checkpoint.decoder.layers.named_modules():
-        if isinstance(module, nn.Linear) and not name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
-            yield module.out_features, module.in_features
-    yield checkpoint.config.logit_count, checkpoint.config.embed_count
+def _weight_bytes(checkpoint: Checkpoint, kind: WeightKind) -> int:
+    """Count the bytes of all that a step multiplies by; the text's keys and values are there since its encoding."""
+    layers = [
+        module.weight
+        for name, module in checkpoint.decoder.layers.named_modules()
+        if isinstance(module, nn.Linear) and not name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+    ]
+    head = checkpoint.decoder.lm_head.weight[: checkpoint.config.logit_count]
+    return sum(_matrix_bytes(weight, kind) for weight in layers) + _matrix_bytes(head, "int8" if kind == "int4" else kind)
+
+
+def _matrix_bytes(weight: Tensor, kind: WeightKind) -> int:
+    rows, columns = weight.shape
+    if kind == "int4":
+        return rows * -(-columns // INT4_GROUP) * (INT4_GROUP // 2 + 1 + 4)  # a zero point and a scale for each group
+    if kind == "int8":
+        return rows * (columns + 4)  # a scale for each output channel
+    are_halves = kind == "bfloat16" or torch.equal(weight.half().float(), weight)
+    return rows * columns * (2 if are_halves else 4)
 
 
 class Decoding:

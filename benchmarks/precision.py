@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table of divergences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=40)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8"])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8", "int4"])
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args(arguments)
     checkpoint = load_checkpoint("tiny", progress=False)

@@ -45,7 +45,7 @@ def test_each_part_in_this_process_gives_its_figures(models_root: Path, tmp_path
     figures = Figures(about(plan), tmp_path / "results.json")
     measure(models_root, plan, figures)
     names = [figure.name for figure in figures]
-    assert {"1 image, auto (int8)", "decode step of 1, auto (int8)"} <= set(names)
+    assert {"1 image, auto (int4)", "decode step of 1, auto (int4)"} <= set(names)
     assert any("PagedAttention" in name for name in names)
     assert all(value > 0 for figure in figures if figure.part != "profile" for value in (*figure.ours, *figure.theirs))
     drawing = [figure for figure in figures if figure.part == "drawing"]
@@ -89,11 +89,15 @@ def test_a_step_reads_what_the_model_multiplies_by_and_what_is_cached(checkpoint
     width, gated, layers, logits = 64, 96, 3, 2**14
     weights = layers * (6 * width * width + 3 * width * gated) + logits * width
     cached = layers * 2 * width * (2 * 128.5 + 2 + 10)
-    assert bytes_a_step(checkpoint, PRECISIONS["float32"], 1, 10) == 4 * (weights + cached)
+    # The random weights are halves, as the published ones are, and float32 keeps such in two bytes.
+    assert bytes_a_step(checkpoint, PRECISIONS["float32"], 1, 10) == 2 * weights + 4 * cached
     assert bytes_a_step(checkpoint, PRECISIONS["bfloat16"], 1, 10) == 2 * (weights + cached)
     scales = layers * (6 * width + 2 * gated + width) + logits
     pairs = layers * 2 * 4 * (2 * 128.5 + 2 + 10)  # of scale and zero point, a head
     assert bytes_a_step(checkpoint, PRECISIONS["int8"], 1, 10) == weights + 4 * scales + cached + 8 * pairs
+    groups = layers * (6 * width + 2 * gated + width)  # of 128 weights: one a row, as no row is longer
+    in_4_bits = groups * (64 + 4 + 1) + logits * (width + 4)
+    assert bytes_a_step(checkpoint, PRECISIONS["int4"], 1, 10) == in_4_bits + cached + 8 * pairs
     grown = bytes_a_step(checkpoint, PRECISIONS["float32"], 4, 10) - bytes_a_step(checkpoint, PRECISIONS["float32"], 1, 10)
     assert grown == 4 * layers * 2 * width * 3 * 2 * 128.5
 
@@ -114,6 +118,6 @@ def test_ratios_are_of_the_same_round_and_better_is_above_one() -> None:
 def test_the_command_line_gives_a_plan() -> None:
     plan, given = read_plan(["--images", "1", "--precision", "auto", "int8", "--parts", "drawing", "--rounds", "2"])
     assert (plan.images, plan.parts, plan.rounds) == ((1,), ("drawing",), 2)
-    assert list(plan.chosen) == ["auto (int8)", "int8"]
+    assert list(plan.chosen) == ["auto (int4)", "int8"]
     assert given.plot is None
     assert read_plan(["--model_version", "mega"])[0].precisions == ("auto",)

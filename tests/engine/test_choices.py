@@ -41,14 +41,14 @@ def test_a_runner_that_is_not_to_be_had_is_refused(asked: str, device: torch.dev
     assert refused.value.field == "runner"
 
 
-def test_auto_is_int8_where_the_weights_are_large() -> None:
+def test_auto_is_int4_where_the_weights_are_large() -> None:
     assert {name: choose_precision("auto", spec).name for name, spec in MODELS.items()} == {
         "tiny": "float32",
-        "mini": "int8",
-        "mega": "int8",
-        "mega_full": "int8",
+        "mini": "int4",
+        "mega": "int4",
+        "mega_full": "int4",
     }
-    assert choose_precision("float32", MODELS["mini"]).weights == "float32"
+    assert choose_precision("float32", MODELS["mini"]).decoder_weights == "float32"
 
 
 def test_float16_is_refused_on_a_cpu() -> None:

@@ -109,7 +109,19 @@ def test_precisions_follow_float32(checkpoint: Checkpoint) -> None:
     for name, precision in PRECISIONS.items():
         ours = alone(OpenVinoRunner(compile_checkpoint(checkpoint, precision, THREADS)), forced, PROMPT)
         errors[name] = np.abs(ours - exact).mean() / exact.std()
-    assert errors["float32"] < 1e-5 < errors["bfloat16"] < 0.03 and 1e-5 < errors["int8"] < 0.06
+    assert errors["float32"] < 1e-5 < errors["bfloat16"] < 0.03 and 1e-5 < errors["int8"] < 0.06 and 1e-5 < errors["int4"] < 0.2
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_rounded_pixels_are_close_to_exact_ones(name: str, checkpoint: Checkpoint) -> None:
+    grids = np.array(forced_tokens(checkpoint.config, 513)[1:]).reshape(2, 16, 16)
+    grids[1] = grids[1][::4, ::4].repeat(4, 0).repeat(4, 1)  # patches of one colour or pattern
+    exact, ours = (
+        OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[each], THREADS)).detokenize(grids).astype(float)
+        for each in ("float32", name)
+    )
+    signal_to_noise = 10 * np.log10(255**2 / ((ours - exact) ** 2).mean())
+    assert 30 < signal_to_noise < 70, "in decibels; above 70 nothing was rounded"
 
 
 def test_prompts_are_encoded_once_while_they_are_known(openvino: OpenVinoRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,18 +14,18 @@ from typing import Any
 import openvino as ov
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
-from engine.runners.openvino.precision import Precision
-from engine.runners.openvino.weights import Weights
+from engine.runners.openvino.pixels import detokenizing_graph
+from engine.runners.openvino.precision import Precision, pixel_settings
+from engine.runners.openvino.weights import WeightKind, Weights
 
 # Raised when the graphs change: what was kept from the older ones is then made again.
-_GRAPHS_VERSION = 1
+_GRAPHS_VERSION = 2
 _GRAPHS: dict[str, Callable[[Checkpoint, Weights], ov.Model]] = {"encoding": encoding_graph, "decoding": decoding_graph}
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
@@ -76,10 +76,14 @@ def convert(checkpoint: Checkpoint, precision: Precision, *, progress: bool = Fa
     """Build a model's graphs from its modules."""
     graphs, constants = {}, {}
     for part, build in tqdm(_GRAPHS.items(), desc="converting", unit="graph", disable=None if progress else True):
-        weights = Weights(precision.weights)
+        weights = Weights(_weights_of(part, precision))
         graphs[part], constants[part] = build(checkpoint, weights), weights.constants
-    graphs["detokenizing"] = _detokenizing_graph(checkpoint.detokenizer)
+    graphs["detokenizing"] = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
     return Converted(graphs, constants)
+
+
+def _weights_of(part: str, precision: Precision) -> WeightKind:
+    return precision.encoder_weights if part == "encoding" else precision.decoder_weights
 
 
 def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Precision, threads: int) -> CompiledModel:
@@ -89,7 +93,7 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
             graph,
             "CPU",
             {
-                **(precision.detokenizing if part == "detokenizing" else precision.decoding),
+                **(pixel_settings(precision) if part == "detokenizing" else precision.decoding),
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": 1,
             },
@@ -98,25 +102,6 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
     }
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
     return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), **parts, constants=converted.constants)
-
-
-class _Pixels(nn.Module):
-    """Turn a token grid int64 [1, H, W] into pixels uint8 [1, 16 H, 16 W, 3]."""
-
-    def __init__(self, detokenizer: nn.Module) -> None:
-        super().__init__()
-        self.parts = detokenizer
-
-    def forward(self, grid: Tensor) -> Tensor:
-        z = self.parts.embedding(grid).permute(0, 3, 1, 2)  # type: ignore[operator]
-        z = self.parts.decoder(self.parts.post_quant_conv(z))  # type: ignore[operator]
-        return (z.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8)
-
-
-def _detokenizing_graph(detokenizer: nn.Module) -> ov.Model:
-    example = torch.zeros((1, 16, 16), dtype=torch.int64)
-    with torch.inference_mode():
-        return ov.convert_model(_Pixels(detokenizer).eval(), example_input=example, input=[ov.PartialShape([1, -1, -1])])
 
 
 def _key(files: ModelFiles) -> str:
@@ -131,7 +116,9 @@ def _read(folder: Path, files: ModelFiles, precision: Precision) -> Converted | 
     try:
         constants = read_arrays(folder)
         skeleton = files.skeleton()
-        graphs = {part: build(skeleton, Weights(precision.weights, constants[part])) for part, build in _GRAPHS.items()}
+        graphs = {
+            part: build(skeleton, Weights(_weights_of(part, precision), constants[part])) for part, build in _GRAPHS.items()
+        }
         graphs["detokenizing"] = ov.Core().read_model(folder / _DETOKENIZER)
         return Converted(graphs, constants)
     except (OSError, RuntimeError, ValueError, LookupError) as error:

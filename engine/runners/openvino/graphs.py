@@ -14,7 +14,6 @@ from openvino import opset15 as op
 from engine.checkpoint import Checkpoint
 from engine.runners.openvino.operations import Node, paged_attention, parameter, result
 from engine.runners.openvino.weights import Weights
-from engine.upstream import AttentionBase
 
 INT = np.int32
 
@@ -48,9 +47,10 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
         encoder.layernorm_embedding,
     )
     for layer in encoder.layers:
-        mixed = _attend_all(
-            weights.norm(state, layer.pre_self_attn_layer_norm), layer.self_attn, config.attention_head_count, weights
-        )
+        attention = layer.self_attn
+        fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
+        projected = weights.normed_linear(state, layer.pre_self_attn_layer_norm, fused)
+        mixed = weights.linear(_attend_all(projected, config.attention_head_count), attention.out_proj.weight)
         state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
         state = op.add(state, weights.gated(state, layer.glu))
     state = weights.norm(state, encoder.final_ln)
@@ -73,18 +73,16 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     return ov.Model([output, *written], [tokens, begins, longest, *own, *caches], "encoding")
 
 
-def _attend_all(state: Node, attention: AttentionBase, heads: int, weights: Weights) -> Node:
-    """Attend from each text token to all: [T, W] -> [T, W]."""
+def _attend_all(projected: Node, heads: int) -> Node:
+    """Attend from each text token to all: queries, keys and values side by side [T, 3 W] -> [T, W]."""
 
-    def split(weight: torch.Tensor) -> Node:
-        shape = op.constant(np.array([0, heads, -1], dtype=np.int64))
-        parts = op.reshape(weights.linear(state, weight), shape, special_zero=True)
+    def split(part: Node) -> Node:
+        parts = op.reshape(part, op.constant(np.array([0, heads, -1], dtype=np.int64)), special_zero=True)
         return op.unsqueeze(op.transpose(parts, op.constant([1, 0, 2])), op.constant(0))  # [1, heads, T, width]
 
-    parts = (split(part.weight) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+    parts = (split(part) for part in op.split(projected, op.constant(1), 3).outputs())
     mixed = op.transpose(op.squeeze(op.scaled_dot_product_attention(*parts), op.constant(0)), op.constant([1, 0, 2]))
-    joined = op.reshape(mixed, op.constant(np.array([0, -1], dtype=np.int64)), special_zero=True)
-    return weights.linear(joined, attention.out_proj.weight)
+    return op.reshape(mixed, op.constant(np.array([0, -1], dtype=np.int64)), special_zero=True)
 
 
 def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
@@ -107,16 +105,18 @@ def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
 
         attention = layer.self_attn
         fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
-        projected = weights.linear(weights.norm(state, layer.pre_self_attn_layer_norm), fused)
+        projected = weights.normed_linear(state, layer.pre_self_attn_layer_norm, fused)
         queries, keys, values = op.split(projected, op.constant(1), 3).outputs()
         mixed = weights.linear(paged_attention(queries, keys, values, own_cache, own, heads), attention.out_proj.weight)
         state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
 
         attention = layer.encoder_attn
-        queries = weights.linear(weights.norm(state, layer.pre_encoder_attn_layer_norm), attention.q_proj.weight)
+        queries = weights.normed_linear(state, layer.pre_encoder_attn_layer_norm, attention.q_proj.weight)
         mixed = weights.linear(paged_attention(queries, last[0], last[1], text_cache, text, heads), attention.out_proj.weight)
         state = op.add(state, weights.norm(mixed, layer.encoder_attn_layer_norm))
 
         state = op.add(state, weights.gated(state, layer.glu))
     head = decoder.lm_head.weight[: config.logit_count]
-    return ov.Model([result("logits", weights.linear(weights.norm(state, decoder.final_ln), head))], inputs, "decoding")
+    # In int4 the logits would lose more by this last product than by all others (docs/precision.md).
+    logits = weights.normed_linear(state, decoder.final_ln, head, "int8" if weights.kind == "int4" else None)
+    return ov.Model([result("logits", logits)], inputs, "decoding")

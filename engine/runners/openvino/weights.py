@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from engine.runners.openvino.operations import Node
 
+WeightKind = Literal["float32", "bfloat16", "int8", "int4"]
+
+# So many int4 weights of an output channel share a scale and a zero point.
+INT4_GROUP = 128
+
 _LAST_AXIS = np.array([-1], dtype=np.int64)
+_KEEP_HALVES = "decompression_0"  # what OpenVINO marks a conversion by that it is not to do once for all, while it compiles
 
 
 class Weights:
@@ -24,20 +30,28 @@ class Weights:
     which are then not looked at: only their shapes are.
     """
 
-    def __init__(self, kept_in: str, stored: Sequence[NDArray[Any]] | None = None) -> None:
-        self._kept_in = kept_in
+    def __init__(self, kind: WeightKind, stored: Sequence[NDArray[Any]] | None = None) -> None:
+        self.kind = kind
         self._stored = stored
         self.constants: list[NDArray[Any]] = []  # must live as long as the graph, which reads them where they are
 
-    def linear(self, x: Node, weight: Tensor) -> Node:
-        """Multiply by a weight [out, in]: x [.., in] -> [.., out]."""
-        return op.matmul(x, self._weight(weight), transpose_a=False, transpose_b=True)
+    def linear(self, x: Node, weight: Tensor, kind: WeightKind | None = None) -> Node:
+        """Multiply by a weight [out, in]: x [.., in] -> [.., out]; `kind` overrides the graph's."""
+        kind = kind or self.kind
+        missing = -weight.shape[1] % INT4_GROUP if kind == "int4" else 0
+        if missing:
+            zeros = op.constant(np.zeros(2, dtype=np.int64)), op.constant(np.array([0, missing], dtype=np.int64))
+            x = op.pad(x, *zeros, "constant", op.constant(np.float32(0)))
+        return op.matmul(x, self._weight(weight, kind), transpose_a=False, transpose_b=True)
 
     def norm(self, x: Node, layer: nn.LayerNorm) -> Node:
         """Normalise over the last axis, as `torch.nn.LayerNorm`."""
-        centred = op.mvn(x, op.constant(_LAST_AXIS), True, layer.eps, "inside_sqrt")
-        scaled = op.multiply(centred, self._floats(layer.weight))
-        return op.add(scaled, self._floats(layer.bias))
+        return op.add(self._scaled(x, layer), self._floats(layer.bias))
+
+    def normed_linear(self, x: Node, layer: nn.LayerNorm, weight: Tensor, kind: WeightKind | None = None) -> Node:
+        """Normalise, then multiply by a weight [out, in]; what the norm's bias adds to the product is added once, behind it."""
+        product = self.linear(self._scaled(x, layer), weight, kind)
+        return op.add(product, self._constant(self._array(lambda: (_floats(weight) @ _floats(layer.bias))[None])))
 
     def embedding(self, table: nn.Embedding, ids: Node) -> Node:
         """Look rows of a table up: ids int32 [N] -> [N, W]."""
@@ -45,35 +59,94 @@ class Weights:
 
     def gated(self, x: Node, glu: Any) -> Node:
         """Run min-dalle's gated linear unit: [N, W] -> [N, W]."""
-        both = self.linear(self.norm(x, glu.ln0), torch.cat([glu.fc0.weight, glu.fc1.weight]))
+        both = self.normed_linear(x, glu.ln0, torch.cat([glu.fc0.weight, glu.fc1.weight]))
         gate, value = op.split(both, op.constant(1), 2).outputs()
-        return self.linear(self.norm(op.multiply(op.gelu(gate, "erf"), value), glu.ln1), glu.fc2.weight)
+        return self.normed_linear(op.multiply(op.gelu(gate, "erf"), value), glu.ln1, glu.fc2.weight)
 
-    def _weight(self, weight: Tensor) -> Node:
-        """Keep a weight in float32, bfloat16, or int8 with a scale for each output channel; the product undoes it on the fly."""
-        if self._kept_in == "float32":
-            return self._floats(weight)
-        if self._kept_in == "bfloat16":
-            return op.convert(self._constant(lambda: _floats(weight).bfloat16().view(torch.uint16).numpy(), ov.Type.bf16), "f32")
-        rounded = self._constant(lambda: (_floats(weight) / _scale(weight)).round().to(torch.int8).numpy())
-        return op.multiply(op.convert(rounded, "f32"), self._constant(lambda: _scale(weight).numpy()))
+    def _scaled(self, x: Node, layer: nn.LayerNorm) -> Node:
+        """Normalise but for the bias. The published models' norms have a scale only where their result is added to the state."""
+        centred = op.mvn(x, op.constant(_LAST_AXIS), True, layer.eps, "inside_sqrt")
+        scale = self._array(lambda: _floats(layer.weight))
+        return centred if (scale == 1).all() else op.multiply(centred, self._constant(scale))
+
+    def _weight(self, weight: Tensor, kind: WeightKind) -> Node:
+        """Keep a weight in few bytes; the product undoes it on the fly."""
+        if kind == "float32":
+            return self._float32(weight)
+        if kind == "bfloat16":
+            halves = self._array(lambda: _floats(weight).bfloat16().view(torch.uint16))
+            return op.convert(self._constant(halves, ov.Type.bf16), "f32")
+        if kind == "int4":
+            return self._int4(weight)
+        rounded = self._array(lambda: (_floats(weight) / _scale(weight)).round().to(torch.int8))
+        scale = self._array(lambda: _scale(weight))
+        return op.multiply(op.convert(self._constant(rounded), "f32"), self._constant(scale))
+
+    def _float32(self, weight: Tensor) -> Node:
+        """Keep a weight as it is, in two bytes each where nothing is lost by it, as with the published ones."""
+        array = self._array(lambda: _shortest(_floats(weight)))
+        if array.dtype == np.float32:
+            return self._constant(array)
+        expanded = op.convert(self._constant(array), "f32")
+        expanded.get_rt_info()[_KEEP_HALVES] = ""
+        return expanded
+
+    def _int4(self, weight: Tensor) -> Node:
+        """Keep a weight in 4 bits, with a scale and a zero point for each group of an output channel."""
+        rows, columns = weight.shape
+        groups = -(-columns // INT4_GROUP)
+        shape = ov.Shape([rows, groups, INT4_GROUP])
+        packed, zeros, scales = self._arrays(3, lambda: _rounded_to_int4(weight))
+        whole = op.convert(self._constant(packed, ov.Type.u4, shape), "f32")
+        centred = op.subtract(whole, op.convert(self._constant(zeros), "f32"))
+        scaled = op.multiply(centred, self._constant(scales))
+        return op.reshape(scaled, op.constant(np.array([rows, groups * INT4_GROUP], dtype=np.int64)), special_zero=False)
 
     def _floats(self, tensor: Tensor) -> Node:
-        return self._constant(lambda: _floats(tensor).numpy())
+        return self._constant(self._array(lambda: _floats(tensor)))
 
-    def _constant(self, make: Callable[[], NDArray[Any]], kind: ov.Type | None = None) -> Node:
-        """Take the next stored constant, or make it; `kind` says what numpy has no name for."""
-        array = make() if self._stored is None else self._stored[len(self.constants)]
-        self.constants.append(array)
+    def _array(self, make: Callable[[], Tensor]) -> NDArray[Any]:
+        return self._arrays(1, lambda: [make()])[0]
+
+    def _arrays(self, count: int, make: Callable[[], Sequence[Tensor]]) -> list[NDArray[Any]]:
+        """Take the next stored arrays, or make them."""
+        next_one = len(self.constants)
+        if self._stored is None:
+            self.constants += [tensor.numpy() for tensor in make()]
+        else:
+            self.constants += self._stored[next_one : next_one + count]
+        return self.constants[next_one:]
+
+    @staticmethod
+    def _constant(array: NDArray[Any], kind: ov.Type | None = None, shape: ov.Shape | None = None) -> Node:
+        """Make a node of an array; `kind` and `shape` say what numpy has no name for."""
         if kind is None:
             return op.constant(array, shared_memory=True)
-        return op.constant(ov.Tensor(array, ov.Shape(array.shape), kind), shared_memory=True)
+        return op.constant(ov.Tensor(array, shape or ov.Shape(array.shape), kind), shared_memory=True)
 
 
 def _floats(tensor: Tensor) -> Tensor:
     return tensor.detach().float().contiguous()
 
 
+def _shortest(weight: Tensor) -> Tensor:
+    halves = weight.half()
+    return halves if torch.equal(halves.float(), weight) else weight
+
+
 def _scale(weight: Tensor) -> Tensor:
     """Return what an output channel's int8 weights are multiplied by: [out, 1]."""
     return (_floats(weight).abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+
+
+def _rounded_to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Round a weight [out, in] to 0 to 15: packed uint8 [out, groups, group / 2], zero points and scales [out, groups, 1].
+
+    The first of two weights is the lower half of a byte. Rows are filled up with zeros to whole groups.
+    """
+    filled = nn.functional.pad(_floats(weight), (0, -weight.shape[1] % INT4_GROUP)).view(len(weight), -1, INT4_GROUP)
+    low, high = filled.amin(-1, keepdim=True).clamp(max=0), filled.amax(-1, keepdim=True).clamp(min=0)
+    scales = ((high - low) / 15).clamp(min=1e-12)
+    zeros = (-low / scales).round()
+    whole = ((filled / scales).round() + zeros).clamp(0, 15).to(torch.uint8)
+    return whole[..., 0::2] | whole[..., 1::2] << 4, zeros.to(torch.uint8), scales
