@@ -47,7 +47,7 @@ EXAMPLE_PROMPTS = {
     ModelSize.MEGA_FULL: _ANYTHING,
 }
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
 RUNNERS = ("auto", "openvino", "torch")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
