@@ -25,7 +25,7 @@ from engine.config import ModelConfig, ModelSpec, WeightFile, model_spec, read_c
 from engine.detokenizer import build_detokenizer
 from engine.errors import CheckpointError
 from engine.hub import HubSource
-from engine.request import IMAGE_TOKEN_COUNT
+from engine.skeleton import build_decoder, build_encoder, without_weights
 from engine.sources import FolderSource, Source
 from engine.tensor_file import fill_module, read_tensors
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer
@@ -69,13 +69,12 @@ class ModelFiles:
                 with _refusing(self.source, file) as path:
                     fill_module(module, read_tensors(path), part_dtype, path)
                 module.eval().requires_grad_(False)
-        _make_indices(encoder, decoder, self.config)
         return empty
 
     def skeleton(self) -> Checkpoint:
         """Build the modules without memory for their weights, on torch's meta device."""
-        with torch.device("meta"):
-            encoder, decoder = _build_encoder(self.config), _build_decoder(self.config)
+        with without_weights():
+            encoder, decoder = build_encoder(self.config), build_decoder(self.config)
             return Checkpoint(self.config, self.tokenizer, encoder, decoder, build_detokenizer(self.config))
 
     def fingerprint(self) -> str:
@@ -164,35 +163,3 @@ def _read_merges(path: Path) -> list[str]:
         if len(pair.split()) != 2:
             raise CheckpointError(f"{path}: line {number} is not a pair of subwords")
     return merges
-
-
-def _build_encoder(config: ModelConfig) -> DalleBartEncoder:
-    return DalleBartEncoder(
-        layer_count=config.encoder_layer_count,
-        embed_count=config.embed_count,
-        attention_head_count=config.attention_head_count,
-        text_vocab_count=config.text_vocab_count,
-        text_token_count=config.text_token_count,
-        glu_embed_count=config.glu_embed_count,
-        device="meta",
-    )
-
-
-def _build_decoder(config: ModelConfig) -> DalleBartDecoder:
-    return DalleBartDecoder(
-        image_vocab_count=config.image_vocab_count,
-        embed_count=config.embed_count,
-        attention_head_count=config.attention_head_count,
-        glu_embed_count=config.glu_embed_count,
-        layer_count=config.decoder_layer_count,
-        device="meta",
-    )
-
-
-def _make_indices(encoder: DalleBartEncoder, decoder: DalleBartDecoder, config: ModelConfig) -> None:
-    """Fill the index tensors, which are in no file. One row of positions, so that the encoder takes any number of prompts."""
-    encoder.pose_tokens = torch.arange(config.text_token_count)[None]  # [1, 64]
-    indices = torch.arange(IMAGE_TOKEN_COUNT)
-    decoder.token_indices = indices
-    for layer in decoder.layers:
-        layer.token_indices = indices
