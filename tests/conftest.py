@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +17,21 @@ from dalle_model import DalleModel
 from server import create_app
 from server.settings import Settings
 
+# Before torch is imported. Every engine has a thread of its own, and OpenMP keeps a team of threads for each: the many engines of
+# one test process would draw at a third of their speed. Where more threads matter, a test asks for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine is no failure.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Iterator[None]:
+    """Keep compiled models in a folder of this process's own: in the user's, they would take the place of theirs."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from training.caption import describe, random_said
 from training.scene import random_scene
 
 CPU = torch.device("cpu")
+THREADS = 2  # OpenVINO's
 PROMPT = "a red circle on a blue background"
 GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 
@@ -33,7 +34,7 @@ GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 def make_runner(kind: str, checkpoint: Checkpoint) -> Runner:
     if kind == "torch":
         return TorchRunner(checkpoint, CPU)
-    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], torch.get_num_threads()))
+    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], THREADS))
 
 
 @pytest.fixture(scope="module")
