@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -31,14 +30,10 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[Runner]:
-    if request.param != "torch":
-        yield OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[request.param], THREADS))
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    yield TorchRunner(checkpoint, torch.device("cpu"))
-    torch.set_num_threads(before)
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
+    if request.param == "torch":
+        return TorchRunner(checkpoint, torch.device("cpu"))
+    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[request.param], THREADS))
 
 
 @pytest.fixture
