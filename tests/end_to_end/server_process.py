@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
+START_SECONDS = 240  # Mini is downloaded and converted meanwhile, on a busy machine
 STOP_SECONDS = 30
 
 
