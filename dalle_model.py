@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from engine.request import (
     IMAGE_TOKEN_COUNT,
     MAX_SEED,
     PREVIEW_EVERY,
+    PREVIEWS,
     Event,
     ImageDone,
     ImageRequest,
@@ -140,13 +141,14 @@ class DalleModel:
         top_k: int | None = None,
         supercondition_factor: float | None = None,
         seamless: bool = False,
-        previews: bool = True,
+        previews: bool | Sequence[int] = True,
         tick: float | None = None,
     ) -> Generator[Event, None, None]:
         """Draw pictures and yield `Queued`, `Progress`, `Preview` and `ImageDone` on the way; closing the generator stops it.
 
         Image i has seed `seed + i`; without a seed, one is drawn at random. What is not given is the model's default.
-        `seamless` joins all images into one picture, which has no previews. With `tick`, a `Tick` comes whenever nothing
+        `previews` are shown at each 32nd token, or at the numbers of tokens that are given; a busy engine leaves some out.
+        `seamless` joins all images into one picture, which has none. With `tick`, a `Tick` comes whenever nothing
         happened for that many seconds.
         Raises InvalidRequest at once, QueueFull or EngineClosed instead of the first event, DeadlineExceeded, GenerationFailed
         or EngineClosed while drawing.
@@ -155,7 +157,7 @@ class DalleModel:
             prompt,
             _seeds(seed, num_images),
             self._settings(temperature, top_k, supercondition_factor),
-            previews=previews and not seamless,
+            previews=() if seamless or previews is False else PREVIEWS if previews is True else tuple(previews),
             seamless=seamless,
         )
         return self._events(request, timeout=self._request_timeout, tick=tick)

@@ -23,7 +23,7 @@ from engine.gallery import Gallery, Picture
 from engine.job import Job
 from engine.memory import is_memory_exhausted
 from engine.picture import paint_undrawn
-from engine.request import PREVIEW_EVERY, ImageDone, ImageRequest, Preview, Progress
+from engine.request import ImageDone, ImageRequest, Preview, Progress
 from engine.runners import Runner
 from engine.sampler import sample
 from engine.scheduler import Scheduler
@@ -222,13 +222,13 @@ class Engine:
             slot.tokens.append(token)
             if slot.position % PROGRESS_EVERY == 0:
                 slot.job.tell(Progress(slot.index, slot.position))
-            if slot.is_drawn or (slot.job.request.previews and slot.position % PREVIEW_EVERY == 0):
+            if slot.is_drawn or slot.position in slot.job.request.previews:
                 self._gallery.add(slot)
         return len(running)
 
     def _show(self) -> None:
         """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
-        self._showing = self._gallery.take(1 if self._scheduler.has_work else self._pictures_at_once)
+        self._showing = self._gallery.take(self._scheduler.has_work, self._pictures_at_once)
         if self._showing:
             pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
             for picture, own in zip(list(self._showing), pixels, strict=True):

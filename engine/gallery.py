@@ -13,6 +13,9 @@ from engine.job import Job, Slot
 from engine.picture import arrange_seamless, grid_of
 from engine.request import IMAGE_TOKEN_COUNT
 
+# Steps between two previews: of Mini, a picture takes as long as 20 steps of a full batch, and decoding comes first.
+PREVIEW_SPACING = 16
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -45,6 +48,7 @@ class Gallery:
     def __init__(self) -> None:
         self._finished: deque[Picture] = deque()
         self._previews: dict[Slot, Picture] = {}
+        self._steps_since_preview = PREVIEW_SPACING
 
     def __bool__(self) -> bool:
         """Tell whether any picture is due."""
@@ -62,18 +66,30 @@ class Gallery:
         elif job.is_drawn:
             self._finished.append(Picture(tuple(job.slots), slot.position))
 
-    def take(self, count: int) -> list[Picture]:
-        """Take the next pictures that are still wanted, all of one shape, `count` at most."""
+    def take(self, is_decoding: bool, count: int) -> list[Picture]:
+        """Take the next pictures that are still wanted, all of one shape: `count` at most.
+
+        While images are decoded it is to be asked once a step, and gives one: a finished one at any step, a preview now and then.
+        """
         self._forget_unwanted()
+        self._steps_since_preview += 1
+        if is_decoding and not self._finished and self._steps_since_preview < PREVIEW_SPACING:
+            return []
         taken: list[Picture] = []
-        while len(taken) < count and self and (not taken or len(self._first().slots) == len(taken[0].slots)):
+        while len(taken) < (1 if is_decoding else count) and self and self._fits(taken):
             taken.append(self._pop())
+        if any(picture.is_preview for picture in taken):
+            self._steps_since_preview = 0
         return taken
 
     def start_again(self, taken: Sequence[Picture]) -> None:
         """Make finished pictures that were taken the next ones again, and forget every preview: half-drawn images start anew."""
         self._finished.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
         self._previews.clear()
+
+    def _fits(self, taken: Sequence[Picture]) -> bool:
+        """Tell whether the next picture has the shape of those that are taken."""
+        return not taken or len(self._first().slots) == len(taken[0].slots)
 
     def _first(self) -> Picture:
         return self._finished[0] if self._finished else next(iter(self._previews.values()))

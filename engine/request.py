@@ -8,6 +8,7 @@ from PIL import Image
 
 IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
 PREVIEW_EVERY = 32  # tokens, as in min-dalle
+PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))
 MAX_SEED = 2**63 - 1
 
 
@@ -30,7 +31,7 @@ class ImageRequest:
     prompt: str
     seeds: tuple[int, ...]
     settings: SamplingSettings = SamplingSettings()
-    previews: bool = False
+    previews: tuple[int, ...] = ()  # the numbers of tokens at which an image is shown
     seamless: bool = False  # detokenize all images as one picture without seams
 
 

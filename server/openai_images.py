@@ -12,7 +12,7 @@ from dalle_model import IMAGE_TOKEN_COUNT, InvalidRequest
 from server.disconnects import is_gone
 from server.image_links import ImageKeeper, link_to
 from server.openai_schemas import ImageItem, ImagesAnswer, ImagesRequest, Usage, parse_images_request
-from server.openai_stream import ImagesWriter
+from server.openai_stream import ImagesWriter, preview_positions
 from server.request_log import note_prompt
 from server.saving import save_pictures
 from server.settings import Settings
@@ -69,7 +69,8 @@ def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage 
         return ImageItem(b64_json=to_base64(data), seed=seed)
 
     def _stream(asked: ImagesRequest) -> Response:
-        events = model.stream(asked.prompt, asked.n, **asked.sampling(), previews=asked.partial_images > 0, tick=TICK_SECONDS)
+        previews = preview_positions(asked.partial_images)
+        events = model.stream(asked.prompt, asked.n, **asked.sampling(), previews=previews, tick=TICK_SECONDS)
         return stream_events(events, ImagesWriter(model, storage, asked))
 
     return blueprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,13 +27,12 @@ class ImagesWriter:
     def __init__(self, model: DalleModel, storage: Storage | None, asked: ImagesRequest) -> None:
         self._model, self._storage, self._asked = model, storage, asked
         self._created_at = int(time.time())
-        self._show_at = preview_positions(asked.partial_images)
-        self._shown: dict[int, list[int]] = {}  # of each image, the tokens of the previews that were sent
+        self._shown: Counter[int] = Counter()  # previews of each image
         self._done: dict[int, ImageDone] = {}
 
     def write(self, event: Event) -> Iterator[bytes]:
-        """Write a half-drawn image that is due, or a finished one."""
-        if isinstance(event, Preview) and self._is_due(event):
+        """Write a half-drawn image, or a finished one."""
+        if isinstance(event, Preview):
             yield self._partial(event)
         elif isinstance(event, ImageDone):
             yield self._completed(event)
@@ -51,23 +51,17 @@ class ImagesWriter:
         """Write an error, which a client raises."""
         return frame("error", OpenAIErrorEvent.model_validate(answer.body))
 
-    def _is_due(self, event: Preview) -> bool:
-        """Tell whether a position was passed since the last one that was sent: a busy engine leaves previews out."""
-        last = max(self._shown.get(event.index, [0]))
-        return any(last < position <= event.tokens_drawn for position in self._show_at)
-
     def _partial(self, event: Preview) -> bytes:
         asked = self._asked
-        shown_before = self._shown.setdefault(event.index, [])
         shown = PartialImageEvent(
             b64_json=to_base64(asked.encode(fit(event.image, asked.size))),
-            partial_image_index=len(shown_before),
+            partial_image_index=self._shown[event.index],
             index=event.index,
             created_at=self._created_at,
             size=asked.size_text,
             output_format=asked.output_format,
         )
-        shown_before.append(event.tokens_drawn)
+        self._shown[event.index] += 1
         return frame(shown.type, shown)
 
     def _completed(self, event: ImageDone) -> bytes:

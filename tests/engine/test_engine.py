@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
 
 from engine.engine import Engine
 from engine.errors import EngineClosed
-from engine.request import ImageDone, Preview, Progress
+from engine.gallery import PREVIEW_SPACING
+from engine.request import PREVIEWS, ImageDone, Preview, Progress
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
@@ -22,7 +24,7 @@ def test_a_request_gives_progress_and_its_image(engine: Engine) -> None:
 
 
 def test_previews_come_every_32_tokens_and_are_grey_where_nothing_is_drawn(engine: Engine) -> None:
-    previews = [e for e in engine.submit(request(previews=True)).events() if isinstance(e, Preview)]
+    previews = [e for e in engine.submit(request(previews=PREVIEWS)).events() if isinstance(e, Preview)]
     assert [preview.tokens_drawn for preview in previews] == list(range(32, 256, 32))
     first = previews[0].image  # 32 tokens: two of sixteen rows
     assert first.crop((0, 32, 256, 256)).getcolors() == [(256 * 224, (128, 128, 128))]
@@ -113,8 +115,16 @@ def test_drawn_images_free_their_slots_at_once_and_are_shown_one_a_step_while_ot
 
 
 def test_a_preview_whose_image_has_a_newer_one_is_not_shown(make_engine: MakeEngine, runner: WatchedRunner) -> None:
-    job = make_engine(40).submit(request(seeds=tuple(range(40)), previews=True))
+    job = make_engine(40).submit(request(seeds=tuple(range(40)), previews=PREVIEWS))
     shown = [event for event in job.events() if isinstance(event, Preview)]
     places = {index: [event.tokens_drawn for event in shown if event.index == index] for index in range(40)}
     assert all(tokens == sorted(set(tokens)) for tokens in places.values())
-    assert 0 < len(shown) <= 255 < 40 * 7
+    assert 0 < len(shown) <= 255 // PREVIEW_SPACING < 40 * 7
+
+
+def test_between_two_previews_images_are_decoded(make_engine: MakeEngine, runner: WatchedRunner) -> None:
+    images_of(make_engine(3).submit(request(seeds=(1, 2, 3), previews=PREVIEWS)))
+    shown = [place for place, (name, _) in enumerate(runner.calls) if name == "detokenize"]
+    previews = shown[:-1]  # the last are the three images
+    assert len(previews) > 7
+    assert min(later - earlier for earlier, later in pairwise(previews)) > PREVIEW_SPACING

@@ -12,7 +12,7 @@ import torch
 from engine.engine import Engine
 from engine.errors import EngineClosed, GenerationFailed
 from engine.memory import is_memory_exhausted
-from engine.request import Preview, Progress
+from engine.request import PREVIEWS, Preview, Progress
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_failure_ends_its_requests_and_harms_no_later_one(engine: Engine, runner: WatchedRunner, method: str) -> None:
     expected = images_of(engine.submit(request()))
     runner.faults[method] = [RuntimeError("a wire came loose")]
-    job = engine.submit(request(seeds=(1, 2), previews=True))
+    job = engine.submit(request(seeds=(1, 2), previews=PREVIEWS))
     with pytest.raises(GenerationFailed) as failure:
         images_of(job)
     assert "wire" not in str(failure.value)
@@ -67,7 +67,7 @@ def test_one_bad_request_does_not_harm_those_beside_it(engine: Engine, runner: W
     runner.hold()
     runner.wait_until_held()
     runner.faults[method] = [RuntimeError("a wire came loose")]
-    bad = engine.submit(request("a star", previews=True))
+    bad = engine.submit(request("a star", previews=PREVIEWS))
     runner.go()
     with pytest.raises(GenerationFailed):
         wait_for(bad, lambda event: isinstance(event, Preview))
@@ -99,7 +99,7 @@ def test_an_image_that_exhausts_memory_alone_fails_and_the_next_is_drawn(engine:
 
 @pytest.mark.parametrize("method", ["encode", "admit", "detokenize"])
 def test_memory_exhausted_beside_the_steps_loses_no_image(engine: Engine, runner: WatchedRunner, method: str) -> None:
-    asked = request(seeds=(1, 2, 3, 4), previews=True)
+    asked = request(seeds=(1, 2, 3, 4), previews=PREVIEWS)
     expected = images_of(engine.submit(asked))
     runner.faults[method] = [MemoryError("no more room")]
     assert images_of(engine.submit(asked)) == expected

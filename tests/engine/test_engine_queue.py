@@ -10,7 +10,7 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import DeadlineExceeded, EngineClosed, InvalidRequest, QueueFull
-from engine.request import ImageDone, Progress, Queued
+from engine.request import PREVIEWS, ImageDone, Progress, Queued
 from engine.statistics import Observer
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
@@ -110,7 +110,7 @@ def test_draining_takes_no_new_work_and_draws_all_that_it_has(make_engine: MakeE
 
 
 def test_nothing_of_a_request_is_kept_once_it_is_over(engine: Engine) -> None:
-    done, left = engine.submit(request(previews=True)), engine.submit(request(seeds=tuple(range(9)), previews=True))
+    done, left = engine.submit(request(previews=PREVIEWS)), engine.submit(request(seeds=tuple(range(9)), previews=PREVIEWS))
     images_of(done)
     engine.cancel(left)
     images_of(engine.submit(request()))
