@@ -41,13 +41,14 @@ def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text
 
 def _weight_bytes(checkpoint: Checkpoint, kind: WeightKind) -> int:
     """Count the bytes of all that a step multiplies by; the text's keys and values are there since its encoding."""
-    layers = [
-        module.weight
+    weights = {
+        name: module.weight
         for name, module in checkpoint.decoder.layers.named_modules()
         if isinstance(module, nn.Linear) and not name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
-    ]
-    head = checkpoint.decoder.lm_head.weight[: checkpoint.config.logit_count]
-    return sum(_matrix_bytes(weight, kind) for weight in layers) + _matrix_bytes(head, "int8" if kind == "int4" else kind)
+    }
+    weights["lm_head"] = checkpoint.decoder.lm_head.weight[: checkpoint.config.logit_count]
+    others: WeightKind = "int8" if kind == "int4" else kind
+    return sum(_matrix_bytes(weight, kind if ".glu." in name else others) for name, weight in weights.items())
 
 
 def _matrix_bytes(weight: Tensor, kind: WeightKind) -> int:

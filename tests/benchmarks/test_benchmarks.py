@@ -95,9 +95,9 @@ def test_a_step_reads_what_the_model_multiplies_by_and_what_is_cached(checkpoint
     scales = layers * (6 * width + 2 * gated + width) + logits
     pairs = layers * 2 * 4 * (2 * 128.5 + 2 + 10)  # of scale and zero point, a head
     assert bytes_a_step(checkpoint, PRECISIONS["int8"], 1, 10) == weights + 4 * scales + cached + 8 * pairs
-    groups = layers * (6 * width + 2 * gated + width)  # of 128 weights: one a row, as no row is longer
-    in_4_bits = groups * (64 + 4 + 1) + logits * (width + 4)
-    assert bytes_a_step(checkpoint, PRECISIONS["int4"], 1, 10) == in_4_bits + cached + 8 * pairs
+    # Groups of 128 weights, one a row as no row is longer, instead of 8 bits and a scale a row.
+    saved = layers * (2 * gated * (width + 4 - 69) + width * (gated + 4 - 69))
+    assert bytes_a_step(checkpoint, PRECISIONS["int4"], 1, 10) == weights + 4 * scales + cached + 8 * pairs - saved
     grown = bytes_a_step(checkpoint, PRECISIONS["float32"], 4, 10) - bytes_a_step(checkpoint, PRECISIONS["float32"], 1, 10)
     assert grown == 4 * layers * 2 * width * 3 * 2 * 128.5
 

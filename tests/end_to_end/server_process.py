@@ -87,10 +87,10 @@ class ServerProcess:
         """Give what the server printed so far."""
         return "".join(self.lines)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, within: float = STOP_SECONDS) -> int:
         """Signal the server to stop; give its exit status."""
         self.process.send_signal(number)
-        status = self.process.wait(STOP_SECONDS)
+        status = self.process.wait(within)
         for reader in self._readers:
             reader.join(STOP_SECONDS)
         return status

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import openvino as ov
-import torch
 from openvino import opset15 as op
 
 from engine.checkpoint import Checkpoint
 from engine.runners.openvino.operations import Node, paged_attention, parameter, result
-from engine.runners.openvino.weights import Weights
+from engine.runners.openvino.weights import Weights, stacked
 
 INT = np.int32
 
@@ -48,7 +47,7 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     )
     for layer in encoder.layers:
         attention = layer.self_attn
-        fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
+        fused = stacked([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
         projected = weights.normed_linear(state, layer.pre_self_attn_layer_norm, fused)
         mixed = weights.linear(_attend_all(projected, config.attention_head_count), attention.out_proj.weight)
         state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
@@ -104,7 +103,7 @@ def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
         inputs += [*own_cache, *text_cache, *last]
 
         attention = layer.self_attn
-        fused = torch.cat([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
+        fused = stacked([part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)])
         projected = weights.normed_linear(state, layer.pre_self_attn_layer_norm, fused)
         queries, keys, values = op.split(projected, op.constant(1), 3).outputs()
         mixed = weights.linear(paged_attention(queries, keys, values, own_cache, own, heads), attention.out_proj.weight)
@@ -117,6 +116,5 @@ def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
 
         state = op.add(state, weights.gated(state, layer.glu))
     head = decoder.lm_head.weight[: config.logit_count]
-    # In int4 the logits would lose more by this last product than by all others (docs/precision.md).
-    logits = weights.normed_linear(state, decoder.final_ln, head, "int8" if weights.kind == "int4" else None)
+    logits = weights.normed_linear(state, decoder.final_ln, head)
     return ov.Model([result("logits", logits)], inputs, "decoding")

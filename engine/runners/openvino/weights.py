@@ -31,13 +31,13 @@ class Weights:
     """
 
     def __init__(self, kind: WeightKind, stored: Sequence[NDArray[Any]] | None = None) -> None:
-        self.kind = kind
+        self._kind = kind
         self._stored = stored
         self.constants: list[NDArray[Any]] = []  # must live as long as the graph, which reads them where they are
 
-    def linear(self, x: Node, weight: Tensor, kind: WeightKind | None = None) -> Node:
-        """Multiply by a weight [out, in]: x [.., in] -> [.., out]; `kind` overrides the graph's."""
-        kind = kind or self.kind
+    def linear(self, x: Node, weight: Tensor, *, bears_int4: bool = False) -> Node:
+        """Multiply by a weight [out, in]: x [.., in] -> [.., out]; in int4 only where it `bears_int4`, else in int8."""
+        kind = "int8" if self._kind == "int4" and not bears_int4 else self._kind
         missing = -weight.shape[1] % INT4_GROUP if kind == "int4" else 0
         if missing:
             zeros = op.constant(np.zeros(2, dtype=np.int64)), op.constant(np.array([0, missing], dtype=np.int64))
@@ -48,9 +48,9 @@ class Weights:
         """Normalise over the last axis, as `torch.nn.LayerNorm`."""
         return op.add(self._scaled(x, layer), self._floats(layer.bias))
 
-    def normed_linear(self, x: Node, layer: nn.LayerNorm, weight: Tensor, kind: WeightKind | None = None) -> Node:
+    def normed_linear(self, x: Node, layer: nn.LayerNorm, weight: Tensor, *, bears_int4: bool = False) -> Node:
         """Normalise, then multiply by a weight [out, in]; what the norm's bias adds to the product is added once, behind it."""
-        product = self.linear(self._scaled(x, layer), weight, kind)
+        product = self.linear(self._scaled(x, layer), weight, bears_int4=bears_int4)
         return op.add(product, self._constant(self._array(lambda: (_floats(weight) @ _floats(layer.bias))[None])))
 
     def embedding(self, table: nn.Embedding, ids: Node) -> Node:
@@ -59,9 +59,9 @@ class Weights:
 
     def gated(self, x: Node, glu: Any) -> Node:
         """Run min-dalle's gated linear unit: [N, W] -> [N, W]."""
-        both = self.normed_linear(x, glu.ln0, torch.cat([glu.fc0.weight, glu.fc1.weight]))
+        both = self.normed_linear(x, glu.ln0, stacked([glu.fc0.weight, glu.fc1.weight]), bears_int4=True)
         gate, value = op.split(both, op.constant(1), 2).outputs()
-        return self.normed_linear(op.multiply(op.gelu(gate, "erf"), value), glu.ln1, glu.fc2.weight)
+        return self.normed_linear(op.multiply(op.gelu(gate, "erf"), value), glu.ln1, glu.fc2.weight, bears_int4=True)
 
     def _scaled(self, x: Node, layer: nn.LayerNorm) -> Node:
         """Normalise but for the bias. The published models' norms have a scale only where their result is added to the state."""
@@ -123,6 +123,13 @@ class Weights:
         if kind is None:
             return op.constant(array, shared_memory=True)
         return op.constant(ov.Tensor(array, shape or ov.Shape(array.shape), kind), shared_memory=True)
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Put weights with the same inputs on top of one another: one product for all."""
+    if parts[0].is_meta:  # which `torch.cat` imports torch's compiler for: a second
+        return parts[0].new_empty((sum(len(part) for part in parts), parts[0].shape[1]))
+    return torch.cat(list(parts))
 
 
 def _floats(tensor: Tensor) -> Tensor:
