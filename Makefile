@@ -2,9 +2,9 @@
 #   make serve                        draw with the built-in Tiny at http://127.0.0.1:8000
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
-#   make soak                         the long forms of what tests/faults provokes; half an hour
+#   make soak                         the long forms of what tests/faults provokes; a quarter of an hour
 #   make lint                         style and types
-#   make bench                        our figures, beside min-dalle's; half an hour
+#   make bench                        our figures, beside min-dalle's; a quarter of an hour
 #   make evaluate                     how well Tiny follows prompts
 #   make train                        Tiny from nothing; goes on where it was stopped
 #   make clean                        remove the virtual environment

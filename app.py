@@ -12,23 +12,29 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from tqdm import tqdm
-
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_ENGINE_FAILED, EXIT_OK
-from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
-from server import create_app
-from server.command_line import read_settings, warn_of_unknown_variables
-from server.keys import warn_of_open_door
-from server.logs import configure_logging
-from server.metrics import Metrics
-from server.serving import address_of, build_server, is_loopback, take_port
-from server.settings import Settings
-from server.shutdown import Serving
-from server.storage import check_writable
-from server.unfinished import sweep_unfinished
+
+try:
+    from tqdm import tqdm
+
+    from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
+    from server import create_app
+    from server.command_line import read_settings, warn_of_unknown_variables
+    from server.keys import warn_of_open_door
+    from server.logs import configure_logging
+    from server.metrics import Metrics
+    from server.serving import address_of, build_server, is_loopback, take_port
+    from server.settings import Settings
+    from server.shutdown import Serving
+    from server.storage import check_writable
+    from server.unfinished import sweep_unfinished
+except ModuleNotFoundError as error:
+    print(f"app.py: this Python has no package {error.name}: run `make serve`, or app.py with .venv/bin/python", file=sys.stderr)
+    sys.exit(EXIT_BAD_SETTING)
 
 
 class StartRefused(Exception):
@@ -41,7 +47,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     configure_logging(settings.log_level, settings.log_format)
     warn_of_unknown_variables(environment)
     warn_of_open_door(settings)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop_loading)
     try:
         with _listener(settings) as listener:
             _check_output_dir(settings)
@@ -55,8 +62,6 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except (GenerationFailed, EngineClosed):
         print("app.py: the model is loaded, but could not draw a first image; the log above says why", file=sys.stderr)
         return EXIT_ENGINE_FAILED
-    except KeyboardInterrupt:  # before there was anything to serve
-        has_ended_well = True
     if not has_ended_well:
         print("app.py: the engine died, or hangs; the log above says more", file=sys.stderr)
         return EXIT_ENGINE_FAILED
@@ -138,7 +143,7 @@ def _welcome(address: str, settings: Settings) -> str:
     if settings.save_to_disk:
         lines += [f"Images are also saved in {settings.output_dir.resolve()}", ""]
     if is_loopback(settings.host):
-        lines += ["Only this computer can reach it. To open it to your network: python app.py --host 0.0.0.0", ""]
+        lines += ["Only this computer can reach it. To open it to your network, add --host 0.0.0.0", ""]
     elif settings.api_keys:
         lines += ["Other computers can reach it too, by this computer's address, and who has a key can draw.", ""]
     else:
@@ -146,9 +151,11 @@ def _welcome(address: str, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
-    """Stop as Ctrl+C does."""
-    raise KeyboardInterrupt
+def _stop_loading(signal_number: int, frame: FrameType | None) -> NoReturn:
+    """End the process, before there is anything to serve; an exception could be swallowed by what is being imported or freed."""
+    with suppress(OSError):  # nobody reads any more
+        os.write(sys.stdout.fileno(), b"Stopped.\n")
+    os._exit(EXIT_OK)
 
 
 def exit_at_once(status: int) -> NoReturn:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, redirect, render_template
+from werkzeug.wrappers import Response as BaseResponse
 
 from consts import VERSION
 from server.api_table import api_operations
@@ -63,6 +64,11 @@ def docs_routes(settings: Settings) -> Blueprint:
         """Describe the API to a person, from the same document."""
         page = render_template("docs.html", document=document, rows=_rows, name_of=_name_of)
         return Response(page, mimetype="text/html", headers=_PAGE_HEADERS)
+
+    @blueprint.get("/docs/")
+    def docs_with_slash() -> BaseResponse:
+        """Lead who types one slash too many to the page."""
+        return redirect("../docs", 308)
 
     def _rows(reference: dict[str, Any]) -> Iterator[_Row]:
         schema = document["components"]["schemas"][_name_of(reference)]

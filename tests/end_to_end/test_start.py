@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
-from tests.end_to_end.server_process import ServerProcess, run_app
+from tests.end_to_end.server_process import ROOT, ServerProcess, run_app
 
 
 def test_start_up_shows_its_steps_and_then_where_to_go(server: ServerProcess) -> None:
@@ -77,6 +78,12 @@ def test_an_unwritable_output_folder_is_one_line_before_anything_is_loaded(tmp_p
 )
 def test_a_bad_flag_is_one_line(arguments: list[str], said: str) -> None:
     assert_refused(run_app(*arguments), EXIT_BAD_SETTING, said)
+
+
+def test_a_python_without_the_packages_is_told_what_to_run() -> None:
+    """`-S` leaves out what is installed."""
+    refused = subprocess.run([sys.executable, "-S", "app.py"], cwd=ROOT, capture_output=True, text=True)
+    assert_refused(refused, EXIT_BAD_SETTING, "this Python has no package")
 
 
 def test_weights_that_are_not_there_are_one_line_and_status_3(tmp_path: Path) -> None:

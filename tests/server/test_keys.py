@@ -14,7 +14,7 @@ from server.settings import Settings
 
 KEY, OTHER = "a-key-of-the-page", "a-key-of-the-bot"
 PAGE = {"/playground", "/playground/", "/playground/<name>", "/playground/model.json"}
-OPEN = {"/", "/health/live", "/health/ready", *PAGE, "/openapi.json", "/docs", "/metrics"}
+OPEN = {"/", "/health/live", "/health/ready", *PAGE, "/openapi.json", "/docs", "/docs/", "/metrics"}
 
 
 @pytest.fixture

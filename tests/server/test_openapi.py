@@ -16,7 +16,7 @@ from server import create_app
 from server.settings import Settings
 
 # Pages for people, what they are made of, and the description itself.
-NO_API = {"/docs", "/openapi.json", "/playground", "/playground/", "/playground/<name>", "/playground/model.json"}
+NO_API = {"/docs", "/docs/", "/openapi.json", "/playground", "/playground/", "/playground/<name>", "/playground/model.json"}
 
 
 @pytest.fixture
@@ -83,4 +83,6 @@ def test_the_page_shows_every_operation_and_field_and_loads_nothing(client: Flas
     for schema in document["components"]["schemas"].values():
         for field in schema.get("properties", {}):
             assert f"<code>{field}</code>" in page.text
+    assert "`" not in page.text, "what stands in backticks is set as code"
+    assert client.get("/docs/", follow_redirects=True).text == page.text
     assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|https?://", page.text)
