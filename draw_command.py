@@ -6,11 +6,13 @@ The files' paths go to standard output, one a line; everything else goes to stan
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from PIL import Image
@@ -138,6 +140,7 @@ def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 def main(arguments: Sequence[str]) -> int:
     """Draw what the command line asks for; give the process's exit status."""
     command = parse_command(arguments)
+    signal.signal(signal.SIGINT, _Interrupt.come)
     try:
         command.output_dir.mkdir(parents=True, exist_ok=True)
         _draw(command)
@@ -154,6 +157,24 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _refuse("stopped", EXIT_INTERRUPTED)
     return EXIT_OK
+
+
+class _Interrupt:
+    """Raise KeyboardInterrupt as Python does, and again at the next event: a destructor may have lost the first."""
+
+    has_come = False
+
+    @classmethod
+    def come(cls, number: int, frame: FrameType | None) -> NoReturn:
+        """Handle the signal."""
+        cls.has_come = True
+        raise KeyboardInterrupt
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise it again."""
+        if cls.has_come:
+            raise KeyboardInterrupt
 
 
 def _refuse(sentence: str, status: int) -> int:
@@ -185,6 +206,7 @@ def _draw(command: DrawCommand) -> None:
             supercondition_factor=command.supercondition_factor,
             previews=False,
         ):
+            _Interrupt.check()
             if isinstance(event, Progress):
                 bar.update(event.tokens_drawn - drawn[event.index])
                 drawn[event.index] = event.tokens_drawn

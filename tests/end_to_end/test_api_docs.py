@@ -21,7 +21,7 @@ COMMANDS = {
     "js": ["node", "--input-type=module", "-e"],
 }
 # What the page's own address leads to, and one with a slash that leads to it.
-PARTS_OF_THE_PAGE = {"/playground/", "/playground/<name>"}
+PARTS_OF_THE_PAGE = {"/docs/", "/playground/", "/playground/<name>"}
 
 
 @dataclass(frozen=True)

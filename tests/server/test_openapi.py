@@ -84,5 +84,5 @@ def test_the_page_shows_every_operation_and_field_and_loads_nothing(client: Flas
         for field in schema.get("properties", {}):
             assert f"<code>{field}</code>" in page.text
     assert "`" not in page.text, "what stands in backticks is set as code"
-    assert client.get("/docs/", follow_redirects=True).text == page.text
+    assert client.get("/docs/").headers["Location"] == "../docs"
     assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|https?://", page.text)
