@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from numpy.typing import NDArray
+from torch import device as Device  # not as torch.device: in this package, torch is the module beside this one
+from torch import set_num_threads
 
 from engine.checkpoint import ModelFiles, find_model
 from engine.errors import InvalidRequest
@@ -70,7 +71,7 @@ def load_runner(
     count = usable_threads(threads)
     files = find_model(model, models_root=models_root, progress=progress)
     if kind == "torch":
-        torch.set_num_threads(count)
+        set_num_threads(count)
         return files, TorchRunner(files.load(choose_dtype(precision, chosen, files.spec), progress=progress), chosen)
     # Imported here: where torch computes, openvino need not be there.
     from engine.runners.openvino.compiled import compile_model
@@ -83,7 +84,7 @@ def load_runner(
     return files, OpenVinoRunner(compiled)
 
 
-def choose_runner(asked: str, device: torch.device) -> str:
+def choose_runner(asked: str, device: Device) -> str:
     """Choose what computes on a device: `auto` takes openvino on an x86 CPU, which its paged attention is made for, else torch.
 
     Raises InvalidRequest.

@@ -10,8 +10,9 @@ import torch
 
 from engine.config import MODELS
 from engine.errors import InvalidRequest
-from engine.runners import choose_runner, default_cache
+from engine.runners import choose_runner, default_cache, load_runner
 from engine.runners.openvino.precision import choose_precision
+from engine.runners.torch import TorchRunner
 from engine.threads import usable_threads
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -39,6 +40,18 @@ def test_a_runner_that_is_not_to_be_had_is_refused(asked: str, device: torch.dev
     with pytest.raises(InvalidRequest, match="take") as refused:
         choose_runner(asked, device)
     assert refused.value.field == "runner"
+
+
+def test_torch_computes_where_it_is_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        files, runner = load_runner("tiny", device="cpu", runner="torch", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert isinstance(runner, TorchRunner)
+    runner.admit([runner.encode([0, 5, 6, 2])])
+    assert runner.step([files.config.decoder_start_token_id], [0]).std() > 0.5
 
 
 def test_auto_is_int4_where_the_weights_are_large() -> None:
