@@ -1,4 +1,4 @@
-"""Give the engine's tests an engine of four slots on Tiny's weights, and its runner."""
+"""Give the engine's tests an engine of four slots on Tiny's weights, and the runner that this machine takes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
 
-from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.checkpoint import ModelFiles
 from engine.engine import Engine
-from engine.runners.torch import TorchRunner
+from engine.runners import Runner, load_runner
 from tests.engine.watched_runner import WatchedRunner
 
 MakeEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session")
-def loaded() -> tuple[Checkpoint, TorchRunner]:
-    checkpoint = load_checkpoint("tiny", progress=False)
-    return checkpoint, TorchRunner(checkpoint, torch.device("cpu"))
+def loaded(request: pytest.FixtureRequest) -> tuple[ModelFiles, Runner]:
+    """Load Tiny; a test that is parametrized with `loaded`, indirectly, says on what else than `auto` it is to run."""
+    return load_runner("tiny", device="cpu", runner=getattr(request, "param", "auto"), threads=1)
 
 
 @pytest.fixture
-def runner(loaded: tuple[Checkpoint, TorchRunner]) -> WatchedRunner:
+def runner(loaded: tuple[ModelFiles, Runner]) -> WatchedRunner:
     loaded[1].reset()
     return WatchedRunner(loaded[1])
 
 
 @pytest.fixture
-def make_engine(loaded: tuple[Checkpoint, TorchRunner], runner: WatchedRunner) -> Iterator[MakeEngine]:
+def make_engine(loaded: tuple[ModelFiles, Runner], runner: WatchedRunner) -> Iterator[MakeEngine]:
     """Make engines that are closed in the end."""
     engines: list[Engine] = []
 

@@ -15,6 +15,7 @@ from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
 
+@pytest.mark.parametrize("loaded", ["auto", "torch"], indirect=True)
 def test_a_request_gives_progress_and_its_image(engine: Engine) -> None:
     events = list(engine.submit(request(seeds=(41,))).events())
     assert [e.tokens_drawn for e in events if isinstance(e, Progress)] == list(range(8, 257, 8))
@@ -31,6 +32,7 @@ def test_previews_come_every_32_tokens_and_are_grey_where_nothing_is_drawn(engin
     assert first.crop((0, 0, 256, 32)).getcolors(256 * 32) != [(256 * 32, (128, 128, 128))]
 
 
+@pytest.mark.parametrize("loaded", ["auto", "torch"], indirect=True)
 def test_an_image_is_the_same_to_the_bit_alone_and_among_others_who_come_and_go(engine: Engine) -> None:
     rng = Random(5)
     prompts = ["a red circle", "two yellow hearts on a very dark black background", "star", "a pink ring above a black square"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from engine.checkpoint import Checkpoint
-from engine.runners.torch import TorchRunner
+from engine.checkpoint import ModelFiles
+from engine.runners import Runner
 
 PROMPT = [0, 5, 6, 2]
 OTHERS = [[0, *range(10, 50), 2], [0, 7, 2], [0, *range(20, 82), 2]]
@@ -27,7 +27,8 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_with_two_threads_a_row_is_the_same_alone_and_among_others(loaded: tuple[Checkpoint, TorchRunner]) -> None:
+@pytest.mark.parametrize("loaded", ["torch"], indirect=True)
+def test_with_two_threads_a_row_is_the_same_alone_and_among_others(loaded: tuple[ModelFiles, Runner]) -> None:
     def logits_beside(others: list[list[int]]) -> NDArray[Any]:
         prompts = [*others, PROMPT]
         runner.reset()

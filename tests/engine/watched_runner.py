@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from engine.job import Job
 from engine.request import ImageDone, ImageRequest, SamplingSettings
-from engine.runners.torch import EncodedPrompt, TorchRunner
+from engine.runners import Runner
 
 
 class WatchedRunner:
     """Be a `Runner`."""
 
-    def __init__(self, runner: TorchRunner) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.calls: list[tuple[str, int]] = []  # each method's name, and how many images, in order
         self.faults: dict[str, list[BaseException]] = {}  # what a method's next calls raise
@@ -42,11 +42,11 @@ class WatchedRunner:
         """Return how many images each step had."""
         return [count for name, count in self.calls if name == "step"]
 
-    def encode(self, text_tokens: Sequence[int]) -> EncodedPrompt:
+    def encode(self, text_tokens: Sequence[int]) -> Any:
         self._note("encode", 1)
         return self._runner.encode(text_tokens)
 
-    def admit(self, prompts: Sequence[EncodedPrompt]) -> None:
+    def admit(self, prompts: Sequence[Any]) -> None:
         self._note("admit", len(prompts))
         self._runner.admit(prompts)
 

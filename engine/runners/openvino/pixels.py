@@ -16,6 +16,8 @@ from torch import Tensor, nn
 # Pictures of 8 x 8 tokens that show what a convolution is given: each token alone, or in patches of this many tokens a side.
 _PATCHES = (1, 1, 2, 4)
 _CALIBRATION_SIDE = 8
+# Of the picture that is traced, several times over. The graph is that of any size: a whole picture takes ten seconds for the same.
+_TRACED_SIDE = 4
 
 
 class _Pixels(nn.Module):
@@ -66,7 +68,7 @@ def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
     with torch.inference_mode():
         if rounds:
             pixels = _with_rounded_convolutions(pixels)
-        example = torch.zeros((1, 16, 16), dtype=torch.int64)
+        example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
         return ov.convert_model(pixels, example_input=example, input=[ov.PartialShape([1, -1, -1])])
 
 
