@@ -16,7 +16,7 @@ from torch import Tensor, nn
 # Pictures of 8 x 8 tokens that show what a convolution is given: each token alone, or in patches of this many tokens a side.
 _PATCHES = (1, 1, 2, 4)
 _CALIBRATION_SIDE = 8
-# Of the picture that is traced, several times over. The graph is that of any size: a whole picture takes ten seconds for the same.
+# Of the picture that is traced, several times over. The graph is that of any size; a whole picture takes ten seconds for it.
 _TRACED_SIDE = 4
 
 
