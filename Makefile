@@ -26,7 +26,7 @@ test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: $(VENV)/.dev-ready
-	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults tests/benchmarks -m "soak or not soak" -s $(ARGS)
+	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults tests/benchmarks -m "soak or not soak" -n 0 -s $(ARGS)
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

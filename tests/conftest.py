@@ -20,6 +20,7 @@ from server.settings import Settings
 # Before torch is imported. Every engine has a thread of its own, and OpenMP keeps a team of threads for each: the many engines of
 # one test process would draw at a third of their speed. Where more threads matter, a test asks for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or two threads that wait for each other keep other tests from computing
 
 # A busy machine is no failure.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

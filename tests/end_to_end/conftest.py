@@ -20,7 +20,15 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(output_dir: Path) -> Iterator[ServerProcess]:
-    with ServerProcess("--save_to_disk", "--output_dir", str(output_dir)) as running:
+    with ServerProcess("--threads", "0", "--save_to_disk", "--output_dir", str(output_dir)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def particular() -> Iterator[ServerProcess]:
+    """Run a server with several settings that are not the default, none of which is in another's way."""
+    flags = ("--url_ttl", "1", "--trust_proxy", "--cors_origins", "https://play.example", "--runner", "torch")
+    with ServerProcess(*flags, DALLE_PROT="1") as running:
         yield running
 
 

@@ -22,8 +22,11 @@ FAULTY = ("-m", "tests.end_to_end.faulty_server")
 
 
 def app_command(*arguments: str, script: tuple[str, ...] = APP) -> list[str]:
-    """Write the command that starts the server on a free port with Tiny, unless `arguments` say otherwise."""
-    return [sys.executable, *script, "--model_version", "tiny", "--port", "0", *arguments]
+    """Write the command that starts the server on a free port with Tiny and one thread, unless `arguments` say otherwise.
+
+    Tiny's steps are too short for more threads to be faster, and the tests beside this one want the others.
+    """
+    return [sys.executable, *script, "--model_version", "tiny", "--port", "0", "--threads", "1", *arguments]
 
 
 def run_app(*arguments: str) -> subprocess.CompletedProcess[str]:

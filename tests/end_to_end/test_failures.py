@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from consts import EXIT_ENGINE_FAILED
 from tests.end_to_end.callers import ask, draw, eventually, eventually_shows, health, metric, post, status_of
 from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 
 
-def test_a_step_that_throws_is_500_with_the_requests_id_and_the_next_request_is_drawn(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path) as server:
-        expected = draw(server, seed=1, num_images=2)
-        for method in ("step", "encode", "admit", "detokenize"):
-            server.fault(f"{method} raise")
-            failed = post(server)
-            assert failed.status_code == 500
-            assert failed.headers["X-Request-Id"] in failed.json()["error"]["message"]
-            assert "Traceback" not in failed.text
-            assert draw(server, seed=1, num_images=2) == expected
-        assert health(server, "ready") == (200, "")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    with FaultyServer(tmp_path_factory.mktemp("faults")) as running:
+        yield running
 
 
-def test_exhausted_memory_loses_no_image_and_makes_the_batch_smaller(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path) as server:
-        expected = draw(server, seed=1, num_images=6)
-        server.fault("step memory 2")
-        assert draw(server, seed=1, num_images=6) == expected
-        assert metric(server, "dalle_slots") <= 2
-        assert metric(server, "dalle_images_failed_total") == 0
-        server.heal()
-        assert draw(server, seed=1, num_images=6) == expected
+def test_a_step_that_throws_is_500_with_the_requests_id_and_the_next_request_is_drawn(server: FaultyServer) -> None:
+    expected = draw(server, seed=1, num_images=2)
+    for method in ("step", "encode", "admit", "detokenize"):
+        server.fault(f"{method} raise")
+        failed = post(server)
+        assert failed.status_code == 500
+        assert failed.headers["X-Request-Id"] in failed.json()["error"]["message"]
+        assert "Traceback" not in failed.text
+        assert draw(server, seed=1, num_images=2) == expected
+    assert health(server, "ready") == (200, "")
+
+
+def test_exhausted_memory_loses_no_image_and_makes_the_batch_smaller(server: FaultyServer) -> None:
+    failed = metric(server, "dalle_images_failed_total")
+    expected = draw(server, seed=1, num_images=6)
+    server.fault("step memory 2")
+    assert draw(server, seed=1, num_images=6) == expected
+    assert metric(server, "dalle_slots") <= 2
+    assert metric(server, "dalle_images_failed_total") == failed
+    server.heal()
+    assert draw(server, seed=1, num_images=6) == expected
 
 
 def test_a_step_that_hangs_fails_liveness_until_it_goes_on(tmp_path: Path) -> None:

@@ -23,9 +23,8 @@ def test_a_request_is_one_line_with_its_id_and_without_its_text(server: ServerPr
     assert re.search(rf" INFO +{request_id} dalle\.requests: POST /dalle 200 in \d+ ms$", line.strip())
 
 
-def test_a_mistyped_variable_is_told() -> None:
-    with ServerProcess(DALLE_PROT="1") as running:
-        assert any("DALLE_PROT sets nothing; is DALLE_PORT meant?" in line for line in running.log)
+def test_a_mistyped_variable_is_told(particular: ServerProcess) -> None:
+    assert any("DALLE_PROT sets nothing; is DALLE_PORT meant?" in line for line in particular.log)
 
 
 def test_for_programs_every_line_is_json_and_no_line_has_a_key() -> None:

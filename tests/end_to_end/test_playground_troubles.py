@@ -8,21 +8,31 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.browser import Visit
+from tests.end_to_end.callers import eventually_shows, metric
 from tests.end_to_end.server_process import FaultyServer, ServerProcess
 
 RED_CIRCLE = "a red circle on a blue background"
+ONE_AT_A_TIME = ("--max_batch_size", "1", "--max_queue", "1")
 IS_FREE = "fetch('metrics').then((answer) => answer.text()).then((text) => /^dalle_slots_in_use 0\\.0$/m.test(text))"
 
 
-@pytest.fixture
-def holding(tmp_path: Path) -> Iterator[FaultyServer]:
-    """Start a server that draws one image at a time, lets one wait, and stops in mid-drawing until it is healed."""
-    with FaultyServer(tmp_path, "--max_batch_size", "1", "--max_queue", "1") as running:
-        running.fault("step hold")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    with FaultyServer(tmp_path_factory.mktemp("faults"), *ONE_AT_A_TIME) as running:
         yield running
 
 
+@pytest.fixture
+def holding(running: FaultyServer) -> Iterator[FaultyServer]:
+    """Give a server that draws one image at a time, lets one wait, and stops in mid-drawing until it is healed."""
+    running.fault("step hold")
+    yield running
+    running.heal()
+    assert eventually_shows(running, queue_images=0, slots_in_use=0)
+
+
 def test_cancelling_frees_the_slot_and_what_is_asked_next_is_drawn(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+    drawn = metric(holding, "dalle_images_drawn_total")
     person = visit(holding.url)
     person.draw(RED_CIRCLE, 2)
     person.page.wait_for_selector(".sentence:has-text('turn')")
@@ -32,10 +42,7 @@ def test_cancelling_frees_the_slot_and_what_is_asked_next_is_drawn(visit: Callab
     assert person.focused() == "retry"
     holding.heal()
     person.wait_until(IS_FREE)
-    drawn = person.page.evaluate(
-        "fetch('metrics').then((a) => a.text()).then((t) => t.match(/^dalle_images_drawn_total (.*)$/m)[1])"
-    )
-    assert float(drawn) == 1  # the one at start
+    assert metric(holding, "dalle_images_drawn_total") == drawn
     person.page.click("[data-act=retry]")
     person.wait_for("done")
     assert person.page.locator(".tile img").count() == 2
@@ -68,18 +75,18 @@ def test_a_full_queue_is_a_sentence_and_drawn_on_a_click_later(visit: Callable[.
 
 
 def test_a_server_killed_while_it_draws_is_noticed_found_again_and_the_drawing_goes_on(
-    visit: Callable[..., Visit], holding: FaultyServer
+    visit: Callable[..., Visit], tmp_path: Path
 ) -> None:
-    person = visit(holding.url)
-    person.is_refused = True
-    person.draw(RED_CIRCLE, 2)
-    person.page.wait_for_selector(".sentence:has-text('turn')")
-    holding.process.kill()
-    holding.process.wait()
+    with FaultyServer(tmp_path, *ONE_AT_A_TIME) as killed:
+        killed.fault("step hold")
+        person = visit(killed.url)
+        person.is_refused = True
+        person.draw(RED_CIRCLE, 2)
+        person.page.wait_for_selector(".sentence:has-text('turn')")
     person.page.wait_for_selector("#away:has-text('not reachable')")
     assert "not reachable" in person.page.inner_text(".sentence")
     person.page.fill("#text", "typed meanwhile")
-    with ServerProcess("--port", str(holding.port)):
+    with ServerProcess("--port", str(killed.port)):
         person.wait_for("done")
         assert person.page.locator(".tile img").count() == 2
         assert not person.page.is_visible("#away")
@@ -136,15 +143,14 @@ def test_a_server_with_keys_is_told_one_and_the_drawing_goes_on(visit: Callable[
         person.wait_for("done")
 
 
-def test_a_drawing_that_fails_says_so_and_is_tried_again_on_a_click(visit: Callable[..., Visit], tmp_path: Path) -> None:
-    with FaultyServer(tmp_path) as failing:
-        person = visit(failing.url)
-        failing.fault("step raise")
-        person.draw(RED_CIRCLE)
-        person.wait_for("failed")
-        assert "could not be drawn" in person.page.inner_text(".sentence")
-        person.page.click("[data-act=retry]")
-        person.wait_for("done")
+def test_a_drawing_that_fails_says_so_and_is_tried_again_on_a_click(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+    person = visit(holding.url)
+    holding.fault("step raise")
+    person.draw(RED_CIRCLE)
+    person.wait_for("failed")
+    assert "could not be drawn" in person.page.inner_text(".sentence")
+    person.page.click("[data-act=retry]")
+    person.wait_for("done")
 
 
 def test_a_page_left_in_mid_drawing_offers_to_draw_it_again(visit: Callable[..., Visit], holding: FaultyServer) -> None:

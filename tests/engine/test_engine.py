@@ -36,7 +36,7 @@ def test_previews_come_every_32_tokens_and_are_grey_where_nothing_is_drawn(engin
 def test_an_image_is_the_same_to_the_bit_alone_and_among_others_who_come_and_go(engine: Engine) -> None:
     rng = Random(5)
     prompts = ["a red circle", "two yellow hearts on a very dark black background", "star", "a pink ring above a black square"]
-    asked = [request(rng.choice(prompts), tuple(rng.randrange(9) for _ in range(rng.randint(1, 3)))) for _ in range(8)]
+    asked = [request(rng.choice(prompts), tuple(rng.randrange(9) for _ in range(rng.randint(1, 3)))) for _ in range(6)]
     alone = [images_of(engine.submit(one)) for one in asked]
     jobs = []
     for one in asked:  # the next comes at a random moment of the one before
@@ -117,11 +117,11 @@ def test_drawn_images_free_their_slots_at_once_and_are_shown_one_a_step_while_ot
 
 
 def test_a_preview_whose_image_has_a_newer_one_is_not_shown(make_engine: MakeEngine, runner: WatchedRunner) -> None:
-    job = make_engine(40).submit(request(seeds=tuple(range(40)), previews=PREVIEWS))
+    job = make_engine(12).submit(request(seeds=tuple(range(12)), previews=PREVIEWS))
     shown = [event for event in job.events() if isinstance(event, Preview)]
-    places = {index: [event.tokens_drawn for event in shown if event.index == index] for index in range(40)}
+    places = {index: [event.tokens_drawn for event in shown if event.index == index] for index in range(12)}
     assert all(tokens == sorted(set(tokens)) for tokens in places.values())
-    assert 0 < len(shown) <= 255 // PREVIEW_SPACING < 40 * 7
+    assert 0 < len(shown) <= 255 // PREVIEW_SPACING < 12 * 7
 
 
 def test_between_two_previews_images_are_decoded(make_engine: MakeEngine, runner: WatchedRunner) -> None:

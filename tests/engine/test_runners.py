@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -18,6 +20,8 @@ from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
 from engine.runners.torch import TorchRunner
 
+MakeOpenVino = Callable[[str], OpenVinoRunner]
+
 THREADS = 2
 KINDS = ["torch", *PRECISIONS]
 PROMPT = [0, 5, 6, 2]
@@ -29,16 +33,18 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint("tiny", progress=False)
 
 
+@pytest.fixture(scope="module")
+def make_openvino(checkpoint: Checkpoint) -> MakeOpenVino:
+    """Make runners of a precision; it is compiled once."""
+    compiled = cache(lambda name: compile_checkpoint(checkpoint, PRECISIONS[name], THREADS))
+    return lambda name: OpenVinoRunner(compiled(name))
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint, make_openvino: MakeOpenVino) -> Runner:
     if request.param == "torch":
         return TorchRunner(checkpoint, torch.device("cpu"))
-    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[request.param], THREADS))
-
-
-@pytest.fixture
-def openvino(checkpoint: Checkpoint) -> OpenVinoRunner:
-    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], THREADS))
+    return make_openvino(request.param)
 
 
 def forced_tokens(config: Any, count: int = 256) -> list[int]:
@@ -102,30 +108,28 @@ def test_a_picture_is_the_same_alone_and_among_others_and_may_be_wide(runner: Ru
     assert runner.detokenize(np.hstack([grid, grid])[None]).shape == (1, 256, 512, 3)
 
 
-def test_precisions_follow_float32(checkpoint: Checkpoint) -> None:
+def test_precisions_follow_float32(checkpoint: Checkpoint, make_openvino: MakeOpenVino) -> None:
     forced = forced_tokens(checkpoint.config, 100)
     exact = alone(TorchRunner(checkpoint, torch.device("cpu")), forced, PROMPT)
     errors = {}
-    for name, precision in PRECISIONS.items():
-        ours = alone(OpenVinoRunner(compile_checkpoint(checkpoint, precision, THREADS)), forced, PROMPT)
+    for name in PRECISIONS:
+        ours = alone(make_openvino(name), forced, PROMPT)
         errors[name] = np.abs(ours - exact).mean() / exact.std()
     assert errors["float32"] < 1e-5 < errors["bfloat16"] < 0.03 and 1e-5 < errors["int8"] < 0.06 and 1e-5 < errors["int4"] < 0.2
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
-def test_rounded_pixels_are_close_to_exact_ones(name: str, checkpoint: Checkpoint) -> None:
+def test_rounded_pixels_are_close_to_exact_ones(name: str, checkpoint: Checkpoint, make_openvino: MakeOpenVino) -> None:
     grids = np.array(forced_tokens(checkpoint.config, 513)[1:]).reshape(2, 16, 16)
     grids[1] = grids[1][::4, ::4].repeat(4, 0).repeat(4, 1)  # patches of one colour or pattern
-    exact, ours = (
-        OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[each], THREADS)).detokenize(grids).astype(float)
-        for each in ("float32", name)
-    )
+    exact, ours = (make_openvino(each).detokenize(grids).astype(float) for each in ("float32", name))
     signal_to_noise = 10 * np.log10(255**2 / ((ours - exact) ** 2).mean())
     assert 30 < signal_to_noise < 70, "in decibels; above 70 nothing was rounded"
 
 
-def test_prompts_are_encoded_once_while_they_are_known(openvino: OpenVinoRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_encoded_once_while_they_are_known(make_openvino: MakeOpenVino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "KEPT", 2)
+    openvino = make_openvino("float32")
     encoded: list[tuple[int, ...]] = []
     write = openvino._prompts._encode
 
