@@ -20,7 +20,7 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(output_dir: Path) -> Iterator[ServerProcess]:
-    with ServerProcess("--threads", "0", "--save_to_disk", "--output_dir", str(output_dir)) as running:
+    with ServerProcess("--save_to_disk", "--output_dir", str(output_dir)) as running:
         yield running
 
 

@@ -21,7 +21,7 @@ from tests.loopback_hub import closed_port, serve_random_weights
 def test_mini_is_downloaded_and_draws(sizes: str, tmp_path: Path) -> None:
     with (
         serve_random_weights(sizes) as hub,
-        ServerProcess("--model_version", "Mini", **hub.environment(tmp_path)) as server,
+        ServerProcess("--model_version", "Mini", "--threads", "0", **hub.environment(tmp_path)) as server,
     ):
         answer = requests.post(f"{server.url}/dalle", json={"text": "a cat", "seed": 1}, timeout=200).json()
         assert answer["model"] == "Mini"

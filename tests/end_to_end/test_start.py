@@ -41,7 +41,7 @@ def test_the_line_to_paste_draws_a_picture(server: ServerProcess, tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server_cleanly(number: signal.Signals) -> None:
-    with ServerProcess() as running:
+    with ServerProcess("--threads", "0") as running:  # as many as there are, which is the default
         assert running.stop(number) == EXIT_OK
         assert running.lines[-1] == "Stopped.\n"
         assert "Traceback" not in "".join(running.log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from schemathesis import Case
 from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from benchmarks.random_weights import write_models_root
 from consts import MAX_SEED
 from dalle_model import DalleModel
 from server import create_app
@@ -27,8 +29,11 @@ api = schemathesis.openapi.from_dict(api_document(SETTINGS)).exclude(path="/gene
 
 
 @pytest.fixture(scope="module")
-def described_app(tiny_model: DalleModel) -> Flask:
-    return create_app(tiny_model, SETTINGS)
+def described_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """Be the app on a model far smaller than Tiny, with random weights: nobody looks at these hundreds of pictures."""
+    root = write_models_root(tmp_path_factory.mktemp("models"))
+    with DalleModel("mini", models_root=root, precision="float32", threads=1) as model:
+        yield create_app(model, SETTINGS)
 
 
 @pytest.mark.slow
