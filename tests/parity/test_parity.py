@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -123,11 +124,19 @@ def their_picture(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[bo
     return request.param, next(stream)
 
 
+@pytest.fixture(scope="module")
+def small_runner(small: Checkpoint) -> Callable[[str], Runner]:
+    """Give a runner of a kind on the small model; it is made once."""
+    return cache(lambda kind: make_runner(kind, small))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torch", "openvino"])
-def test_min_dalle_itself_draws_the_same_pictures(small: Checkpoint, their_picture: tuple[bool, torch.Tensor], kind: str) -> None:
+def test_min_dalle_itself_draws_the_same_pictures(
+    small: Checkpoint, small_runner: Callable[[str], Runner], their_picture: tuple[bool, torch.Tensor], kind: str
+) -> None:
     seamless, theirs = their_picture
-    engine = Engine(lambda: (small, make_runner(kind, small)), max_batch_size=4)
+    engine = Engine(lambda: (small, small_runner(kind)), max_batch_size=4)
     try:
         events = list(engine.submit(ImageRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
     finally:
