@@ -15,10 +15,11 @@ from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
 from engine.checkpoint import Checkpoint
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
-from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners import Runner, default_cache
+from engine.runners.cpu import runner_on
+from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import Precision
-from engine.runners.openvino.runner import OpenVinoRunner
-from engine.runners.openvino.weights import INT4_GROUP, WeightKind
+from engine.runners.rounding import INT4_GROUP, WeightKind
 from engine.sampler import sample, uniforms
 from engine.text import tokenize_prompt
 
@@ -26,14 +27,19 @@ _CACHED_BYTES = {"f32": 4, "bf16": 2, "u8": 1}
 _SCALE_BYTES = 8  # of a head's key or value in u8: a scale and a zero point in float32
 
 
-def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text_tokens: int) -> int:
+def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text_tokens: int, *, is_native: bool) -> int:
     """Count the bytes that a step must read at the mean position: multiplied weights, keys and values that exist.
 
     The text's are counted once, however many images share them.
     """
     config = checkpoint.config
-    kept_in = precision.decoding["KV_CACHE_PRECISION"]
-    token = config.embed_count * _CACHED_BYTES[kept_in] + (config.attention_head_count * _SCALE_BYTES if kept_in == "u8" else 0)
+    if is_native:
+        token = config.embed_count * (4 if precision.decoder_weights == "float32" else 2)
+    else:
+        kept_in = precision.decoding["KV_CACHE_PRECISION"]
+        token = config.embed_count * _CACHED_BYTES[kept_in] + (
+            config.attention_head_count * _SCALE_BYTES if kept_in == "u8" else 0
+        )
     mean_length = (IMAGE_TOKEN_COUNT + 1) / 2  # the step's own token included
     cached = 2 * images * mean_length + 2 + text_tokens  # 2: the unconditional prompt
     return int(_weight_bytes(checkpoint, precision.decoder_weights) + config.decoder_layer_count * 2 * cached * token)
@@ -64,7 +70,7 @@ def _matrix_bytes(weight: Tensor, kind: WeightKind) -> int:
 class Decoding:
     """Step through one drawing of several images, without the engine around it."""
 
-    def __init__(self, checkpoint: Checkpoint, runner: OpenVinoRunner, images: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, runner: Runner, images: int) -> None:
         config = checkpoint.config
         self._runner, self._images = runner, images
         self._settings = [SamplingSettings()] * images
@@ -88,14 +94,16 @@ class Decoding:
 def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
     """Time the steps of whole images, each precision and number of images in turn, and the bandwidth in each round."""
     runners = {
-        name: (precision, OpenVinoRunner(compile_checkpoint(checkpoint, precision, plan.threads)))
+        name: (precision, runner_on(checkpoint, precision, plan.threads, default_cache()))
         for name, precision in plan.chosen.items()
     }
     for _, runner in runners.values():  # warm
         for images in plan.images:
             list(Decoding(checkpoint, runner, images).steps())
     for _ in tqdm(range(plan.rounds), desc="decoding", unit="round"):
-        ways = memory_bandwidth(plan.threads)
+        ways = memory_bandwidth(
+            plan.threads, [runner.decoder for _, runner in runners.values() if isinstance(runner, NativeRunner)][:1]
+        )
         for way, speed in ways.items():
             figures.add(Figure("decoding", f"memory read by {way}", "GB/s", "more"), speed / 1e9)
         bandwidth = max(ways.values())
@@ -103,6 +111,7 @@ def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> No
             for images in plan.images:
                 decoding = Decoding(checkpoint, runner, images)
                 step = float(np.median([decoded for decoded, _ in decoding.steps()]))
-                limit = bytes_a_step(checkpoint, precision, images, len(decoding.text_tokens)) / bandwidth
+                is_native = isinstance(runner, NativeRunner)
+                limit = bytes_a_step(checkpoint, precision, images, len(decoding.text_tokens), is_native=is_native) / bandwidth
                 title = f"decode step of {images}, {name}"
                 figures.add(Figure("decoding", title, "ms", "share", "memory's limit"), step * 1000, limit * 1000)

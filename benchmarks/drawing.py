@@ -15,9 +15,9 @@ from benchmarks.reference import min_dalle_on
 from engine.checkpoint import Checkpoint
 from engine.engine import Engine
 from engine.request import ImageRequest
-from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners import default_cache
+from engine.runners.cpu import runner_on
 from engine.runners.openvino.precision import Precision
-from engine.runners.openvino.runner import OpenVinoRunner
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -49,8 +49,8 @@ def measure_drawing(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> Non
 
 
 def _engine(checkpoint: Checkpoint, precision: Precision, plan: Plan) -> Engine:
-    compiled = compile_checkpoint(checkpoint, precision, plan.threads)
-    return Engine(lambda: (checkpoint, OpenVinoRunner(compiled)), max(plan.images))
+    runner = runner_on(checkpoint, precision, plan.threads, default_cache())
+    return Engine(lambda: (checkpoint, runner), max(plan.images))
 
 
 def _warm(checkpoint: Checkpoint, engines: dict[str, Engine], plan: Plan) -> None:

@@ -18,10 +18,9 @@ from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners import Runner
-from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners import KINDS, Runner, default_cache
+from engine.runners.cpu import runner_on
 from engine.runners.openvino.precision import PRECISIONS
-from engine.runners.openvino.runner import OpenVinoRunner
 from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
 from engine.threads import usable_threads
@@ -43,7 +42,7 @@ def log_probabilities(logits: NDArray[Any], factor: float, temperature: float) -
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int) -> dict[str, NDArray[Any]]:
+def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, kind: str = "auto") -> dict[str, NDArray[Any]]:
     """Return each precision's divergence KL(float32 || precision) at every step of every picture: nats, [256, N]."""
     settings = checkpoint.config.sampling
     factor, temperature = settings.supercondition_factor, settings.temperature
@@ -51,13 +50,13 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int) 
     tokens = np.full((len(prompts), IMAGE_TOKEN_COUNT + 1), checkpoint.config.decoder_start_token_id)
     chances = [uniforms(seed) for seed in range(len(prompts))]
     exact = []
-    runner = OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], threads))
+    runner = runner_on(checkpoint, PRECISIONS["float32"], threads, default_cache(), runner=kind)
     for step, logits in enumerate(tqdm(led_along(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")):
         exact.append(log_probabilities(logits, factor, temperature))
         tokens[:, step + 1] = sample(logits, [settings] * len(prompts), [own[step] for own in chances])
     divergences = {}
     for name in names:
-        runner = OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS[name], threads))
+        runner = runner_on(checkpoint, PRECISIONS[name], threads, default_cache(), runner=kind)
         steps = tqdm(zip(exact, led_along(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step")
         ours = ((ideal, log_probabilities(logits, factor, temperature)) for ideal, logits in steps)
         divergences[name] = np.stack([(np.exp(ideal) * (ideal - other)).sum(-1) for ideal, other in ours])
@@ -70,9 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8", "int4"])
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--runner", choices=[kind for kind in KINDS if kind != "torch"], default="auto")
     options = parser.parse_args(arguments)
     checkpoint = load_checkpoint("tiny", progress=False)
-    found = compare(checkpoint, options.precisions, options.prompts, usable_threads(options.threads))
+    found = compare(checkpoint, options.precisions, options.prompts, usable_threads(options.threads), options.runner)
     print(f"\nTiny, {options.prompts} prompts, {IMAGE_TOKEN_COUNT} steps each, divergence from float32 in nats\n")
     print("| precision | mean | median | 99 % | most |\n| --- | --- | --- | --- | --- |")
     for name, values in found.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,21 +14,25 @@ from benchmarks.decoding import Decoding
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
 from engine.checkpoint import Checkpoint
+from engine.runners import Runner, default_cache
+from engine.runners.cpu import runner_on
+from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.runner import OpenVinoRunner
 
-_SHOWN = 6  # kinds of nodes
+_SHOWN = 7  # kinds of work
 
 
 class _Watched:
-    """Be a compiled model that remembers the request made of it, whose counters are to be read."""
+    """Be a compiled graph that remembers the request made of it, whose counters are to be read."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self.inputs = compiled.inputs
         self._compiled = compiled
 
     def create_infer_request(self) -> ov.InferRequest:
-        """Make a request, as the compiled model does."""
+        """Make a request, as the compiled graph does."""
         self._request = self._compiled.create_infer_request()
         return self._request
 
@@ -41,32 +45,40 @@ class _Watched:
 
 
 def measure_profile(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
-    """Measure the milliseconds of a step by kind of node, with OpenVINO's counters on, which themselves cost a little."""
+    """Measure the milliseconds of a step by what they are spent on; OpenVINO's counters themselves cost a little."""
     for name, precision in plan.chosen.items():
-        counting = replace(precision, decoding={**precision.decoding, "PERF_COUNT": True})
-        compiled = compile_checkpoint(checkpoint, counting, plan.threads)
-        watched: Any = _Watched(compiled.decoding)
-        runner = OpenVinoRunner(replace(compiled, decoding=watched))
+        runner, seconds = _counting(checkpoint, precision, plan.threads)
         calls, before = 0, Counter[str]()
         drawings = [(images, is_warm) for images in plan.images for is_warm in (False, *[True] * plan.rounds)]
         for images, is_warm in tqdm(drawings, desc=f"profile, {name}", unit="drawing"):
             steps = list(Decoding(checkpoint, runner, images).steps())
             calls += len(steps)
-            after = watched.seconds(calls)
+            after = seconds(calls)
             if is_warm:
-                for kind, seconds in _spent(steps, after - before).items():
-                    figures.add(Figure("profile", f"a step of {images}, {name}: {kind}", "ms"), 1000 * seconds / len(steps))
+                for kind, part in _spent(steps, after - before).items():
+                    figures.add(Figure("profile", f"a step of {images}, {name}: {kind}", "ms"), 1000 * part / len(steps))
             before = after
 
 
-def _spent(steps: Sequence[tuple[float, float]], nodes: Counter[str]) -> dict[str, float]:
-    """Return the seconds of all steps by where they were spent: the longest kinds of nodes first, then the rest."""
+def _counting(checkpoint: Checkpoint, precision: Precision, threads: int) -> tuple[Runner, Callable[[int], Counter[str]]]:
+    """Make a runner, and what says how long so many steps, all so far, took by kind of work."""
+    runner = runner_on(checkpoint, precision, threads, default_cache())
+    if isinstance(runner, NativeRunner):
+        return runner, lambda _: Counter(runner.decoder.seconds_spent())
+    counting = replace(precision, decoding={**precision.decoding, "PERF_COUNT": True})
+    compiled = compile_checkpoint(checkpoint, counting, threads)
+    watched: Any = _Watched(compiled.parts["decoding"])
+    return OpenVinoRunner(replace(compiled, parts={**compiled.parts, "decoding": watched})), watched.seconds
+
+
+def _spent(steps: Sequence[tuple[float, float]], work: Counter[str]) -> dict[str, float]:
+    """Return the seconds of all steps by where they were spent: the longest kinds of work first, then the rest."""
     runner, sampling = (sum(part) for part in zip(*steps, strict=True))
-    kinds = dict(nodes.most_common(_SHOWN))
+    kinds = dict(work.most_common(_SHOWN))
     return {
         **kinds,
-        "other nodes": nodes.total() - sum(kinds.values()),
-        "between nodes": runner - nodes.total(),
+        "other work": work.total() - sum(kinds.values()),
+        "between": runner - work.total(),
         "sampling": sampling,
         "all": runner + sampling,
     }

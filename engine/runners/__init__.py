@@ -22,7 +22,7 @@ from engine.errors import InvalidRequest
 from engine.runners.torch import TorchRunner, choose_device, choose_dtype
 from engine.threads import usable_threads
 
-KINDS = ("auto", "openvino", "torch")
+KINDS = ("auto", "native", "openvino", "torch")
 
 
 class Runner(Protocol):
@@ -74,26 +74,22 @@ def load_runner(
         set_num_threads(count)
         return files, TorchRunner(files.load(choose_dtype(precision, chosen, files.spec), progress=progress), chosen)
     # Imported here: where torch computes, openvino need not be there.
-    from engine.runners.openvino.compiled import compile_model
-    from engine.runners.openvino.precision import choose_precision
-    from engine.runners.openvino.runner import OpenVinoRunner
+    from engine.runners.cpu import load_on_cpu
 
-    compiled = compile_model(
-        files, choose_precision(precision, files.spec), count, cache_dir or default_cache(), progress=progress
-    )
-    return files, OpenVinoRunner(compiled)
+    folder = cache_dir or default_cache()
+    return files, load_on_cpu(files, precision, count, folder, runner=runner, progress=progress)
 
 
 def choose_runner(asked: str, device: Device) -> str:
-    """Choose what computes on a device: `auto` takes openvino on an x86 CPU, which its paged attention is made for, else torch.
+    """Choose what computes on a device, torch or openvino: `auto` takes openvino on an x86 CPU, else torch.
 
-    Raises InvalidRequest.
+    Whether openvino's decoder or the native one decodes, `load_on_cpu` chooses. Raises InvalidRequest.
     """
     if asked not in KINDS:
         raise InvalidRequest("runner", f"runner {asked!r} is unknown; take {', '.join(KINDS)}")
     fits = device.type == "cpu" and platform.machine().lower() in {"x86_64", "amd64"}
-    if asked == "openvino" and not fits:
-        raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {device.type}; take auto or torch")
+    if asked in ("native", "openvino") and not fits:
+        raise InvalidRequest("runner", f"{asked} computes on x86 CPUs only, not on {device.type}; take auto or torch")
     return "openvino" if fits and asked != "torch" else "torch"
 
 

@@ -13,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.runners import Runner
+from engine.runners import Runner, default_cache
+from engine.runners.cpu import runner_on
+from engine.runners.native import runner as native
 from engine.runners.openvino import prompts
-from engine.runners.openvino.compiled import compile_checkpoint
 from engine.runners.openvino.precision import PRECISIONS
-from engine.runners.openvino.runner import OpenVinoRunner
 from engine.runners.torch import TorchRunner
 
-MakeOpenVino = Callable[[str], OpenVinoRunner]
+MakeRunner = Callable[[str, str], Runner]
 
 THREADS = 2
-KINDS = ["torch", *PRECISIONS]
+ON_CPU = ["native", "openvino"]
+KINDS = ["torch", *(f"{kind} {precision}" for kind in ON_CPU for precision in PRECISIONS)]
 PROMPT = [0, 5, 6, 2]
 OTHERS = [[0, *range(10, 50), 2], [0, 7, 2], [0, *range(20, 82), 2]]
 
@@ -34,17 +35,16 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def make_openvino(checkpoint: Checkpoint) -> MakeOpenVino:
-    """Make runners of a precision; it is compiled once."""
-    compiled = cache(lambda name: compile_checkpoint(checkpoint, PRECISIONS[name], THREADS))
-    return lambda name: OpenVinoRunner(compiled(name))
+def make_runner(checkpoint: Checkpoint) -> MakeRunner:
+    """Give the runner of a kind and a precision; it is made once."""
+    return cache(lambda kind, name: runner_on(checkpoint, PRECISIONS[name], THREADS, default_cache(), runner=kind))
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint, make_openvino: MakeOpenVino) -> Runner:
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint, make_runner: MakeRunner) -> Runner:
     if request.param == "torch":
         return TorchRunner(checkpoint, torch.device("cpu"))
-    return make_openvino(request.param)
+    return make_runner(*request.param.split())
 
 
 def forced_tokens(config: Any, count: int = 256) -> list[int]:
@@ -108,38 +108,46 @@ def test_a_picture_is_the_same_alone_and_among_others_and_may_be_wide(runner: Ru
     assert runner.detokenize(np.hstack([grid, grid])[None]).shape == (1, 256, 512, 3)
 
 
-def test_precisions_follow_float32(checkpoint: Checkpoint, make_openvino: MakeOpenVino) -> None:
+@pytest.mark.parametrize("kind", ON_CPU)
+def test_precisions_follow_float32(kind: str, checkpoint: Checkpoint, make_runner: MakeRunner) -> None:
     forced = forced_tokens(checkpoint.config, 100)
     exact = alone(TorchRunner(checkpoint, torch.device("cpu")), forced, PROMPT)
     errors = {}
     for name in PRECISIONS:
-        ours = alone(make_openvino(name), forced, PROMPT)
+        ours = alone(make_runner(kind, name), forced, PROMPT)
         errors[name] = np.abs(ours - exact).mean() / exact.std()
     assert errors["float32"] < 1e-5 < errors["bfloat16"] < 0.03 and 1e-5 < errors["int8"] < 0.06 and 1e-5 < errors["int4"] < 0.2
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
-def test_rounded_pixels_are_close_to_exact_ones(name: str, checkpoint: Checkpoint, make_openvino: MakeOpenVino) -> None:
+def test_rounded_pixels_are_close_to_exact_ones(name: str, checkpoint: Checkpoint, make_runner: MakeRunner) -> None:
     grids = np.array(forced_tokens(checkpoint.config, 513)[1:]).reshape(2, 16, 16)
     grids[1] = grids[1][::4, ::4].repeat(4, 0).repeat(4, 1)  # patches of one colour or pattern
-    exact, ours = (make_openvino(each).detokenize(grids).astype(float) for each in ("float32", name))
+    exact, ours = (make_runner("openvino", each).detokenize(grids).astype(float) for each in ("float32", name))
     signal_to_noise = 10 * np.log10(255**2 / ((ours - exact) ** 2).mean())
     assert 30 < signal_to_noise < 70, "in decibels; above 70 nothing was rounded"
 
 
-def test_prompts_are_encoded_once_while_they_are_known(make_openvino: MakeOpenVino, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "KEPT", 2)
-    openvino = make_openvino("float32")
-    encoded: list[tuple[int, ...]] = []
-    write = openvino._prompts._encode
+# With room for two: OpenVINO's runner also keeps the prompts that are drawn from.
+@pytest.mark.parametrize(("kind", "again"), [("openvino", [1]), ("native", [1, 0])])
+def test_prompts_are_encoded_once_while_they_are_known(
+    kind: str, again: list[int], make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (prompts, native):
+        monkeypatch.setattr(module, "KEPT", 2)
+    runner: Any = make_runner(kind, "float32")
+    runner.reset()
+    holder = runner._prompts if kind == "openvino" else runner
+    encode, encoded = holder._encode, []
 
-    def noting(tokens: tuple[int, ...], lease: int) -> NDArray[Any]:
+    def noting(tokens: tuple[int, ...], *rest: int) -> Any:
         encoded.append(tokens)
-        return write(tokens, lease)
+        return encode(tokens, *rest)
 
-    openvino._prompts._encode = noting
+    monkeypatch.setattr(holder, "_encode", noting)
     first, second, third = (tuple(prompt) for prompt in OTHERS)
-    openvino.admit([openvino.encode(first)])  # has an image: it stays
+    runner.admit([runner.encode(first)])
     for tokens in (first, second, second, third, tuple(PROMPT), third, second, first):
-        openvino.encode(tokens)
-    assert encoded == [first, second, third, tuple(PROMPT), second]
+        runner.encode(tokens)
+    assert encoded == [first, second, third, tuple(PROMPT), *((first, second)[index] for index in again)]
+    runner.rearrange([])

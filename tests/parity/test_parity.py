@@ -16,10 +16,9 @@ from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS, ModelConfig
 from engine.engine import Engine
 from engine.request import ImageDone, ImageRequest, SamplingSettings
-from engine.runners import Runner
-from engine.runners.openvino.compiled import compile_checkpoint
+from engine.runners import Runner, default_cache
+from engine.runners.cpu import runner_on
 from engine.runners.openvino.precision import PRECISIONS
-from engine.runners.openvino.runner import OpenVinoRunner
 from engine.runners.torch import TorchRunner
 from engine.text import tokenize_prompt
 from tests.parity.reference import MIN_DALLE_START, reference_logits
@@ -27,7 +26,8 @@ from training.caption import describe, random_said
 from training.scene import random_scene
 
 CPU = torch.device("cpu")
-THREADS = 2  # OpenVINO's
+KINDS = ["torch", "openvino", "native"]
+THREADS = 2  # not torch's
 PROMPT = "a red circle on a blue background"
 GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 
@@ -35,7 +35,7 @@ GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 def make_runner(kind: str, checkpoint: Checkpoint) -> Runner:
     if kind == "torch":
         return TorchRunner(checkpoint, CPU)
-    return OpenVinoRunner(compile_checkpoint(checkpoint, PRECISIONS["float32"], THREADS))
+    return runner_on(checkpoint, PRECISIONS["float32"], THREADS, default_cache(), runner=kind)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint("tiny", progress=False)
 
 
-@pytest.fixture(scope="module", params=["torch", "openvino"])
+@pytest.fixture(scope="module", params=KINDS)
 def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
     return make_runner(request.param, checkpoint)
 
@@ -131,7 +131,7 @@ def small_runner(small: Checkpoint) -> Callable[[str], Runner]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["torch", "openvino"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_min_dalle_itself_draws_the_same_pictures(
     small: Checkpoint, small_runner: Callable[[str], Runner], their_picture: tuple[bool, torch.Tensor], kind: str
 ) -> None:
@@ -155,7 +155,7 @@ def test_logits_and_greedy_tokens_agree_at_minis_sizes(checkpoint: Checkpoint) -
     mini = random_checkpoint(sizes, checkpoint.tokenizer)
     forced = random_tokens(sizes, 24)
     theirs = reference_logits(mini, PROMPT, forced)
-    for kind in ("torch", "openvino"):
+    for kind in KINDS:
         ours = our_logits(mini, make_runner(kind, mini), PROMPT, forced)
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
         assert torch.equal(ours.argmax(-1), theirs.argmax(-1))

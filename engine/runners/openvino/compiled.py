@@ -22,14 +22,26 @@ from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
 from engine.runners.openvino.pixels import detokenizing_graph
 from engine.runners.openvino.precision import Precision, pixel_settings
-from engine.runners.openvino.weights import WeightKind, Weights
+from engine.runners.openvino.weights import Weights
+from engine.runners.rounding import WeightKind
 
 # Raised when the graphs change: what was kept from the older ones is then made again.
-_GRAPHS_VERSION = 2
-_GRAPHS: dict[str, Callable[[Checkpoint, Weights], ov.Model]] = {"encoding": encoding_graph, "decoding": decoding_graph}
+_GRAPHS_VERSION = 3
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Say what a model is converted to: which graphs, and, where its decoder is no graph, how that is packed."""
+
+    name: str
+    graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
+    pack_decoder: Callable[[Checkpoint, WeightKind], list[NDArray[Any]]] | None = None
+
+
+PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
 
 
 @dataclass(frozen=True)
@@ -47,37 +59,43 @@ class CompiledModel:
     config: ModelConfig
     empty_prompt: tuple[int, ...]
     least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
-    encoding: ov.CompiledModel
-    decoding: ov.CompiledModel
-    detokenizing: ov.CompiledModel
-    constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are
+    parts: Mapping[str, ov.CompiledModel]  # the form's graphs, and "detokenizing"
+    constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are; a packed decoder
 
 
 def compile_model(
-    files: ModelFiles, precision: Precision, threads: int, cache_dir: Path | None, *, progress: bool = False
+    files: ModelFiles,
+    precision: Precision,
+    threads: int,
+    cache_dir: Path | None,
+    *,
+    form: Form = PAGED,
+    progress: bool = False,
 ) -> CompiledModel:
     """Compile a model, whose converted weights are read from `cache_dir` where an earlier start left them; None keeps nothing."""
-    folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{_key(files)}"
-    converted = None if folder is None else _read(folder, files, precision)
+    folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files)}"
+    converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
-        converted = convert(files.load(torch.float32, progress=progress), precision, progress=progress)
+        converted = convert(files.load(torch.float32, progress=progress), precision, form, progress=progress)
         if folder is not None and _keep(folder, converted):
             # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
-            converted = _read(folder, files, precision) or converted
+            converted = _read(folder, files, precision, form) or converted
     return _compile(converted, files, precision, threads)
 
 
-def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: int) -> CompiledModel:
+def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: int, form: Form = PAGED) -> CompiledModel:
     """Compile modules that are in memory, and keep nothing on disk."""
-    return _compile(convert(checkpoint, precision), checkpoint, precision, threads)
+    return _compile(convert(checkpoint, precision, form), checkpoint, precision, threads)
 
 
-def convert(checkpoint: Checkpoint, precision: Precision, *, progress: bool = False) -> Converted:
+def convert(checkpoint: Checkpoint, precision: Precision, form: Form = PAGED, *, progress: bool = False) -> Converted:
     """Build a model's graphs from its modules."""
     graphs, constants = {}, {}
-    for part, build in tqdm(_GRAPHS.items(), desc="converting", unit="graph", disable=None if progress else True):
+    for part, build in tqdm(form.graphs.items(), desc="converting", unit="graph", disable=None if progress else True):
         weights = Weights(_weights_of(part, precision))
         graphs[part], constants[part] = build(checkpoint, weights), weights.constants
+    if form.pack_decoder is not None:
+        constants["decoding"] = form.pack_decoder(checkpoint, precision.decoder_weights)
     graphs["detokenizing"] = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
     return Converted(graphs, constants)
 
@@ -101,7 +119,7 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
         for part, graph in converted.graphs.items()
     }
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
-    return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), **parts, constants=converted.constants)
+    return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), parts, converted.constants)
 
 
 def _key(files: ModelFiles) -> str:
@@ -109,7 +127,7 @@ def _key(files: ModelFiles) -> str:
     return hashlib.sha256(repr((files.fingerprint(), ov.get_version(), _GRAPHS_VERSION)).encode()).hexdigest()[:16]
 
 
-def _read(folder: Path, files: ModelFiles, precision: Precision) -> Converted | None:
+def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> Converted | None:
     """Build the graphs on the constants that were kept; None where there are none or they can't be used."""
     if not folder.is_dir():
         return None
@@ -117,7 +135,7 @@ def _read(folder: Path, files: ModelFiles, precision: Precision) -> Converted | 
         constants = read_arrays(folder)
         skeleton = files.skeleton()
         graphs = {
-            part: build(skeleton, Weights(_weights_of(part, precision), constants[part])) for part, build in _GRAPHS.items()
+            part: build(skeleton, Weights(_weights_of(part, precision), constants[part])) for part, build in form.graphs.items()
         }
         graphs["detokenizing"] = ov.Core().read_model(folder / _DETOKENIZER)
         return Converted(graphs, constants)

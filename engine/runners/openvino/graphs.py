@@ -6,6 +6,8 @@ its images.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import openvino as ov
 from openvino import opset15 as op
@@ -35,9 +37,38 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     `last` is the last token's keys and values: each decode step appends them again where they are, as the operation
     appends something at every call.
     """
-    config, encoder = checkpoint.config, checkpoint.encoder
+    config = checkpoint.config
     tokens, begins, longest = parameter("tokens", [-1], INT), parameter("begins", [-1], INT), parameter("longest", [], INT)
     rows = _rows("text", begins, longest)
+    state, count = _encode(checkpoint, weights, tokens)
+    caches: list[Node] = []
+    written: list[Node] = []
+    last: list[Node] = []
+    final = op.subtract(count, op.constant(np.array(1, dtype=INT)))
+    for index, (keys, values) in enumerate(_keys_values(checkpoint, weights, state)):
+        cache = _cache("text", index)
+        # For the keys and values that it writes; what it attends to is of no use.
+        attended = paged_attention(keys, keys, values, cache, rows, config.attention_head_count)
+        written.append(result(f"written.{index}", attended))
+        last += [op.gather(part, final, op.constant(0)) for part in (keys, values)]
+        caches += cache
+    shape = op.constant(np.array([config.decoder_layer_count, 2, config.embed_count], dtype=np.int64))
+    output = result("last", op.reshape(op.concat(last, 0), shape, special_zero=False))
+    own = [rows[name] for name in ("past", "pages", "page_begins")]
+    return ov.Model([output, *written], [tokens, begins, longest, *own, *caches], "encoding")
+
+
+def prompt_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
+    """Build the graph that encodes a prompt: `tokens` int32 [T] -> each layer's keys and values [2 layers, T, W]."""
+    tokens = parameter("tokens", [-1], INT)
+    state, _ = _encode(checkpoint, weights, tokens)
+    parts = [op.unsqueeze(part, op.constant(0)) for pair in _keys_values(checkpoint, weights, state) for part in pair]
+    return ov.Model([result("keys_values", op.concat(parts, 0))], [tokens], "prompt")
+
+
+def _encode(checkpoint: Checkpoint, weights: Weights, tokens: Node) -> tuple[Node, Node]:
+    """Run the encoder: tokens [T] -> its state [T, W], and T."""
+    config, encoder = checkpoint.config, checkpoint.encoder
     count = op.shape_of(tokens, "i32")
     first, one = (op.constant(np.array(value, dtype=INT)) for value in (0, 1))
     positions = op.range(first, op.squeeze(count, first), one, "i32")
@@ -52,24 +83,14 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
         mixed = weights.linear(_attend_all(projected, config.attention_head_count), attention.out_proj.weight)
         state = op.add(state, weights.norm(mixed, layer.self_attn_layer_norm))
         state = op.add(state, weights.gated(state, layer.glu))
-    state = weights.norm(state, encoder.final_ln)
+    return weights.norm(state, encoder.final_ln), count
 
-    caches: list[Node] = []
-    written: list[Node] = []
-    last: list[Node] = []
-    final = op.subtract(count, one)
-    for index, layer in enumerate(checkpoint.decoder.layers):
-        cache = _cache("text", index)
+
+def _keys_values(checkpoint: Checkpoint, weights: Weights, state: Node) -> Iterator[tuple[Node, Node]]:
+    """Project an encoded prompt to each decoder layer's keys and values, [T, W] each."""
+    for layer in checkpoint.decoder.layers:
         keys, values = (weights.linear(state, part.weight) for part in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))
-        # For the keys and values that it writes; what it attends to is of no use.
-        attended = paged_attention(keys, keys, values, cache, rows, config.attention_head_count)
-        written.append(result(f"written.{index}", attended))
-        last += [op.gather(part, final, op.constant(0)) for part in (keys, values)]
-        caches += cache
-    shape = op.constant(np.array([config.decoder_layer_count, 2, config.embed_count], dtype=np.int64))
-    output = result("last", op.reshape(op.concat(last, 0), shape, special_zero=False))
-    own = [rows[name] for name in ("past", "pages", "page_begins")]
-    return ov.Model([output, *written], [tokens, begins, longest, *own, *caches], "encoding")
+        yield keys, values
 
 
 def _attend_all(projected: Node, heads: int) -> Node:

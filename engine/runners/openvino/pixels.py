@@ -7,10 +7,12 @@ residual blocks add to stays in float32; only what is convolved is rounded.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 # Pictures of 8 x 8 tokens that show what a convolution is given: each token alone, or in patches of this many tokens a side.
@@ -70,6 +72,19 @@ def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
             pixels = _with_rounded_convolutions(pixels)
         example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
         return ov.convert_model(pixels, example_input=example, input=[ov.PartialShape([1, -1, -1])])
+
+
+def draw(request: ov.InferRequest, grids: NDArray[Any]) -> NDArray[Any]:
+    """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3] by the compiled graph's request.
+
+    One at a time: a convolution's rounding depends on the batch, and a picture must not. More at once is no faster.
+    """
+    pixels = []
+    for grid in grids:
+        request.set_input_tensor(ov.Tensor(np.ascontiguousarray(grid[None], dtype=np.int64)))
+        request.infer()
+        pixels.append(request.get_output_tensor(0).data[0].copy())
+    return np.stack(pixels)
 
 
 def _with_rounded_convolutions(pixels: _Pixels) -> _Pixels:

@@ -9,7 +9,7 @@ import openvino as ov
 
 from engine.config import ModelSpec
 from engine.errors import InvalidRequest
-from engine.runners.openvino.weights import WeightKind
+from engine.runners.rounding import WeightKind
 
 
 @dataclass(frozen=True)

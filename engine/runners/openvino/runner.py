@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.openvino.compiled import CompiledModel
 from engine.runners.openvino.pages import TOKENS_A_PAGE, Pages
+from engine.runners.openvino.pixels import draw
 from engine.runners.openvino.prompts import Prompt, Prompts
 
 _PAGES_A_ROW = IMAGE_TOKEN_COUNT // TOKENS_A_PAGE
@@ -33,11 +34,11 @@ class OpenVinoRunner:
         """Free every slot, and the memory for them; forget every prompt but the empty one."""
         model = self._model
         # Requests of their own: one that has raised may be left half set.
-        self._encoding = model.encoding.create_infer_request()
-        self._decoding = model.decoding.create_infer_request()
-        self._detokenizing = model.detokenizing.create_infer_request()
+        self._encoding, self._decoding, self._detokenizing = (
+            model.parts[part].create_infer_request() for part in ("encoding", "decoding", "detokenizing")
+        )
 
-        caches = {name: cache for cache in model.decoding.inputs if "_cache." in (name := cache.get_any_name())}
+        caches = {name: cache for cache in model.parts["decoding"].inputs if "_cache." in (name := cache.get_any_name())}
         # A slot: its two rows' pages. The rows that only pad a step share slot 0.
         self._own = Pages({name: cache for name, cache in caches.items() if name.startswith("own")}, 2 * _PAGES_A_ROW)
         self._text = Pages(
@@ -90,16 +91,8 @@ class OpenVinoRunner:
         return logits[: 2 * count].reshape(count, 2, -1)
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
-        """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3].
-
-        One at a time: a convolution's rounding depends on the batch, and a picture must not. More at once is no faster.
-        """
-        pixels = []
-        for grid in grids:
-            self._detokenizing.set_input_tensor(ov.Tensor(np.ascontiguousarray(grid[None], dtype=np.int64)))
-            self._detokenizing.infer()
-            pixels.append(self._detokenizing.get_output_tensor(0).data[0].copy())
-        return np.stack(pixels)
+        """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
+        return draw(self._detokenizing, grids)
 
     def _write_prompt(self, tokens: tuple[int, ...], lease: int) -> NDArray[Any]:
         self._show_pages()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -13,11 +13,7 @@ from openvino import opset15 as op
 from torch import Tensor, nn
 
 from engine.runners.openvino.operations import Node
-
-WeightKind = Literal["float32", "bfloat16", "int8", "int4"]
-
-# So many int4 weights of an output channel share a scale and a zero point.
-INT4_GROUP = 128
+from engine.runners.rounding import INT4_GROUP, WeightKind, floats, rounded_to_int4, rounded_to_int8, shortest
 
 _LAST_AXIS = np.array([-1], dtype=np.int64)
 _KEEP_HALVES = "decompression_0"  # what OpenVINO marks a conversion by that it is not to do once for all, while it compiles
@@ -51,7 +47,7 @@ class Weights:
     def normed_linear(self, x: Node, layer: nn.LayerNorm, weight: Tensor, *, bears_int4: bool = False) -> Node:
         """Normalise, then multiply by a weight [out, in]; what the norm's bias adds to the product is added once, behind it."""
         product = self.linear(self._scaled(x, layer), weight, bears_int4=bears_int4)
-        return op.add(product, self._constant(self._array(lambda: (_floats(weight) @ _floats(layer.bias))[None])))
+        return op.add(product, self._constant(self._array(lambda: (floats(weight) @ floats(layer.bias))[None])))
 
     def embedding(self, table: nn.Embedding, ids: Node) -> Node:
         """Look rows of a table up: ids int32 [N] -> [N, W]."""
@@ -66,7 +62,7 @@ class Weights:
     def _scaled(self, x: Node, layer: nn.LayerNorm) -> Node:
         """Normalise but for the bias. The published models' norms have a scale only where their result is added to the state."""
         centred = op.mvn(x, op.constant(_LAST_AXIS), True, layer.eps, "inside_sqrt")
-        scale = self._array(lambda: _floats(layer.weight))
+        scale = self._array(lambda: floats(layer.weight))
         return centred if (scale == 1).all() else op.multiply(centred, self._constant(scale))
 
     def _weight(self, weight: Tensor, kind: WeightKind) -> Node:
@@ -74,17 +70,16 @@ class Weights:
         if kind == "float32":
             return self._float32(weight)
         if kind == "bfloat16":
-            halves = self._array(lambda: _floats(weight).bfloat16().view(torch.uint16))
+            halves = self._array(lambda: floats(weight).bfloat16().view(torch.uint16))
             return op.convert(self._constant(halves, ov.Type.bf16), "f32")
         if kind == "int4":
             return self._int4(weight)
-        rounded = self._array(lambda: (_floats(weight) / _scale(weight)).round().to(torch.int8))
-        scale = self._array(lambda: _scale(weight))
+        rounded, scale = self._arrays(2, lambda: rounded_to_int8(floats(weight)))
         return op.multiply(op.convert(self._constant(rounded), "f32"), self._constant(scale))
 
     def _float32(self, weight: Tensor) -> Node:
         """Keep a weight as it is, in two bytes each where nothing is lost by it, as with the published ones."""
-        array = self._array(lambda: _shortest(_floats(weight)))
+        array = self._array(lambda: shortest(floats(weight)))
         if array.dtype == np.float32:
             return self._constant(array)
         expanded = op.convert(self._constant(array), "f32")
@@ -96,14 +91,14 @@ class Weights:
         rows, columns = weight.shape
         groups = -(-columns // INT4_GROUP)
         shape = ov.Shape([rows, groups, INT4_GROUP])
-        packed, zeros, scales = self._arrays(3, lambda: _rounded_to_int4(weight))
+        packed, zeros, scales = self._arrays(3, lambda: _packed_int4(weight))
         whole = op.convert(self._constant(packed, ov.Type.u4, shape), "f32")
         centred = op.subtract(whole, op.convert(self._constant(zeros), "f32"))
         scaled = op.multiply(centred, self._constant(scales))
         return op.reshape(scaled, op.constant(np.array([rows, groups * INT4_GROUP], dtype=np.int64)), special_zero=False)
 
     def _floats(self, tensor: Tensor) -> Node:
-        return self._constant(self._array(lambda: _floats(tensor)))
+        return self._constant(self._array(lambda: floats(tensor)))
 
     def _array(self, make: Callable[[], Tensor]) -> NDArray[Any]:
         return self._arrays(1, lambda: [make()])[0]
@@ -132,28 +127,7 @@ def stacked(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts))
 
 
-def _floats(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().contiguous()
-
-
-def _shortest(weight: Tensor) -> Tensor:
-    halves = weight.half()
-    return halves if torch.equal(halves.float(), weight) else weight
-
-
-def _scale(weight: Tensor) -> Tensor:
-    """Return what an output channel's int8 weights are multiplied by: [out, 1]."""
-    return (_floats(weight).abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
-
-
-def _rounded_to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Round a weight [out, in] to 0 to 15: packed uint8 [out, groups, group / 2], zero points and scales [out, groups, 1].
-
-    The first of two weights is the lower half of a byte. Rows are filled up with zeros to whole groups.
-    """
-    filled = nn.functional.pad(_floats(weight), (0, -weight.shape[1] % INT4_GROUP)).view(len(weight), -1, INT4_GROUP)
-    low, high = filled.amin(-1, keepdim=True).clamp(max=0), filled.amax(-1, keepdim=True).clamp(min=0)
-    scales = ((high - low) / 15).clamp(min=1e-12)
-    zeros = (-low / scales).round()
-    whole = ((filled / scales).round() + zeros).clamp(0, 15).to(torch.uint8)
-    return whole[..., 0::2] | whole[..., 1::2] << 4, zeros.to(torch.uint8), scales
+def _packed_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Round to int4 and put two weights into a byte, the first in its lower half: [out, groups, group / 2]."""
+    whole, zeros, scales = rounded_to_int4(floats(weight))
+    return whole[..., 0::2] | whole[..., 1::2] << 4, zeros, scales

@@ -1,0 +1,59 @@
+"""The runners for x86 CPUs: OpenVINO, and beside it the native decoder where this machine can compile and run it."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from pathlib import Path
+
+from engine.checkpoint import Checkpoint, ModelFiles
+from engine.config import ModelConfig
+from engine.errors import InvalidRequest
+from engine.runners import Runner
+from engine.runners.native.layout import why_unfit
+from engine.runners.native.library import NotToBeHad, load_library
+from engine.runners.native.runner import NATIVE, NativeRunner
+from engine.runners.openvino.compiled import compile_checkpoint, compile_model
+from engine.runners.openvino.precision import Precision, choose_precision
+from engine.runners.openvino.runner import OpenVinoRunner
+
+_log = logging.getLogger(__name__)
+
+
+def load_on_cpu(
+    files: ModelFiles, precision: str, threads: int, cache_dir: Path, *, runner: str = "auto", progress: bool = False
+) -> Runner:
+    """Load a model; `runner` auto takes the native decoder where it is to be had.
+
+    Raises InvalidRequest where native is asked for and is not, or for the precision.
+    """
+    chosen = choose_precision(precision, files.spec)
+    library = None if runner == "openvino" else _native(files.config, cache_dir, is_asked_for=runner == "native")
+    if library is None:
+        return OpenVinoRunner(compile_model(files, chosen, threads, cache_dir, progress=progress))
+    model = compile_model(files, chosen, threads, cache_dir, form=NATIVE, progress=progress)
+    return NativeRunner(model, library, threads)
+
+
+def runner_on(checkpoint: Checkpoint, precision: Precision, threads: int, cache_dir: Path, *, runner: str = "auto") -> Runner:
+    """Make a runner of modules that are in memory; nothing but the native decoder is kept in `cache_dir`.
+
+    Raises InvalidRequest where native is asked for and is not to be had.
+    """
+    library = None if runner == "openvino" else _native(checkpoint.config, cache_dir, is_asked_for=runner == "native")
+    if library is None:
+        return OpenVinoRunner(compile_checkpoint(checkpoint, precision, threads))
+    return NativeRunner(compile_checkpoint(checkpoint, precision, threads, NATIVE), library, threads)
+
+
+def _native(config: ModelConfig, cache_dir: Path, *, is_asked_for: bool) -> ctypes.CDLL | None:
+    try:
+        unfit = why_unfit(config)
+        if unfit:
+            raise NotToBeHad(unfit)
+        return load_library(cache_dir)
+    except NotToBeHad as error:
+        if is_asked_for:
+            raise InvalidRequest("runner", f"native can't run here: {error}; take auto, openvino or torch") from error
+        _log.info("decoding with OpenVINO, as the faster native decoder can't run here: %s", error)
+        return None

@@ -1,0 +1,162 @@
+"""decode.c's structures filled with a model's arrays, and its functions as methods."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterator, Sequence
+from ctypes import POINTER, Structure, byref, c_double, c_float, c_int32, c_size_t, c_void_p
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import ModelConfig
+from engine.request import IMAGE_TOKEN_COUNT
+from engine.runners.native.layout import FLOATS, HALVES, PIECE
+
+_EPSILON = 1e-5  # of torch.nn.LayerNorm
+_NORMS = ("before_self", "after_self", "before_text", "after_text", "glu_in", "glu_middle")
+_PRODUCTS = ("self_qkv", "self_out", "text_query", "text_out", "glu_gates", "glu_out")
+# What a step's time is spent on, as decode.c counts it.
+KINDS = ("norms, gates, rounding", "self-attention's products", "self-attention", "cross-attention's products", "cross-attention",
+         "the GLU's products", "logits")  # fmt: skip
+_ROWS = ("embedded", "positions", "text_lengths", "own", "text", "logits")
+
+
+class _Product(Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("kind", "inputs", "outputs", "groups")),
+        *((name, c_void_p) for name in ("weights", "scales", "zeros")),
+    ]
+
+
+class _Norm(Structure):
+    _fields_ = [("scale", c_void_p), ("bias", c_void_p)]
+
+
+class _Layer(Structure):
+    _fields_ = [*((name, _Norm) for name in _NORMS), *((name, _Product) for name in _PRODUCTS)]
+
+
+class _Model(Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("width", "heads", "middle", "layer_count", "own_length", "halves")),
+        ("epsilon", c_float),
+        ("embedding_norm", _Norm),
+        ("final_norm", _Norm),
+        ("head", _Product),
+        ("layers", POINTER(_Layer)),
+    ]
+
+
+class _Rows(Structure):
+    _fields_ = [("count", c_int32), *((name, c_void_p) for name in _ROWS)]
+
+
+class Decoder:
+    """Run decode.c for one model, on threads of its own; one caller at a time."""
+
+    def __init__(self, library: ctypes.CDLL, config: ModelConfig, arrays: Sequence[NDArray[Any]], threads: int) -> None:
+        """Take a model as `pack_decoder` packs it. Raises MemoryError."""
+        self._library = library
+        self._declare()
+        self._arrays = list(arrays)  # held: the structures point to them
+        rest = iter(self._arrays)
+        self._tokens, self._positions = next(rest), next(rest)
+        embedding_norm, final_norm, self._head = _norm(rest), _norm(rest), _product(rest)
+        self._layers = (_Layer * config.decoder_layer_count)()
+        for layer in self._layers:
+            for name in _NORMS:
+                setattr(layer, name, _norm(rest))
+            for name in _PRODUCTS:
+                setattr(layer, name, _product(rest))
+        self._model = _Model(
+            width=config.embed_count,
+            heads=config.attention_head_count,
+            middle=config.glu_embed_count,
+            layer_count=config.decoder_layer_count,
+            own_length=IMAGE_TOKEN_COUNT,
+            halves=self._head.kind not in (FLOATS, HALVES),  # where the weights are whole, so are keys and values
+            epsilon=_EPSILON,
+            embedding_norm=embedding_norm,
+            final_norm=final_norm,
+            head=self._head,
+            layers=ctypes.cast(self._layers, POINTER(_Layer)),
+        )
+        self._team = library.open_team(byref(self._model), threads)
+        if not self._team:
+            raise MemoryError("not enough memory for the decoder's threads")
+        weakref.finalize(self, _close, library, self._team, self._model, self._layers, self._arrays)
+        self.own_size: int = library.cache_size(byref(self._model), IMAGE_TOKEN_COUNT)
+
+    def keep_text(self, keys_values: NDArray[Any]) -> NDArray[Any]:
+        """Lay out a prompt's keys and values, float32 [2 layers, T, W], as `step` reads them."""
+        length = keys_values.shape[1]
+        kept = np.zeros(self._library.cache_size(byref(self._model), length), np.uint8)
+        self._library.keep_text(byref(self._model), _address(np.ascontiguousarray(keys_values)), length, _address(kept))
+        return kept
+
+    def step(
+        self,
+        tokens: NDArray[Any],
+        positions: NDArray[Any],
+        own: NDArray[Any],
+        text: NDArray[Any],
+        text_lengths: NDArray[Any],
+    ) -> NDArray[Any]:
+        """Decode one token a row: float32 logits [R, V].
+
+        All are [R]: tokens and positions int32, the addresses of each row's own keys and values (`own_size` bytes, which it
+        writes to) and of its prompt's, uint64, and its prompt's length, int32. Raises MemoryError.
+        """
+        count = len(tokens)
+        embedded = np.add(self._tokens[tokens], self._positions[positions], dtype=np.float32)
+        logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
+        arrays = (embedded, positions, text_lengths, own, text, logits)
+        rows = _Rows(count, *(_address(array) for array in arrays))
+        if self._library.decode_step(self._team, byref(rows)):
+            raise MemoryError(f"not enough memory for a step of {count} rows")
+        return logits[:, : self._head.outputs]
+
+    def seconds_spent(self) -> dict[str, float]:
+        """Return what all steps so far took, by what it was spent on."""
+        return dict(zip(KINDS, self._library.seconds_spent(self._team), strict=False))
+
+    def seconds_to_read(self, memory: NDArray[Any]) -> float:
+        """Read an array with all threads, as fast as they can: what bounds a step."""
+        return float(self._library.time_reading(self._team, _address(memory), memory.nbytes))
+
+    def _declare(self) -> None:
+        library = self._library
+        library.open_team.restype = c_void_p
+        library.open_team.argtypes = [c_void_p, c_int32]
+        library.decode_step.argtypes = [c_void_p, c_void_p]
+        library.cache_size.restype = c_size_t
+        library.cache_size.argtypes = [c_void_p, c_int32]
+        library.keep_text.restype = None
+        library.keep_text.argtypes = [c_void_p, c_void_p, c_int32, c_void_p]
+        library.seconds_spent.restype = POINTER(c_double)
+        library.seconds_spent.argtypes = [c_void_p]
+        library.time_reading.restype = c_double
+        library.time_reading.argtypes = [c_void_p, c_void_p, c_size_t]
+        library.close_team.restype = None
+        library.close_team.argtypes = [c_void_p]
+
+
+def _close(library: ctypes.CDLL, team: int, *_held: Any) -> None:
+    """End a team's threads; what they read is held until then."""
+    library.close_team(team)
+
+
+def _norm(arrays: Iterator[NDArray[Any]]) -> _Norm:
+    return _Norm(_address(next(arrays)), _address(next(arrays)))
+
+
+def _product(arrays: Iterator[NDArray[Any]]) -> _Product:
+    kind, inputs, outputs, groups = next(arrays).tolist()
+    return _Product(kind, inputs, outputs, groups, *(_address(next(arrays)) for _ in range(3)))
+
+
+def _address(array: NDArray[Any]) -> int:
+    return int(array.ctypes.data)
