@@ -24,7 +24,7 @@ from engine.sampler import sample, uniforms
 from engine.text import tokenize_prompt
 
 _CACHED_BYTES = {"f32": 4, "bf16": 2, "u8": 1}
-_SCALE_BYTES = 8  # of a head's key or value in u8: a scale and a zero point in float32
+_SCALE_BYTES = 4  # of a head's rounded key or value: a scale; OpenVINO has a zero point, too
 
 
 def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text_tokens: int, *, is_native: bool) -> int:
@@ -33,13 +33,13 @@ def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text
     The text's are counted once, however many images share them.
     """
     config = checkpoint.config
+    heads = config.attention_head_count
     if is_native:
-        token = config.embed_count * (4 if precision.decoder_weights == "float32" else 2)
+        size = {"float32": 4, "bfloat16": 2}.get(precision.decoder_weights, 1)
+        token = config.embed_count * size + (heads * _SCALE_BYTES if size == 1 else 0)
     else:
         kept_in = precision.decoding["KV_CACHE_PRECISION"]
-        token = config.embed_count * _CACHED_BYTES[kept_in] + (
-            config.attention_head_count * _SCALE_BYTES if kept_in == "u8" else 0
-        )
+        token = config.embed_count * _CACHED_BYTES[kept_in] + (heads * 2 * _SCALE_BYTES if kept_in == "u8" else 0)
     mean_length = (IMAGE_TOKEN_COUNT + 1) / 2  # the step's own token included
     cached = 2 * images * mean_length + 2 + text_tokens  # 2: the unconditional prompt
     return int(_weight_bytes(checkpoint, precision.decoder_weights) + config.decoder_layer_count * 2 * cached * token)

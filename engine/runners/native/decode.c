@@ -22,7 +22,7 @@
 #define WIDE 4        /* and panels: 16 output channels, a register, each */
 #define STRIDE 4160   /* from one row's inputs to the next: known to the compiler, addresses cost nothing; not a power of two, for the cache */
 #define GROUPS (STRIDE / GROUP)
-#define AHEAD 4096    /* bytes: how far ahead weights are asked for */
+#define AHEAD 2048    /* bytes: how far ahead weights are asked for */
 #define LONGEST 256   /* positions that are attended to */
 #define READ_AT_ONCE (1 << 18)
 #define SPINS 2000    /* looks at a flag before the core is offered to others */
@@ -47,7 +47,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int32_t width, heads, middle, layer_count, own_length, halves; /* halves: how keys and values are kept */
+    int32_t width, heads, middle, layer_count, own_length, kept; /* kept: how keys and values are */
     float epsilon;
     Norm embedding_norm, final_norm;
     Product head;
@@ -409,44 +409,71 @@ static void multiply(Team *team, const Product *product, float *out, int out_str
 
 /* ---- keys and values, and attention: one query for a row and a head ---- */
 
-/* A head's keys and values lie in blocks of 16 positions: keys [head width, 16], then values [16, head width]. So one stream of
- * memory serves both, and 16 scores are summed side by side. */
-static size_t block_bytes(const Model *model) { return (size_t)2 * LANES * (model->width / model->heads) * (model->halves ? 2 : 4); }
+/* How a model keeps keys and values. */
+enum { AS_FLOATS, AS_HALVES, AS_INT8 };
+
+/* A head's keys and values lie in blocks of 16 positions: keys [head width, 16], then values [16, head width], then, where they are
+ * rounded, what each position's are multiplied by: 16 floats for the keys, 16 for the values. So one stream of memory serves all,
+ * and 16 scores are summed side by side. */
+ALWAYS size_t part_bytes(int kept, int width) { return (size_t)LANES * width * (kept == AS_FLOATS ? 4 : kept == AS_HALVES ? 2 : 1); }
+
+ALWAYS size_t block_bytes(int kept, int width) { return 2 * part_bytes(kept, width) + (kept == AS_INT8 ? 2 * LANES * 4 : 0); }
 
 static size_t head_at(const Model *model, int layer, int head, int length) {
-    return ((size_t)layer * model->heads + head) * (whole(length, LANES) / LANES) * block_bytes(model);
+    size_t bytes = block_bytes(model->kept, model->width / model->heads);
+    return ((size_t)layer * model->heads + head) * (whole(length, LANES) / LANES) * bytes;
 }
 
-ALWAYS void store(int halves, uint8_t *block, int at, float value) {
-    if (halves) ((uint16_t *)block)[at] = _cvtss_sh(value, 0);
-    else ((float *)block)[at] = value;
+ALWAYS __m512 load(int kept, const uint8_t *part, int at) {
+    if (kept == AS_FLOATS) return _mm512_loadu_ps((const float *)part + at);
+    if (kept == AS_HALVES) return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const uint16_t *)part + at)));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(part + at))));
 }
 
-ALWAYS void keep(int halves, const Model *model, uint8_t *head, int position, const float *keys, const float *values) {
-    int width = model->width / model->heads, lane = position % LANES;
-    uint8_t *block = head + position / LANES * block_bytes(model);
-    for (int j = 0; j < width; j++) {
-        store(halves, block, j * LANES + lane, keys[j]);
-        store(halves, block, LANES * width + lane * width + j, values[j]);
+/* Return what 127 stands for 1 of. */
+static float scale_of(const float *x, int count) {
+    __m512 largest = _mm512_setzero_ps();
+    for (int i = 0; i < count; i += LANES) largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+    return fmaxf(_mm512_reduce_max_ps(largest) / 127, 1e-30f);
+}
+
+/* Write 16 numbers in the form that they are kept in. */
+ALWAYS void shorten(int kept, const float *x, __m512 factor, uint8_t *to) {
+    __m512 numbers = _mm512_loadu_ps(x);
+    if (kept == AS_FLOATS) _mm512_storeu_ps(to, numbers);
+    else if (kept == AS_HALVES) _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph(numbers, 0));
+    else _mm_storeu_si128((__m128i *)to, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(numbers, factor))));
+}
+
+ALWAYS void keep(int kept, int width, uint8_t *head, int position, const float *keys, const float *values) {
+    int lane = position % LANES;
+    size_t part = part_bytes(kept, width), size = part / LANES / width;
+    uint8_t *block = head + position / LANES * block_bytes(kept, width);
+    __m512 key_factor = _mm512_setzero_ps(), value_factor = key_factor;
+    if (kept == AS_INT8) {
+        float *scales = (float *)(block + 2 * part);
+        scales[lane] = scale_of(keys, width), scales[LANES + lane] = scale_of(values, width);
+        key_factor = _mm512_set1_ps(1 / scales[lane]), value_factor = _mm512_set1_ps(1 / scales[LANES + lane]);
+    }
+    for (int j = 0; j < width; j += LANES) {
+        uint8_t column[LANES * 4];
+        shorten(kept, keys + j, key_factor, column);
+        for (int k = 0; k < LANES; k++) memcpy(block + ((j + k) * LANES + lane) * size, column + k * size, size);
+        shorten(kept, values + j, value_factor, block + part + (lane * width + j) * size);
     }
 }
 
-ALWAYS __m512 load(int halves, const uint8_t *block, int at) {
-    return halves ? _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const uint16_t *)block + at)))
-                  : _mm512_loadu_ps((const float *)block + at);
-}
-
 /* Sum the values by their weights, in some registers from the j-th number on. */
-ALWAYS void mix(int halves, int registers, const uint8_t *cached, size_t bytes, int width, int j, const float *weights, int length,
-                __m512 factor, float *out) {
+ALWAYS void mix(int kept, int registers, int width, const uint8_t *cached, int j, const float *weights, int length, __m512 factor,
+                float *out) {
     __m512 sums[2][2] = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, {_mm512_setzero_ps(), _mm512_setzero_ps()}};
-    for (int i = 0; i < length; i += 2) {
-        const uint8_t *values = cached + i / LANES * bytes + bytes / 2;
-        for (int odd = 0; odd < 2 && i + odd < length; odd++) {
-            __m512 weight = _mm512_set1_ps(weights[i + odd]);
+    for (int first = 0; first < length; first += LANES) {
+        const uint8_t *values = cached + first / LANES * block_bytes(kept, width) + part_bytes(kept, width);
+        for (int i = 0; i < least(LANES, length - first); i++) {
+            __m512 weight = _mm512_set1_ps(weights[first + i]), *to = sums[i % 2];
 #pragma GCC unroll 2
             for (int r = 0; r < registers; r++)
-                sums[odd][r] = _mm512_fmadd_ps(load(halves, values, (i + odd) % LANES * width + j + r * LANES), weight, sums[odd][r]);
+                to[r] = _mm512_fmadd_ps(load(kept, values, i * width + j + r * LANES), weight, to[r]);
         }
     }
     for (int r = 0; r < registers; r++)
@@ -454,42 +481,45 @@ ALWAYS void mix(int halves, int registers, const uint8_t *cached, size_t bytes, 
 }
 
 /* Attend to a head's first `length` positions. */
-ALWAYS void attend(int halves, const Model *model, const float *query, const uint8_t *cached, int length, float *out) {
-    int width = model->width / model->heads;
-    size_t bytes = block_bytes(model);
+ALWAYS void attend(int kept, int width, const float *query, const uint8_t *cached, int length, float *out) {
+    size_t bytes = block_bytes(kept, width), part = part_bytes(kept, width);
     float weights[LONGEST];
     __m512 scale = _mm512_set1_ps(1 / sqrtf((float)width)), largest = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     const uint8_t *block = cached;
     for (int i = 0; i < length; i += LANES, block += bytes) {
-        __m512 even = _mm512_setzero_ps(), odd = even;
-        for (int j = 0; j < width; j += 2) {
-            const char *line = (const char *)block + j * LANES * (halves ? 2 : 4);
-            for (int ahead = 0; ahead < (halves ? 64 : 128); ahead += 64) {
-                _mm_prefetch(line + bytes / 2 + ahead, _MM_HINT_T0); /* this block's values */
-                _mm_prefetch(line + bytes + ahead, _MM_HINT_T0);     /* the next block's keys */
+        __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (int j = 0; j < width; j += 4) {
+            const char *line = (const char *)block + j * part / width;
+            for (size_t ahead = 0; ahead < 4 * part / width; ahead += 64) {
+                _mm_prefetch(line + part + ahead, _MM_HINT_T0);  /* this block's values */
+                _mm_prefetch(line + bytes + ahead, _MM_HINT_T0); /* the next block's keys */
             }
-            even = _mm512_fmadd_ps(load(halves, block, j * LANES), _mm512_set1_ps(query[j]), even);
-            odd = _mm512_fmadd_ps(load(halves, block, (j + 1) * LANES), _mm512_set1_ps(query[j + 1]), odd);
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++)
+                sums[k % 2] = _mm512_fmadd_ps(load(kept, block, (j + k) * LANES), _mm512_set1_ps(query[j + k]), sums[k % 2]);
         }
-        __m512 score = _mm512_mul_ps(_mm512_add_ps(even, odd), scale);
+        __m512 score = _mm512_mul_ps(_mm512_add_ps(sums[0], sums[1]), scale);
+        if (kept == AS_INT8) score = _mm512_mul_ps(score, _mm512_loadu_ps(block + 2 * part));
         score = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), lanes(length - i), score);
         largest = _mm512_max_ps(largest, score);
         _mm512_storeu_ps(weights + i, score);
     }
     largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
-    for (int i = 0; i < length; i += LANES) {
+    block = cached;
+    for (int i = 0; i < length; i += LANES, block += bytes) {
         __m512 weight = exp_of(_mm512_sub_ps(_mm512_loadu_ps(weights + i), largest));
         weight = _mm512_maskz_mov_ps(lanes(length - i), weight);
         sum = _mm512_add_ps(sum, weight);
+        if (kept == AS_INT8) weight = _mm512_mul_ps(weight, _mm512_loadu_ps(block + 2 * part + LANES * 4));
         _mm512_storeu_ps(weights + i, weight);
     }
     __m512 factor = _mm512_set1_ps(1 / _mm512_reduce_add_ps(sum));
     int j = 0;
-    for (; j + 2 * LANES <= width; j += 2 * LANES) mix(halves, 2, cached, bytes, width, j, weights, length, factor, out);
-    for (; j < width; j += LANES) mix(halves, 1, cached, bytes, width, j, weights, length, factor, out);
+    for (; j + 2 * LANES <= width; j += 2 * LANES) mix(kept, 2, width, cached, j, weights, length, factor, out);
+    for (; j < width; j += LANES) mix(kept, 1, width, cached, j, weights, length, factor, out);
 }
 
-ALWAYS void attend_row(int halves, Team *team, int layer, int to_text, int row, int head) {
+ALWAYS void attend_row(int kept, Team *team, int layer, int to_text, int row, int head) {
     const Model *model = team->model;
     const Rows *rows = team->rows;
     int width = model->width / model->heads;
@@ -497,19 +527,23 @@ ALWAYS void attend_row(int halves, Team *team, int layer, int to_text, int row, 
     float *out = team->space.mixed + (size_t)row * model->width + head * width;
     if (to_text) {
         int length = rows->text_lengths[row];
-        attend(halves, model, query, rows->text[row] + head_at(model, layer, head, length), length, out);
+        attend(kept, width, query, rows->text[row] + head_at(model, layer, head, length), length, out);
     } else {
         uint8_t *own = rows->own[row] + head_at(model, layer, head, model->own_length);
-        keep(halves, model, own, rows->positions[row], query + model->width, query + 2 * model->width);
-        attend(halves, model, query, own, rows->positions[row] + 1, out);
+        keep(kept, width, own, rows->positions[row], query + model->width, query + 2 * model->width);
+        attend(kept, width, query, own, rows->positions[row] + 1, out);
     }
 }
 
 static void attend_all(Team *team, int layer, int to_text) {
     int heads = team->model->heads;
     SHARE(team, piece, team->rows->count * heads) {
-        if (team->model->halves) attend_row(1, team, layer, to_text, piece / heads, piece % heads);
-        else attend_row(0, team, layer, to_text, piece / heads, piece % heads);
+        int row = piece / heads, head = piece % heads;
+        switch (team->model->kept) {
+        case AS_FLOATS: attend_row(AS_FLOATS, team, layer, to_text, row, head); break;
+        case AS_HALVES: attend_row(AS_HALVES, team, layer, to_text, row, head); break;
+        case AS_INT8: attend_row(AS_INT8, team, layer, to_text, row, head); break;
+        }
     }
 }
 
@@ -734,12 +768,16 @@ size_t cache_size(const Model *model, int32_t length) { return head_at(model, mo
 /* Keep a prompt's keys and values, [2 layers, length, width]. */
 void keep_text(const Model *model, const float *keys_values, int32_t length, uint8_t *cache) {
     size_t part = (size_t)length * model->width;
+    int width = model->width / model->heads;
     for (int layer = 0; layer < model->layer_count; layer++)
         for (int head = 0; head < model->heads; head++)
             for (int i = 0; i < length; i++) {
-                const float *keys = keys_values + 2 * layer * part + (size_t)i * model->width + head * (model->width / model->heads);
+                const float *keys = keys_values + 2 * layer * part + (size_t)i * model->width + head * width;
                 uint8_t *to = cache + head_at(model, layer, head, length);
-                if (model->halves) keep(1, model, to, i, keys, keys + part);
-                else keep(0, model, to, i, keys, keys + part);
+                switch (model->kept) {
+                case AS_FLOATS: keep(AS_FLOATS, width, to, i, keys, keys + part); break;
+                case AS_HALVES: keep(AS_HALVES, width, to, i, keys, keys + part); break;
+                case AS_INT8: keep(AS_INT8, width, to, i, keys, keys + part); break;
+                }
             }
 }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.config import ModelConfig
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners.native.layout import FLOATS, HALVES, PIECE
+from engine.runners.native.layout import BFLOATS, FLOATS, HALVES, INT8, PIECE
 
 _EPSILON = 1e-5  # of torch.nn.LayerNorm
 _NORMS = ("before_self", "after_self", "before_text", "after_text", "glu_in", "glu_middle")
@@ -22,6 +22,10 @@ _PRODUCTS = ("self_qkv", "self_out", "text_query", "text_out", "glu_gates", "glu
 KINDS = ("norms, gates, rounding", "self-attention's products", "self-attention", "cross-attention's products", "cross-attention",
          "the GLU's products", "logits")  # fmt: skip
 _ROWS = ("embedded", "positions", "text_lengths", "own", "text", "logits")
+
+
+# How keys and values are kept, by what the logits' weights are: 0 as float32, 1 as halves, 2 in 8 bits with a scale for each.
+_KEPT = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}
 
 
 class _Product(Structure):
@@ -41,7 +45,7 @@ class _Layer(Structure):
 
 class _Model(Structure):
     _fields_ = [
-        *((name, c_int32) for name in ("width", "heads", "middle", "layer_count", "own_length", "halves")),
+        *((name, c_int32) for name in ("width", "heads", "middle", "layer_count", "own_length", "kept")),
         ("epsilon", c_float),
         ("embedding_norm", _Norm),
         ("final_norm", _Norm),
@@ -77,7 +81,7 @@ class Decoder:
             middle=config.glu_embed_count,
             layer_count=config.decoder_layer_count,
             own_length=IMAGE_TOKEN_COUNT,
-            halves=self._head.kind not in (FLOATS, HALVES),  # where the weights are whole, so are keys and values
+            kept=_KEPT[self._head.kind],
             epsilon=_EPSILON,
             embedding_norm=embedding_norm,
             final_norm=final_norm,

@@ -37,8 +37,12 @@ def load_library(cache_dir: Path) -> ctypes.CDLL:
     name = f"decode-{hashlib.sha256(_SOURCE.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]}.so"
     path = cache_dir / name
     try:
-        if not path.exists():
-            _compile(path)
+        if path.exists():
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:
+                _log.warning("%s is damaged and is made again", path)
+        _compile(path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NotToBeHad(f"{path} can't be made or loaded: {error.strerror or error}") from error
