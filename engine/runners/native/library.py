@@ -37,15 +37,19 @@ def load_library(cache_dir: Path) -> ctypes.CDLL:
     name = f"decode-{hashlib.sha256(_SOURCE.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]}.so"
     path = cache_dir / name
     try:
-        if path.exists():
-            try:
-                return ctypes.CDLL(str(path))
-            except OSError:
-                _log.warning("%s is damaged and is made again", path)
-        _compile(path)
+        if not _is_whole(path):
+            _compile(path)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NotToBeHad(f"{path} can't be made or loaded: {error.strerror or error}") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a library is as it was made: loading one that is cut short would end the process."""
+    try:
+        return path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def missing_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
@@ -73,9 +77,11 @@ def _compile(path: Path) -> None:
                 (line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip() or "no reason given"
             )
             raise NotToBeHad(f"{compiler[0]} failed: {reason}")
+        summed = hashlib.sha256(made.read_bytes()).hexdigest()
         made.replace(path)
-    for older in path.parent.glob("decode-*.so"):
-        if older != path:
+        path.with_suffix(".sha256").write_text(summed)
+    for older in path.parent.glob("decode-*.*"):
+        if older.stem != path.stem:
             older.unlink(missing_ok=True)
 
 
