@@ -51,6 +51,13 @@ def test_each_row_has_its_own_settings(logits: Tensor) -> None:
         assert together[i] == guide(logits[i].numpy(), settings.supercondition_factor).argmax()
 
 
+@pytest.mark.parametrize(("count", "top_k"), [(16384, 256), (4038, 64), (4038, 252), (4038, 253), (500, 499)])
+@pytest.mark.parametrize("decimals", [1, 6], ids=["many ties", "few ties"])
+def test_top_k_is_what_sorting_says(count: int, top_k: int, decimals: int) -> None:
+    logits = np.random.default_rng(top_k).standard_normal(count).round(decimals).astype(np.float32)
+    assert keep_top_k(logits, top_k).tolist() == np.flatnonzero(logits >= np.sort(logits)[-top_k]).tolist()
+
+
 def test_ties_at_the_kth_are_kept() -> None:
     assert keep_top_k(np.array([3, 1, 2, 2], dtype=np.float32), 2).tolist() == [0, 2, 3]
 

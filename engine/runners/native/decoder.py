@@ -92,6 +92,7 @@ class Decoder:
         if not self._team:
             raise MemoryError("not enough memory for the decoder's threads")
         weakref.finalize(self, _close, library, self._team, self._model, self._layers, self._arrays)
+        self._logits = np.empty((0, 0), np.float32)
         self.own_size: int = library.cache_size(byref(self._model), IMAGE_TOKEN_COUNT)
 
     def keep_text(self, keys_values: NDArray[Any]) -> NDArray[Any]:
@@ -109,14 +110,16 @@ class Decoder:
         text: NDArray[Any],
         text_lengths: NDArray[Any],
     ) -> NDArray[Any]:
-        """Decode one token a row: float32 logits [R, V].
+        """Decode one token a row: float32 logits [R, V], valid until the next step.
 
         All are [R]: tokens and positions int32, the addresses of each row's own keys and values (`own_size` bytes, which it
         writes to) and of its prompt's, uint64, and its prompt's length, int32. Raises MemoryError.
         """
         count = len(tokens)
         embedded = np.add(self._tokens[tokens], self._positions[positions], dtype=np.float32)
-        logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
+        if len(self._logits) < count:  # kept: a new array would be new pages of memory at each step
+            self._logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
+        logits = self._logits[:count]
         arrays = (embedded, positions, text_lengths, own, text, logits)
         rows = _Rows(count, *(_address(array) for array in arrays))
         if self._library.decode_step(self._team, byref(rows)):

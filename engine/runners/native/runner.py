@@ -93,7 +93,7 @@ class NativeRunner:
         self._note_rows()
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[Any]:
-        """Decode one token an image: float32 logits [N, 2, V]."""
+        """Decode one token an image: float32 logits [N, 2, V], valid until the next step."""
         rows = np.repeat(np.array([tokens, positions], dtype=np.int32), 2, axis=1)
         return self.decoder.step(rows[0], rows[1], self._own, self._text, self._text_lengths).reshape(len(tokens), 2, -1)
 
