@@ -30,7 +30,8 @@ class OneAtATime:
     """Draw with min-dalle on one thread: OpenMP keeps a team for each thread that computes, and several hinder each other."""
 
     def __init__(self, load: Callable[[], MinDalle]) -> None:
-        self._thread = ThreadPoolExecutor(1)
+        # min-dalle turns gradients off for the thread that imports it only. On another its steps' graphs would stay: 20 GB.
+        self._thread = ThreadPoolExecutor(1, initializer=torch.set_grad_enabled, initargs=(False,))
         self._model = self._thread.submit(load).result()
 
     def draw(self, text: str, seed: int) -> Image.Image:

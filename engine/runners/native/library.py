@@ -13,7 +13,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-_SOURCE = Path(__file__).with_name("decode.c")
+_FOLDER = Path(__file__).parent
+_SOURCE = _FOLDER / "decode.c"
 _NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma", "f16c")  # as Linux names them
 _FLAGS = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", *(f"-m{name.replace('_', '')}" for name in _NEEDED)]
 _COMPILERS = ("cc", "gcc", "clang")
@@ -34,8 +35,8 @@ def load_library(cache_dir: Path) -> ctypes.CDLL:
     missing = missing_instructions()
     if missing:
         raise NotToBeHad(f"this CPU or system lacks {', '.join(missing)}")
-    name = f"decode-{hashlib.sha256(_SOURCE.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]}.so"
-    path = cache_dir / name
+    sources = b"".join(path.read_bytes() for path in sorted(_FOLDER.glob("*.[ch]")))
+    path = cache_dir / f"decode-{hashlib.sha256(sources + repr(_FLAGS).encode()).hexdigest()[:16]}.so"
     try:
         if not _is_whole(path):
             _compile(path)

@@ -1,0 +1,60 @@
+/* Threads that run a step side by side, and share its pieces. */
+#pragma once
+
+#include <immintrin.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "model.h"
+
+#define SPINS 2000 /* looks at a flag before the core is offered to others */
+
+/* What a step's time is spent on. */
+enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, KINDS };
+
+typedef struct {
+    int32_t count; /* of threads, the caller's included */
+    _Alignas(64) atomic_int next;
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_uint phase;
+    _Alignas(64) atomic_uint asked; /* steps asked for so far */
+    atomic_int is_closed;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    pthread_t *threads;
+    const Model *model;
+    const Rows *rows;        /* of the step asked for, or NULL: then memory is read */
+    const uint8_t *memory;
+    size_t memory_size;
+    double seconds[KINDS], last; /* of all steps so far, on the caller's thread; when it last looked at the clock */
+    Space space;
+} Team;
+
+static void wait_for_change(atomic_uint *flag, unsigned known) {
+    for (int spins = 0; atomic_load_explicit(flag, memory_order_acquire) == known; spins++) {
+        _mm_pause();
+        if (spins >= SPINS) sched_yield();
+    }
+}
+
+static void meet(Team *team) {
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == team->count) {
+        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->next, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
+    } else {
+        wait_for_change(&team->phase, phase);
+    }
+}
+
+static int take(Team *team, int count) {
+    int next = atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
+    return next < count ? next : -1;
+}
+
+/* Do a statement for each of `count` pieces, shared among the threads; all are done when it ends. */
+#define SHARE(team, piece, count)                                                       \
+    for (int done_ = 0; !done_; meet(team), done_ = 1)                                  \
+        for (int piece; (piece = take(team, count)) >= 0;)
