@@ -4,7 +4,7 @@
 #   make test                         every test; ARGS="-k name" and the like go to pytest
 #   make soak                         the long forms of what tests/faults provokes; a quarter of an hour
 #   make lint                         style and types
-#   make bench                        our figures, beside min-dalle's; a quarter of an hour
+#   make bench                        our figures, beside min-dalle's; half an hour
 #   make evaluate                     how well Tiny follows prompts
 #   make train                        Tiny from nothing; goes on where it was stopped
 #   make clean                        remove the virtual environment

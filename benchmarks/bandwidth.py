@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,10 +17,10 @@ BYTES = 3 * 2**30 // 2  # far more than any cache holds
 TRIES = 4
 
 
-def memory_bandwidth(threads: int, decoders: Sequence[Decoder] = (), size: int = BYTES, tries: int = TRIES) -> dict[str, float]:
+def memory_bandwidth(threads: int, decoder: Decoder | None = None, size: int = BYTES, tries: int = TRIES) -> dict[str, float]:
     """Read a buffer of `size` bytes with all threads, in several ways, as none is the fastest everywhere: bytes a second.
 
-    `decoders`, none or one, read it as well, with the registers and prefetches that they read weights by.
+    A `decoder` reads it as well, with the registers and prefetches that they read weights by.
     """
     buffer = np.ones(size // 8, dtype=np.int64)
     floats = buffer.view(np.float32)
@@ -36,8 +36,8 @@ def memory_bandwidth(threads: int, decoders: Sequence[Decoder] = (), size: int =
             "dot products of float32": lambda: in_threads(lambda part: np.vdot(part, part), floats),
             "matrix by vector in float32": lambda: torch.mv(matrix, vector),
         }
-        for decoder in decoders:
-            ways["registers of 64 bytes"] = lambda decoder=decoder: decoder.seconds_to_read(buffer)  # type: ignore[misc]
+        if decoder is not None:
+            ways["registers of 64 bytes"] = lambda: decoder.seconds_to_read(buffer)
         return {name: size / _least_seconds(way, tries) for name, way in ways.items()}
 
 

@@ -101,9 +101,8 @@ def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> No
         for images in plan.images:
             list(Decoding(checkpoint, runner, images).steps())
     for _ in tqdm(range(plan.rounds), desc="decoding", unit="round"):
-        ways = memory_bandwidth(
-            plan.threads, [runner.decoder for _, runner in runners.values() if isinstance(runner, NativeRunner)][:1]
-        )
+        decoders = (runner.decoder for _, runner in runners.values() if isinstance(runner, NativeRunner))
+        ways = memory_bandwidth(plan.threads, next(decoders, None))
         for way, speed in ways.items():
             figures.add(Figure("decoding", f"memory read by {way}", "GB/s", "more"), speed / 1e9)
         bandwidth = max(ways.values())

@@ -28,7 +28,7 @@ def load_on_cpu(
     Raises InvalidRequest where native is asked for and is not, or for the precision.
     """
     chosen = choose_precision(precision, files.spec)
-    library = None if runner == "openvino" else _native(files.config, cache_dir, is_asked_for=runner == "native")
+    library = _native_library(files.config, cache_dir, runner)
     if library is None:
         return OpenVinoRunner(compile_model(files, chosen, threads, cache_dir, progress=progress))
     model = compile_model(files, chosen, threads, cache_dir, form=NATIVE, progress=progress)
@@ -40,20 +40,23 @@ def runner_on(checkpoint: Checkpoint, precision: Precision, threads: int, cache_
 
     Raises InvalidRequest where native is asked for and is not to be had.
     """
-    library = None if runner == "openvino" else _native(checkpoint.config, cache_dir, is_asked_for=runner == "native")
+    library = _native_library(checkpoint.config, cache_dir, runner)
     if library is None:
         return OpenVinoRunner(compile_checkpoint(checkpoint, precision, threads))
     return NativeRunner(compile_checkpoint(checkpoint, precision, threads, NATIVE), library, threads)
 
 
-def _native(config: ModelConfig, cache_dir: Path, *, is_asked_for: bool) -> ctypes.CDLL | None:
+def _native_library(config: ModelConfig, cache_dir: Path, runner: str) -> ctypes.CDLL | None:
+    """Load the native decoder; None where OpenVINO is asked for, or has to do."""
+    if runner == "openvino":
+        return None
     try:
         unfit = why_unfit(config)
         if unfit:
             raise NotToBeHad(unfit)
         return load_library(cache_dir)
     except NotToBeHad as error:
-        if is_asked_for:
+        if runner == "native":
             raise InvalidRequest("runner", f"native can't run here: {error}; take auto, openvino or torch") from error
         _log.info("decoding with OpenVINO, as the faster native decoder can't run here: %s", error)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS
 from engine.errors import InvalidRequest
+from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import load_runner
-from engine.runners.native import library
+from engine.runners.native import layout, library
+from engine.runners.native.decoder import KINDS
 from engine.runners.native.layout import INT4, INT8, product, why_unfit
 from engine.runners.native.library import NotToBeHad, load_library, missing_instructions
 from engine.runners.native.runner import NativeRunner
@@ -96,6 +99,17 @@ def test_sizes_that_it_was_not_made_for_are_told(checkpoint: Checkpoint) -> None
     assert all(spec.sizes is None or why_unfit(spec.sizes) is None for spec in MODELS.values())
     assert "head" in str(why_unfit(replace(sizes, attention_head_count=8)))
     assert "widest" in str(why_unfit(replace(sizes, glu_embed_count=5000)))
+
+
+def test_what_python_and_c_both_name_is_the_same() -> None:
+    source = "".join(path.read_text() for path in Path(library.__file__).parent.glob("*.h"))
+    defined = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)\b", source)}
+    assert (defined["LANES"], defined["LANES"] * defined["WIDE"]) == (layout.PANEL, layout.PIECE)
+    assert defined["GROUP"] == layout.GROUP and defined["STRIDE"] >= layout.WIDEST
+    assert defined["LONGEST"] == IMAGE_TOKEN_COUNT
+    enums = [re.split(r",\s*", names) for names in re.findall(r"enum \{ (.*?) \};", source)]
+    assert [getattr(layout, name) for name in next(names for names in enums if "INT8" in names)] == list(range(5))
+    assert len(next(names for names in enums if "KINDS" in names)) - 1 == len(KINDS)
 
 
 def test_a_packed_product_is_the_weight_rounded(checkpoint: Checkpoint) -> None:

@@ -31,13 +31,6 @@ ALWAYS __m512 load(int kept, const uint8_t *part, int at) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(part + at))));
 }
 
-/* Return what 127 stands for 1 of. */
-static float scale_of(const float *x, int count) {
-    __m512 largest = _mm512_setzero_ps();
-    for (int i = 0; i < count; i += LANES) largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
-    return fmaxf(_mm512_reduce_max_ps(largest) / 127, 1e-30f);
-}
-
 /* Write 16 numbers in the form that they are kept in. */
 ALWAYS void shorten(int kept, const float *x, __m512 factor, uint8_t *to) {
     __m512 numbers = _mm512_loadu_ps(x);

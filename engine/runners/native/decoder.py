@@ -22,8 +22,6 @@ _PRODUCTS = ("self_qkv", "self_out", "text_query", "text_out", "glu_gates", "glu
 KINDS = ("norms, gates, rounding", "self-attention's products", "self-attention", "cross-attention's products", "cross-attention",
          "the GLU's products", "logits")  # fmt: skip
 _ROWS = ("embedded", "positions", "text_lengths", "own", "text", "logits")
-
-
 # How keys and values are kept, by what the logits' weights are: 0 as float32, 1 as halves, 2 in 8 bits with a scale for each.
 _KEPT = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}
 

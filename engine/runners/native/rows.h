@@ -72,16 +72,20 @@ static void gate(const float *gates, int count, float *out) {
     }
 }
 
+/* Return what one of 127 steps stands for, so that they reach to the largest of whole registers of numbers. */
+static float scale_of(const float *x, int count) {
+    __m512 largest = _mm512_setzero_ps();
+    for (int i = 0; i < count; i += LANES) largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+    return fmaxf(_mm512_reduce_max_ps(largest) / 127, 1e-30f);
+}
+
 /* Round a row, each group by a scale of its own. */
 static void round_row(Space *space, int row, const Product *product, int count) {
     float *x = space->inputs + (size_t)row * STRIDE;
     int8_t *rounded = space->rounded + (size_t)row * STRIDE;
     for (int i = count; i < product->inputs; i++) x[i] = 0;
     for (int group = 0; group < product->groups; group++) {
-        __m512 largest = _mm512_setzero_ps();
-        for (int i = 0; i < GROUP; i += LANES)
-            largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(x + group * GROUP + i)));
-        float scale = fmaxf(_mm512_reduce_max_ps(largest) / 127, 1e-30f);
+        float scale = scale_of(x + group * GROUP, GROUP);
         __m512 inverse = _mm512_set1_ps(1 / scale);
         __m512i sum = _mm512_setzero_si512();
         for (int i = 0; i < GROUP; i += LANES) {
