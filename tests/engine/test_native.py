@@ -106,7 +106,7 @@ def test_what_python_and_c_both_name_is_the_same() -> None:
     defined = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)\b", source)}
     assert (defined["LANES"], defined["LANES"] * defined["WIDE"]) == (layout.PANEL, layout.PIECE)
     assert defined["GROUP"] == layout.GROUP and defined["STRIDE"] >= layout.WIDEST
-    assert defined["LONGEST"] == IMAGE_TOKEN_COUNT
+    assert defined["WIDEST_HEAD"] == layout.WIDEST_HEAD and defined["LONGEST"] == IMAGE_TOKEN_COUNT
     enums = [re.split(r",\s*", names) for names in re.findall(r"enum \{ (.*?) \};", source)]
     assert [getattr(layout, name) for name in next(names for names in enums if "INT8" in names)] == list(range(5))
     assert len(next(names for names in enums if "KINDS" in names)) - 1 == len(KINDS)

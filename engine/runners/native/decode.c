@@ -44,75 +44,76 @@ static double now(void) {
 }
 
 /* Add the time since the last look to what was done in it. */
-static void note(Team *team, int is_caller, int kind) {
-    if (!is_caller) return;
+static void note(Team *team, int self, int kind) {
+    if (self != 0) return;
     double time = now();
     if (kind < KINDS) team->seconds[kind] += time - team->last;
     team->last = time;
 }
 
-/* All threads run this, side by side. */
-static void run_step(Team *team, int is_caller) {
+/* All threads run this, side by side; `self` is a thread's number, the caller's is 0. */
+static void run_step(Team *team, int self) {
     const Model *model = team->model;
     const Rows *rows = team->rows;
     Space *space = &team->space;
     int width = model->width, out = space->widest_out;
-    note(team, is_caller, KINDS);
+    note(team, self, KINDS);
     for (int index = 0; index < model->layer_count; index++) {
         const Layer *layer = &model->layers[index];
+        const Product *after = index + 1 < model->layer_count ? &layer[1].self_qkv : &model->head;
         SHARE(team, row, rows->count) {
             float *state = row_of(space->state, row, width);
             if (index == 0) normalise(rows->embedded + (size_t)row * width, width, model->embedding_norm, model->epsilon, state);
             else add(state, row_of(space->outputs, row, out), width);
             hand_over(team, row, state, width, &layer->before_self, &layer->self_qkv);
         }
-        note(team, is_caller, ROWS);
-        multiply(team, &layer->self_qkv, space->outputs, out);
-        note(team, is_caller, SELF_PRODUCTS);
+        note(team, self, ROWS);
+        multiply(team, self, &layer->self_qkv, &layer->self_out, space->outputs, out);
+        note(team, self, SELF_PRODUCTS);
         attend_all(team, index, 0);
-        note(team, is_caller, SELF_ATTENTION);
+        note(team, self, SELF_ATTENTION);
         SHARE(team, row, rows->count) hand_over(team, row, row_of(space->mixed, row, width), width, NULL, &layer->self_out);
-        note(team, is_caller, ROWS);
-        multiply(team, &layer->self_out, space->outputs, out);
-        note(team, is_caller, SELF_PRODUCTS);
+        note(team, self, ROWS);
+        multiply(team, self, &layer->self_out, &layer->text_query, space->outputs, out);
+        note(team, self, SELF_PRODUCTS);
         SHARE(team, row, rows->count) {
             add_normalised(team, row, &layer->after_self);
             hand_over(team, row, row_of(space->state, row, width), width, &layer->before_text, &layer->text_query);
         }
-        note(team, is_caller, ROWS);
-        multiply(team, &layer->text_query, space->outputs, out);
-        note(team, is_caller, TEXT_PRODUCTS);
+        note(team, self, ROWS);
+        multiply(team, self, &layer->text_query, &layer->text_out, space->outputs, out);
+        note(team, self, TEXT_PRODUCTS);
         attend_all(team, index, 1);
-        note(team, is_caller, TEXT_ATTENTION);
+        note(team, self, TEXT_ATTENTION);
         SHARE(team, row, rows->count) hand_over(team, row, row_of(space->mixed, row, width), width, NULL, &layer->text_out);
-        note(team, is_caller, ROWS);
-        multiply(team, &layer->text_out, space->outputs, out);
-        note(team, is_caller, TEXT_PRODUCTS);
+        note(team, self, ROWS);
+        multiply(team, self, &layer->text_out, &layer->glu_gates, space->outputs, out);
+        note(team, self, TEXT_PRODUCTS);
         SHARE(team, row, rows->count) {
             add_normalised(team, row, &layer->after_text);
             hand_over(team, row, row_of(space->state, row, width), width, &layer->glu_in, &layer->glu_gates);
         }
-        note(team, is_caller, ROWS);
-        multiply(team, &layer->glu_gates, space->outputs, out);
-        note(team, is_caller, GLU_PRODUCTS);
+        note(team, self, ROWS);
+        multiply(team, self, &layer->glu_gates, &layer->glu_out, space->outputs, out);
+        note(team, self, GLU_PRODUCTS);
         SHARE(team, row, rows->count) {
             float *middle = row_of(space->inputs, row, STRIDE);
             gate(row_of(space->outputs, row, out), model->middle, middle);
             normalise(middle, model->middle, layer->glu_middle, model->epsilon, middle);
             if (layer->glu_out.kind >= INT8) round_row(space, row, &layer->glu_out, model->middle);
         }
-        note(team, is_caller, ROWS);
-        multiply(team, &layer->glu_out, space->outputs, out);
-        note(team, is_caller, GLU_PRODUCTS);
+        note(team, self, ROWS);
+        multiply(team, self, &layer->glu_out, after, space->outputs, out);
+        note(team, self, GLU_PRODUCTS);
     }
     SHARE(team, row, rows->count) {
         float *state = row_of(space->state, row, width);
         add(state, row_of(space->outputs, row, out), width);
         hand_over(team, row, state, width, &model->final_norm, &model->head);
     }
-    note(team, is_caller, ROWS);
-    multiply(team, &model->head, rows->logits, whole(model->head.outputs, WIDE * LANES));
-    note(team, is_caller, LOGITS);
+    note(team, self, ROWS);
+    multiply(team, self, &model->head, &model->layers->self_qkv, rows->logits, whole(model->head.outputs, WIDE * LANES));
+    note(team, self, LOGITS);
 }
 
 /* Read memory as fast as can be: what bounds a step. */
@@ -132,20 +133,21 @@ static void read_memory(Team *team) {
     }
 }
 
-static void run(Team *team, int is_caller) {
-    if (team->rows) run_step(team, is_caller);
+static void run(Team *team, int self) {
+    if (team->rows) run_step(team, self);
     else read_memory(team);
 }
 
 static void *work(void *argument) {
     Team *team = argument;
+    int self = atomic_fetch_add(&team->started, 1) + 1;
     for (unsigned seen = 0;; seen++) {
         for (int i = 0; atomic_load_explicit(&team->asked, memory_order_acquire) == seen && i < SPINS; i++) _mm_pause();
         pthread_mutex_lock(&team->mutex);
         while (atomic_load(&team->asked) == seen) pthread_cond_wait(&team->wake, &team->mutex);
         pthread_mutex_unlock(&team->mutex);
         if (atomic_load(&team->is_closed)) return NULL;
-        run(team, 0);
+        run(team, self);
     }
 }
 
@@ -224,7 +226,7 @@ int32_t decode_step(Team *team, const Rows *rows) {
     if (!make_room(team, rows->count)) return 1;
     team->rows = rows;
     wake_all(team);
-    run(team, 1);
+    run(team, 0);
     return 0;
 }
 
@@ -236,7 +238,7 @@ double time_reading(Team *team, const uint8_t *memory, size_t size) {
     team->rows = NULL, team->memory = memory, team->memory_size = size;
     double started = now();
     wake_all(team);
-    run(team, 1);
+    run(team, 0);
     return now() - started;
 }
 

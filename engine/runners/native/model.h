@@ -13,6 +13,7 @@
 #define GROUPS (STRIDE / GROUP)
 #define AHEAD 2048    /* bytes: how far ahead weights are asked for */
 #define LONGEST 256   /* positions that are attended to */
+#define WIDEST_HEAD 256
 #define ALWAYS static inline __attribute__((always_inline))
 
 enum { FLOATS, HALVES, BFLOATS, INT8, INT4 };

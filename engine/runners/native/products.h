@@ -47,12 +47,6 @@ ALWAYS void multiply_floats(int kind, int rows, int panels, const Product *produ
     }
 }
 
-ALWAYS __m512i four_inputs(const int8_t *x) {
-    int32_t four;
-    memcpy(&four, x, 4);
-    return _mm512_set1_epi32(four);
-}
-
 /* Weights 0 to 255 stand for -128 to 127: what that adds is taken away beforehand. */
 ALWAYS void multiply_int8(int rows, int panels, const Product *product, int panel, Inputs in, __m512 (*sums)[WIDE]) {
     size_t stride = (size_t)LANES * product->inputs;
@@ -72,7 +66,7 @@ ALWAYS void multiply_int8(int rows, int panels, const Product *product, int pane
             }
 #pragma GCC unroll 18
             for (int r = 0; r < rows; r++) {
-                __m512i input = four_inputs(in.rounded + r * STRIDE + i);
+                __m512i input = four_bytes(in.rounded + r * STRIDE + i);
 #pragma GCC unroll 4
                 for (int p = 0; p < panels; p++) dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], weight[p], input);
             }
@@ -120,7 +114,7 @@ ALWAYS void multiply_int4(int rows, int panels, const Product *product, int pane
                     weight[p] = _mm512_and_si512(high ? _mm512_srli_epi16(both[p], 4) : both[p], low_bits);
 #pragma GCC unroll 18
                 for (int r = 0; r < rows; r++) {
-                    __m512i input = four_inputs(in.rounded + r * STRIDE + i + 4 * high);
+                    __m512i input = four_bytes(in.rounded + r * STRIDE + i + 4 * high);
 #pragma GCC unroll 4
                     for (int p = 0; p < panels; p++) dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], weight[p], input);
                 }
@@ -187,8 +181,26 @@ static void multiply_panels(const Product *product, int panel, const Space *spac
     }
 }
 
-static void multiply(Team *team, const Product *product, float *out, int out_stride) {
-    SHARE(team, piece, whole(product->outputs, WIDE * LANES) / (WIDE * LANES)) {
+static size_t panel_bytes(const Product *product) {
+    static const double sizes[] = {[FLOATS] = 4, [HALVES] = 2, [BFLOATS] = 2, [INT8] = 1, [INT4] = 0.5};
+    return (size_t)(product->inputs * LANES * sizes[product->kind]);
+}
+
+/* Ask for the first weights of a piece. */
+static void call_piece(const Product *product, int piece, int rows) {
+    size_t bytes = panel_bytes(product);
+    for (int p = 0; p < (rows <= 4 ? 4 : 1); p++) call(product->weights + (piece * WIDE + p) * bytes, AHEAD);
+}
+
+/* `after` is the product that comes next. */
+static void multiply(Team *team, int self, const Product *product, const Product *after, float *out, int out_stride) {
+    int pieces = whole(product->outputs, WIDE * LANES) / (WIDE * LANES);
+    for (int piece = self; piece < pieces;) {
+        int next = take_after_first(team);
+        if (next < pieces) call_piece(product, next, team->rows->count);
+        else call_piece(after, self, team->rows->count);
         multiply_panels(product, piece * WIDE, &team->space, team->rows->count, out, out_stride);
+        piece = next;
     }
+    meet(team);
 }

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 
 #include "model.h"
 
@@ -70,6 +71,18 @@ static void gate(const float *gates, int count, float *out) {
         __m512 value = _mm512_maskz_loadu_ps(mask, gates + count + i);
         _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(gelu(_mm512_maskz_loadu_ps(mask, gates + i)), value));
     }
+}
+
+/* Ask for memory that will be read soon. */
+ALWAYS void call(const uint8_t *memory, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)memory + i, _MM_HINT_T0);
+}
+
+/* Put four bytes in every lane: what `vpdpbusd` multiplies by. */
+ALWAYS __m512i four_bytes(const void *bytes) {
+    int32_t four;
+    memcpy(&four, bytes, 4);
+    return _mm512_set1_epi32(four);
 }
 
 /* Return what one of 127 steps stands for, so that they reach to the largest of whole registers of numbers. */

@@ -19,7 +19,7 @@ typedef struct {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_uint phase;
     _Alignas(64) atomic_uint asked; /* steps asked for so far */
-    atomic_int is_closed;
+    atomic_int is_closed, started;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     pthread_t *threads;
@@ -53,6 +53,9 @@ static int take(Team *team, int count) {
     int next = atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
     return next < count ? next : -1;
 }
+
+/* As `take`, where each thread's first piece is the one of its own number. */
+static int take_after_first(Team *team) { return team->count + atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed); }
 
 /* Do a statement for each of `count` pieces, shared among the threads; all are done when it ends. */
 #define SHARE(team, piece, count)                                                       \
