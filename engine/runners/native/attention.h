@@ -49,8 +49,8 @@ ALWAYS __m512 score(int kept, int width, const Query *query, const uint8_t *bloc
         for (int j = 0; j < width; j += 4) {
             call(block + part + j * line, 4 * line);
             __m512i keys = _mm512_loadu_si512(block + j * line);
-            high = _mm512_dpbusd_epi32(high, keys, four_bytes(query->high + j));
-            low = _mm512_dpbusd_epi32(low, keys, four_bytes(query->low + j));
+            high = dot(high, keys, four_bytes(query->high + j));
+            low = dot(low, keys, four_bytes(query->low + j));
         }
         __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 7), low));
         return _mm512_mul_ps(sum, _mm512_loadu_ps(block + 2 * part));
@@ -114,8 +114,8 @@ ALWAYS void mix(int kept, int registers, int width, const uint8_t *cached, int j
 #pragma GCC unroll 4
             for (int r = 0; r < registers; r++) {
                 __m512i four = _mm512_loadu_si512(values + (i / 4 * width + j + r * LANES) * 4);
-                high[r] = _mm512_dpbusd_epi32(high[r], by_high, four);
-                low[r] = _mm512_dpbusd_epi32(low[r], by_low, four);
+                high[r] = dot(high[r], by_high, four);
+                low[r] = dot(low[r], by_low, four);
             }
         }
         for (int i = 0; kept != AS_INT8 && i < count; i++) {

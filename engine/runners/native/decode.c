@@ -124,7 +124,7 @@ static void read_memory(Team *team) {
         __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
         for (size_t i = 0; i < READ_AT_ONCE; i += 256)
             for (int j = 0; j < 4; j++) {
-                ask_ahead(from + i + 64 * j);
+                ask_ahead(1, from + i + 64 * j);
                 sums[j] = _mm512_xor_si512(sums[j], _mm512_loadu_si512(from + i + 64 * j));
             }
         volatile int64_t kept = _mm512_reduce_add_epi64(sums[0]) + _mm512_reduce_add_epi64(sums[1]) +

@@ -8,6 +8,7 @@
 #define GROUP 128     /* inputs that share a scale when they are rounded to 8 bits, and weights of 4 bits */
 #define TALL 18       /* rows that are computed together at most, */
 #define WIDE 4        /* and panels: 16 output channels, a register, each */
+#define FEW 6         /* rows that take all of those at once */
 #define STRIDE 4160   /* from one row's inputs to the next: known to the compiler, so that addresses cost nothing; no power of
                          two, for the cache */
 #define GROUPS (STRIDE / GROUP)

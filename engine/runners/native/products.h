@@ -14,7 +14,12 @@ typedef struct {
     const int32_t *sums;
 } Inputs;
 
-ALWAYS void ask_ahead(const uint8_t *weights) { _mm_prefetch((const char *)weights + AHEAD, _MM_HINT_T0); }
+/* Ask for weights that come later. Few rows wait for memory only: one request, for the nearest cache. Many keep the core busy
+ * for so long that a second one, for the next cache, comes in time. */
+ALWAYS void ask_ahead(int rows, const uint8_t *weights) {
+    _mm_prefetch((const char *)weights + (rows <= FEW ? AHEAD : AHEAD / 2), _MM_HINT_T0);
+    if (rows > FEW) _mm_prefetch((const char *)weights + 4 * AHEAD, _MM_HINT_T1);
+}
 
 ALWAYS __m512 widen(int kind, const uint8_t *weights, int at) {
     if (kind == FLOATS) return _mm512_loadu_ps((const float *)weights + at);
@@ -29,8 +34,8 @@ ALWAYS void multiply_floats(int kind, int rows, int panels, const Product *produ
     for (int i = 0; i < product->inputs; i += 2) { /* two, because two of 16 bits fill a cache line */
 #pragma GCC unroll 4
         for (int p = 0; p < panels; p++) {
-            ask_ahead(weights + p * stride + size * LANES * i);
-            if (kind == FLOATS) ask_ahead(weights + p * stride + size * LANES * (i + 1));
+            ask_ahead(rows, weights + p * stride + size * LANES * i);
+            if (kind == FLOATS) ask_ahead(rows, weights + p * stride + size * LANES * (i + 1));
         }
 #pragma GCC unroll 2
         for (int j = i; j < i + 2; j++) {
@@ -61,14 +66,14 @@ ALWAYS void multiply_int8(int rows, int panels, const Product *product, int pane
             __m512i weight[WIDE];
 #pragma GCC unroll 4
             for (int p = 0; p < panels; p++) {
-                ask_ahead(weights + p * stride);
+                ask_ahead(rows, weights + p * stride);
                 weight[p] = _mm512_loadu_si512(weights + p * stride);
             }
 #pragma GCC unroll 18
             for (int r = 0; r < rows; r++) {
                 __m512i input = four_bytes(in.rounded + r * STRIDE + i);
 #pragma GCC unroll 4
-                for (int p = 0; p < panels; p++) dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], weight[p], input);
+                for (int p = 0; p < panels; p++) dots[r][p] = dot(dots[r][p], weight[p], input);
             }
         }
 #pragma GCC unroll 18
@@ -103,7 +108,7 @@ ALWAYS void multiply_int4(int rows, int panels, const Product *product, int pane
             __m512i both[WIDE];
 #pragma GCC unroll 4
             for (int p = 0; p < panels; p++) {
-                ask_ahead(weights + p * stride);
+                ask_ahead(rows, weights + p * stride);
                 both[p] = _mm512_loadu_si512(weights + p * stride);
             }
 #pragma GCC unroll 2
@@ -116,7 +121,7 @@ ALWAYS void multiply_int4(int rows, int panels, const Product *product, int pane
                 for (int r = 0; r < rows; r++) {
                     __m512i input = four_bytes(in.rounded + r * STRIDE + i + 4 * high);
 #pragma GCC unroll 4
-                    for (int p = 0; p < panels; p++) dots[r][p] = _mm512_dpbusd_epi32(dots[r][p], weight[p], input);
+                    for (int p = 0; p < panels; p++) dots[r][p] = dot(dots[r][p], weight[p], input);
                 }
             }
         }
@@ -160,25 +165,26 @@ ALWAYS void multiply_tile(int rows, int panels, const Product *product, int pane
         for (int p = 0; p < panels; p++) _mm512_storeu_ps(out + (size_t)r * out_stride + p * LANES, sums[r][p]);
 }
 
-/* Few rows take many panels at once, many rows few: the sums are at most 18 of 32 registers. */
+/* Return how many panels are computed together: few rows take many, so that at most 24 of 32 registers hold sums. More than 12 rows
+ * take one, which reads the weights at the pace that memory has; two for half of the rows each did by fits and starts. */
+static int panels_at_once(int rows) { return rows <= FEW ? 4 : rows <= 12 ? 2 : 1; }
+
 static void multiply_panels(const Product *product, int panel, const Space *space, int rows, float *out, int out_stride) {
-    int most = product->kind >= INT8 ? TALL : TALL / 2; /* floats are widened for each panel: not for one alone */
-    int tiles = (rows + most - 1) / most, tile = (rows + tiles - 1) / tiles;
-    for (int row = 0; row < rows; row += tile) {
-        int count = least(tile, rows - row), panels = count <= 4 ? 4 : count <= 9 ? 2 : 1;
-        size_t at = (size_t)row * STRIDE;
-        Inputs in = {space->inputs + at, space->rounded + at, space->scales + row * GROUPS, space->sums + row * GROUPS};
-        for (int p = 0; p < WIDE; p += panels) {
-            float *to = out + (size_t)row * out_stride + (panel + p) * LANES;
-#define CASE(count, panels) case count: multiply_tile(count, panels, product, panel + p, in, to, out_stride); break;
-            switch (count) {
-                CASE(1, 4) CASE(2, 4) CASE(3, 4) CASE(4, 4)
-                CASE(5, 2) CASE(6, 2) CASE(7, 2) CASE(8, 2) CASE(9, 2)
-                CASE(10, 1) CASE(11, 1) CASE(12, 1) CASE(13, 1) CASE(14, 1) CASE(15, 1) CASE(16, 1) CASE(17, 1) CASE(18, 1)
+    int tiles = (rows + TALL - 1) / TALL, panels = panels_at_once((rows + tiles - 1) / tiles);
+    for (int p = panel; p < panel + WIDE; p += panels)
+        for (int tile = 0; tile < tiles; tile++) {
+            int row = rows * tile / tiles, count = rows * (tile + 1) / tiles - row;
+            size_t at = (size_t)row * STRIDE;
+            Inputs in = {space->inputs + at, space->rounded + at, space->scales + row * GROUPS, space->sums + row * GROUPS};
+            float *to = out + (size_t)row * out_stride + p * LANES;
+#define CASE(count, panels) case 8 * count + panels: multiply_tile(count, panels, product, p, in, to, out_stride); break;
+            switch (8 * count + panels) {
+                CASE(1, 4) CASE(2, 4) CASE(3, 4) CASE(4, 4) CASE(5, 4) CASE(6, 4)
+                CASE(7, 2) CASE(8, 2) CASE(9, 2) CASE(10, 2) CASE(11, 2) CASE(12, 2)
+                CASE(12, 1) CASE(13, 1) CASE(14, 1) CASE(15, 1) CASE(16, 1) CASE(17, 1) CASE(18, 1)
             }
 #undef CASE
         }
-    }
 }
 
 static size_t panel_bytes(const Product *product) {
@@ -189,7 +195,7 @@ static size_t panel_bytes(const Product *product) {
 /* Ask for the first weights of a piece. */
 static void call_piece(const Product *product, int piece, int rows) {
     size_t bytes = panel_bytes(product);
-    for (int p = 0; p < (rows <= 4 ? 4 : 1); p++) call(product->weights + (piece * WIDE + p) * bytes, AHEAD);
+    for (int p = 0; p < panels_at_once(rows); p++) call(product->weights + (piece * WIDE + p) * bytes, AHEAD);
 }
 
 /* `after` is the product that comes next. */

@@ -22,7 +22,6 @@ from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
 from engine.runners.openvino.compiled import CompiledModel, Form
 from engine.runners.openvino.graphs import prompt_graph
-from engine.runners.openvino.pixels import draw
 from engine.runners.rounding import WeightKind
 
 KEPT = 64  # encoded prompts; of Mini's sizes one of 64 tokens takes 6 MB
@@ -53,10 +52,9 @@ class NativeRunner:
 
     def reset(self) -> None:
         """Free every slot, and the memory for them; forget every prompt but the empty one."""
-        # Requests of their own: one that has raised may be left half set.
-        self._encoding, self._detokenizing = (
-            self._model.parts[part].create_infer_request() for part in ("encoding", "detokenizing")
-        )
+        # A request of its own: one that has raised may be left half set.
+        self._encoding = self._model.parts["encoding"].create_infer_request()
+        self._model.pixels.reset()
         self._prompts: OrderedDict[tuple[int, ...], Prompt] = OrderedDict()
         self._free: list[NDArray[Any]] = []
         self._slots: list[tuple[NDArray[Any], Prompt]] = []
@@ -99,7 +97,7 @@ class NativeRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return draw(self._detokenizing, grids)
+        return self._model.pixels.draw(grids)
 
     def _note_rows(self) -> None:
         """Note where each row's keys and values lie: an image's two rows are the empty prompt's and its own."""

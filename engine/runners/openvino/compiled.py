@@ -18,15 +18,16 @@ from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
+from engine.runners.openvino.detokenizing import detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
-from engine.runners.openvino.pixels import detokenizing_graph
-from engine.runners.openvino.precision import Precision, pixel_settings
+from engine.runners.openvino.pixels import Pixels
+from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.weights import Weights
 from engine.runners.rounding import WeightKind
 
 # Raised when the graphs change: what was kept from the older ones is then made again.
-_GRAPHS_VERSION = 3
+_GRAPHS_VERSION = 4
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Converted:
     """Hold a model's graphs, and the constants that they read where they are."""
 
     graphs: dict[str, ov.Model]
+    detokenizing: ov.Model
     constants: dict[str, list[NDArray[Any]]]
 
 
@@ -59,7 +61,8 @@ class CompiledModel:
     config: ModelConfig
     empty_prompt: tuple[int, ...]
     least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
-    parts: Mapping[str, ov.CompiledModel]  # the form's graphs, and "detokenizing"
+    parts: Mapping[str, ov.CompiledModel]  # the form's graphs
+    pixels: Pixels
     constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are; a packed decoder
 
 
@@ -96,8 +99,8 @@ def convert(checkpoint: Checkpoint, precision: Precision, form: Form = PAGED, *,
         graphs[part], constants[part] = build(checkpoint, weights), weights.constants
     if form.pack_decoder is not None:
         constants["decoding"] = form.pack_decoder(checkpoint, precision.decoder_weights)
-    graphs["detokenizing"] = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
-    return Converted(graphs, constants)
+    detokenizing = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
+    return Converted(graphs, detokenizing, constants)
 
 
 def _weights_of(part: str, precision: Precision) -> WeightKind:
@@ -107,19 +110,12 @@ def _weights_of(part: str, precision: Precision) -> WeightKind:
 def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Precision, threads: int) -> CompiledModel:
     core = ov.Core()
     parts = {
-        part: core.compile_model(
-            graph,
-            "CPU",
-            {
-                **(pixel_settings(precision) if part == "detokenizing" else precision.decoding),
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-            },
-        )
+        part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
         for part, graph in converted.graphs.items()
     }
+    pixels = Pixels(converted.detokenizing, threads)
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
-    return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), parts, converted.constants)
+    return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), parts, pixels, converted.constants)
 
 
 def _key(files: ModelFiles) -> str:
@@ -137,8 +133,7 @@ def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> 
         graphs = {
             part: build(skeleton, Weights(_weights_of(part, precision), constants[part])) for part, build in form.graphs.items()
         }
-        graphs["detokenizing"] = ov.Core().read_model(folder / _DETOKENIZER)
-        return Converted(graphs, constants)
+        return Converted(graphs, ov.Core().read_model(folder / _DETOKENIZER), constants)
     except (OSError, RuntimeError, ValueError, LookupError) as error:
         reason = str(error).splitlines()[0]
         _log.warning("the converted model in %s can't be used and is made again: %s", folder, reason)
@@ -153,7 +148,7 @@ def _keep(folder: Path, converted: Converted) -> bool:
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
         try:
             write_arrays(unfinished, converted.constants)
-            ov.save_model(converted.graphs["detokenizing"], unfinished / _DETOKENIZER, compress_to_fp16=False)
+            ov.save_model(converted.detokenizing, unfinished / _DETOKENIZER, compress_to_fp16=False)
             unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,116 +1,60 @@
-"""The graph that turns tokens into pixels; where asked, its convolutions multiply numbers of 8 bits.
-
-A convolution's time is its multiplications, which a CPU with VNNI does four times as fast in 8 bits as in float32. The state that
-residual blocks add to stays in float32; only what is convolved is rounded.
-"""
+"""A detokenizer's graph, compiled: token grids to pixels."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
 import openvino as ov
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-# Pictures of 8 x 8 tokens that show what a convolution is given: each token alone, or in patches of this many tokens a side.
-_PATCHES = (1, 1, 2, 4)
-_CALIBRATION_SIDE = 8
-# Of the picture that is traced, several times over. The graph is that of any size; a whole picture takes ten seconds for it.
-_TRACED_SIDE = 4
+_USUAL = (16, 16)  # tokens
 
 
-class _Pixels(nn.Module):
-    """Turn a token grid int64 [1, H, W] into pixels uint8 [1, 16 H, 16 W, 3]."""
+class Pixels:
+    """Draw pictures from tokens.
 
-    def __init__(self, detokenizer: nn.Module) -> None:
-        super().__init__()
-        self.parts = detokenizer
-
-    def forward(self, grid: Tensor) -> Tensor:
-        z = self.parts.embedding(grid).permute(0, 3, 1, 2)  # type: ignore[operator]
-        z = self.parts.decoder(self.parts.post_quant_conv(z))  # type: ignore[operator]
-        return (z.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8)
-
-
-class _RoundedConvolution(nn.Module):
-    """Convolve in 8 bits: activations rounded in 255 equal steps over their range, weights in 255 for each channel.
-
-    It has to be shown its range first: it notes that of all it convolves until `round_from_now_on`.
+    The graph is compiled for pictures of one size, as OpenVINO fuses more where it knows it: at once for those of 16 x 16 tokens,
+    for others, which are seamless ones, when one is to be drawn. Beside the usual size the last other one is kept.
     """
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self._convolution = convolution
-        self._low = self._high = 0.0
-        self._is_rounding = False
-        self._scales = (convolution.weight.detach().abs().amax((1, 2, 3)) / 127).clamp(min=1e-12)
+    def __init__(self, graph: ov.Model, threads: int) -> None:
+        """Compile the graph that `detokenizing_graph` makes."""
+        # In float32 what is not rounded: bfloat16 between rounded convolutions gains nothing, whole convolutions lose.
+        self._settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        self._graph = graph
+        self._compiled: dict[tuple[int, ...], ov.CompiledModel] = {}
+        self._requests: dict[tuple[int, ...], ov.InferRequest] = {}
+        self._request(_USUAL)
 
-    def round_from_now_on(self) -> None:
-        """Take what was seen for the range."""
-        self._is_rounding = True
+    def reset(self) -> None:
+        """Begin with requests of their own: one that has raised may be left half set."""
+        self._requests = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        own = self._convolution
-        if not self._is_rounding:
-            self._low, self._high = min(self._low, float(x.min())), max(self._high, float(x.max()))
-            return own(x)
-        step = (self._high - self._low) / 255
-        x = torch.fake_quantize_per_tensor_affine(x, step, round(-self._low / step), 0, 255)
-        no_shift = torch.zeros(len(self._scales), dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(own.weight, self._scales, no_shift, 0, -127, 127)
-        return nn.functional.conv2d(x, weight, own.bias, own.stride, own.padding)
+    def draw(self, grids: NDArray[Any]) -> NDArray[Any]:
+        """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3].
 
+        One at a time: a convolution's rounding depends on the batch, and a picture must not. More at once is no faster.
+        """
+        request = self._request(grids.shape[1:])
+        pixels = []
+        for grid in grids:
+            request.set_input_tensor(ov.Tensor(np.ascontiguousarray(grid[None], dtype=np.int64)))
+            request.infer()
+            pixels.append(request.get_output_tensor(0).data[0].copy())
+        return np.stack(pixels)
 
-def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
-    """Convert a detokenizer: `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3]."""
-    pixels = _Pixels(detokenizer).eval()
-    with torch.inference_mode():
-        if rounds:
-            pixels = _with_rounded_convolutions(pixels)
-        example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
-        return ov.convert_model(pixels, example_input=example, input=[ov.PartialShape([1, -1, -1])])
+    def _request(self, shape: tuple[int, ...]) -> ov.InferRequest:
+        if shape not in self._compiled:
+            for other in self._compiled.keys() - {_USUAL}:
+                del self._compiled[other]
+            self._compiled[shape] = self._compile(shape)
+            self._requests = {}
+        if shape not in self._requests:
+            self._requests[shape] = self._compiled[shape].create_infer_request()
+        return self._requests[shape]
 
-
-def draw(request: ov.InferRequest, grids: NDArray[Any]) -> NDArray[Any]:
-    """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3] by the compiled graph's request.
-
-    One at a time: a convolution's rounding depends on the batch, and a picture must not. More at once is no faster.
-    """
-    pixels = []
-    for grid in grids:
-        request.set_input_tensor(ov.Tensor(np.ascontiguousarray(grid[None], dtype=np.int64)))
-        request.infer()
-        pixels.append(request.get_output_tensor(0).data[0].copy())
-    return np.stack(pixels)
-
-
-def _with_rounded_convolutions(pixels: _Pixels) -> _Pixels:
-    """Copy a detokenizer, with its large convolutions rounded.
-
-    The first and the last stay: they are cheap, and nothing after the last hides what it rounds away.
-    """
-    pixels = copy.deepcopy(pixels)
-    rounded = []
-    for parent in list(pixels.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3) and name not in ("conv_in", "conv_out"):
-                rounded.append(_RoundedConvolution(child))
-                setattr(parent, name, rounded[-1])
-    for grid in _calibration_grids(pixels.parts.embedding.num_embeddings):  # type: ignore[union-attr, arg-type]
-        pixels(grid)
-    for convolution in rounded:
-        convolution.round_from_now_on()
-    return pixels
-
-
-def _calibration_grids(token_count: int) -> list[Tensor]:
-    """Make pictures between noise and flat colours; the norms before the convolutions leave little difference to real ones."""
-    random = np.random.default_rng(0)
-    grids = []
-    for patch in _PATCHES:
-        coarse = random.integers(0, token_count, (_CALIBRATION_SIDE // patch,) * 2)
-        grids.append(torch.from_numpy(np.kron(coarse, np.ones((patch, patch), dtype=np.int64)))[None])
-    return grids
+    def _compile(self, shape: tuple[int, ...]) -> ov.CompiledModel:
+        graph = self._graph.clone()
+        graph.reshape([1, *shape])
+        return ov.Core().compile_model(graph, "CPU", self._settings)

@@ -63,14 +63,5 @@ def choose_precision(name: str, spec: ModelSpec) -> Precision:
     return PRECISIONS[name]
 
 
-def pixel_settings(precision: Precision) -> dict[str, str]:
-    """Return OpenVINO's settings for the detokenizer.
-
-    What lies between rounded convolutions loses nothing more in bfloat16, and is quicker. Whole convolutions are not: without
-    AMX they took 1.6 times as long in bfloat16 as in float32 (docs/decisions/5-openvino-and-pages.md).
-    """
-    return {"INFERENCE_PRECISION_HINT": "bf16" if precision.rounds_pixels and _has_bfloat16() else "f32"}
-
-
 def _has_bfloat16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

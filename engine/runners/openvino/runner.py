@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.openvino.compiled import CompiledModel
 from engine.runners.openvino.pages import TOKENS_A_PAGE, Pages
-from engine.runners.openvino.pixels import draw
 from engine.runners.openvino.prompts import Prompt, Prompts
 
 _PAGES_A_ROW = IMAGE_TOKEN_COUNT // TOKENS_A_PAGE
@@ -34,10 +33,8 @@ class OpenVinoRunner:
         """Free every slot, and the memory for them; forget every prompt but the empty one."""
         model = self._model
         # Requests of their own: one that has raised may be left half set.
-        self._encoding, self._decoding, self._detokenizing = (
-            model.parts[part].create_infer_request() for part in ("encoding", "decoding", "detokenizing")
-        )
-
+        self._encoding, self._decoding = (model.parts[part].create_infer_request() for part in ("encoding", "decoding"))
+        model.pixels.reset()
         caches = {name: cache for cache in model.parts["decoding"].inputs if "_cache." in (name := cache.get_any_name())}
         # A slot: its two rows' pages. The rows that only pad a step share slot 0.
         self._own = Pages({name: cache for name, cache in caches.items() if name.startswith("own")}, 2 * _PAGES_A_ROW)
@@ -92,7 +89,7 @@ class OpenVinoRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return draw(self._detokenizing, grids)
+        return self._model.pixels.draw(grids)
 
     def _write_prompt(self, tokens: tuple[int, ...], lease: int) -> NDArray[Any]:
         self._show_pages()
