@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "attention.h"
+#include "convolution.h"
 #include "model.h"
 #include "products.h"
 #include "rows.h"
@@ -117,7 +118,8 @@ static void run_step(Team *team, int self) {
 }
 
 /* Read memory as fast as can be: what bounds a step. */
-static void read_memory(Team *team) {
+static void read_memory(Team *team, int self) {
+    (void)self;
     size_t pieces = team->memory_size / READ_AT_ONCE;
     SHARE(team, piece, (int)pieces) {
         const uint8_t *from = team->memory + piece * (size_t)READ_AT_ONCE;
@@ -133,11 +135,6 @@ static void read_memory(Team *team) {
     }
 }
 
-static void run(Team *team, int self) {
-    if (team->rows) run_step(team, self);
-    else read_memory(team);
-}
-
 static void *work(void *argument) {
     Team *team = argument;
     int self = atomic_fetch_add(&team->started, 1) + 1;
@@ -147,7 +144,7 @@ static void *work(void *argument) {
         while (atomic_load(&team->asked) == seen) pthread_cond_wait(&team->wake, &team->mutex);
         pthread_mutex_unlock(&team->mutex);
         if (atomic_load(&team->is_closed)) return NULL;
-        run(team, self);
+        team->job(team, self);
     }
 }
 
@@ -156,6 +153,13 @@ static void wake_all(Team *team) {
     atomic_fetch_add(&team->asked, 1);
     pthread_cond_broadcast(&team->wake);
     pthread_mutex_unlock(&team->mutex);
+}
+
+/* Have all threads do a job, the caller's among them. */
+static void run(Team *team, void (*job)(Team *, int)) {
+    team->job = job;
+    wake_all(team);
+    job(team, 0);
 }
 
 static void *reserve(void *old, size_t bytes) {
@@ -214,7 +218,7 @@ void close_team(Team *team) {
     wake_all(team);
     for (int i = 1; i < team->count; i++) pthread_join(team->threads[i], NULL);
     void *parts[] = {team->space.state, team->space.mixed, team->space.inputs, team->space.outputs, team->space.rounded,
-                     team->space.scales, team->space.sums, team->threads};
+                     team->space.scales, team->space.sums, team->benches, team->threads};
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) free(parts[i]);
     pthread_mutex_destroy(&team->mutex);
     pthread_cond_destroy(&team->wake);
@@ -225,20 +229,35 @@ void close_team(Team *team) {
 int32_t decode_step(Team *team, const Rows *rows) {
     if (!make_room(team, rows->count)) return 1;
     team->rows = rows;
-    wake_all(team);
-    run(team, 0);
+    run(team, run_step);
     return 0;
 }
+
+/* Convolve; return 0, or 1 where memory doesn't suffice. One caller at a time. */
+int32_t convolve(Team *team, const Convolution *convolution) {
+    size_t size = sizeof(float) * team->count * bench_size(convolution->inputs);
+    if (size > team->benches_size) {
+        team->benches_size = 0;
+        team->benches = reserve(team->benches, size);
+        if (!team->benches) return 1;
+        team->benches_size = size;
+    }
+    team->convolution = convolution;
+    run(team, run_convolution);
+    return 0;
+}
+
+/* Return how many pieces' sums a convolution writes. */
+int32_t convolution_pieces(const Convolution *convolution) { return convolution->height / 4 * pieces_across(convolution); }
 
 /* Return the seconds that all steps so far took, by what they were spent on. */
 const double *seconds_spent(const Team *team) { return team->seconds; }
 
 /* Read memory with all threads; return the seconds that it took. */
 double time_reading(Team *team, const uint8_t *memory, size_t size) {
-    team->rows = NULL, team->memory = memory, team->memory_size = size;
+    team->memory = memory, team->memory_size = size;
     double started = now();
-    wake_all(team);
-    run(team, 0);
+    run(team, read_memory);
     return now() - started;
 }
 

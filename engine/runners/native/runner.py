@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from engine.checkpoint import Checkpoint
 from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
+from engine.runners.native.pixels import FinePixels
+from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
 from engine.runners.openvino.compiled import CompiledModel, Form
 from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.rounding import WeightKind
@@ -31,7 +33,7 @@ def _pack(checkpoint: Checkpoint, kind: WeightKind) -> list[NDArray[Any]]:
     return pack_decoder(checkpoint.decoder, checkpoint.config.logit_count, kind)
 
 
-NATIVE = Form("native", {"encoding": prompt_graph}, _pack)
+NATIVE = Form("native", {"encoding": prompt_graph}, _pack, pack_fine_levels, FINE_LEVELS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +50,15 @@ class NativeRunner:
     def __init__(self, model: CompiledModel, library: ctypes.CDLL, threads: int) -> None:
         self._model = model
         self.decoder = Decoder(library, model.config, model.constants["decoding"], threads)
+        fine = model.constants.get("pixels")
+        self._pixels = FinePixels(model.pixels, self.decoder, fine) if fine else model.pixels
         self.reset()
 
     def reset(self) -> None:
         """Free every slot, and the memory for them; forget every prompt but the empty one."""
         # A request of its own: one that has raised may be left half set.
         self._encoding = self._model.parts["encoding"].create_infer_request()
-        self._model.pixels.reset()
+        self._pixels.reset()
         self._prompts: OrderedDict[tuple[int, ...], Prompt] = OrderedDict()
         self._free: list[NDArray[Any]] = []
         self._slots: list[tuple[NDArray[Any], Prompt]] = []
@@ -97,7 +101,7 @@ class NativeRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return self._model.pixels.draw(grids)
+        return self._pixels.draw(grids)
 
     def _note_rows(self) -> None:
         """Note where each row's keys and values lie: an image's two rows are the empty prompt's and its own."""

@@ -13,7 +13,9 @@
 /* What a step's time is spent on. */
 enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, KINDS };
 
-typedef struct {
+typedef struct Convolution Convolution;
+
+typedef struct Team {
     int32_t count; /* of threads, the caller's included */
     _Alignas(64) atomic_int next;
     _Alignas(64) atomic_int arrived;
@@ -24,9 +26,13 @@ typedef struct {
     pthread_cond_t wake;
     pthread_t *threads;
     const Model *model;
-    const Rows *rows;        /* of the step asked for, or NULL: then memory is read */
+    void (*job)(struct Team *, int self); /* what all threads run, and what it is about: */
+    const Rows *rows;
+    const Convolution *convolution;
     const uint8_t *memory;
     size_t memory_size;
+    float *benches; /* the threads' numbers while they convolve */
+    size_t benches_size;
     double seconds[KINDS], last; /* of all steps so far, on the caller's thread; when it last looked at the clock */
     Space space;
 } Team;

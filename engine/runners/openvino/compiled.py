@@ -14,11 +14,12 @@ from typing import Any
 import openvino as ov
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
-from engine.runners.openvino.detokenizing import detokenizing_graph
+from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
 from engine.runners.openvino.pixels import Pixels
@@ -27,7 +28,7 @@ from engine.runners.openvino.weights import Weights
 from engine.runners.rounding import WeightKind
 
 # Raised when the graphs change: what was kept from the older ones is then made again.
-_GRAPHS_VERSION = 4
+_GRAPHS_VERSION = 5
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ class Form:
     name: str
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
     pack_decoder: Callable[[Checkpoint, WeightKind], list[NDArray[Any]]] | None = None
+    # Where pixels aren't rounded: the detokenizer's finest levels and how many they are, none where it has no such levels.
+    pack_fine_levels: Callable[[nn.Module], list[NDArray[Any]]] | None = None
+    fine_levels: int = 0
 
 
 PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
@@ -62,7 +66,7 @@ class CompiledModel:
     empty_prompt: tuple[int, ...]
     least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
     parts: Mapping[str, ov.CompiledModel]  # the form's graphs
-    pixels: Pixels
+    pixels: Pixels  # or, where there are constants for them, what comes before the finest levels
     constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are; a packed decoder
 
 
@@ -99,7 +103,12 @@ def convert(checkpoint: Checkpoint, precision: Precision, form: Form = PAGED, *,
         graphs[part], constants[part] = build(checkpoint, weights), weights.constants
     if form.pack_decoder is not None:
         constants["decoding"] = form.pack_decoder(checkpoint, precision.decoder_weights)
-    detokenizing = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
+    fine = [] if form.pack_fine_levels is None or precision.rounds_pixels else form.pack_fine_levels(checkpoint.detokenizer)
+    if fine:
+        constants["pixels"] = fine
+        detokenizing = coarse_graph(checkpoint.detokenizer, form.fine_levels)
+    else:
+        detokenizing = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
     return Converted(graphs, detokenizing, constants)
 
 

@@ -10,6 +10,7 @@ residual blocks add to stays in float32; only what is convolved is rounded.
 from __future__ import annotations
 
 import copy
+from typing import Any, TypeVar
 
 import numpy as np
 import openvino as ov
@@ -21,6 +22,9 @@ _PATCHES = (1, 1, 2, 4)
 _CALIBRATION_SIDE = 8
 # Of the picture that is traced, several times over. The graph is that of any size; a whole picture takes ten seconds for it.
 _TRACED_SIDE = 4
+
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class _Pixels(nn.Module):
@@ -102,17 +106,48 @@ class _RoundedConvolution(nn.Module):
         return nn.functional.conv2d(x, weight, own.bias, own.stride, own.padding)
 
 
+class _CoarseLevels(nn.Module):
+    """Turn a token grid int64 [1, H, W] into what the VQGAN's finest levels take, before it is doubled: [1, 2 H, 2 W, 256]."""
+
+    def __init__(self, detokenizer: nn.Module, fine_levels: int) -> None:
+        super().__init__()
+        self.parts, self._fine_levels = detokenizer, fine_levels
+
+    def forward(self, grid: Tensor) -> Tensor:
+        decoder: Any = self.parts.decoder
+        z = self.parts.embedding(grid).permute(0, 3, 1, 2)  # type: ignore[operator]
+        z = decoder.mid(decoder.conv_in(self.parts.post_quant_conv(z)))  # type: ignore[operator]
+        coarse: list[Any] = list(decoder.up)[self._fine_levels :]
+        for level in reversed(coarse):
+            level.has_upsample = level is not coarse[0]
+            z = level(z)
+        return z.permute(0, 2, 3, 1)
+
+
+def coarse_graph(detokenizer: nn.Module, fine_levels: int) -> ov.Model:
+    """Convert a VQGAN without its finest levels.
+
+    `grid` int64 [1, H, W] -> what the first of them doubles, float32 [1, H2, W2, C].
+    """
+    with torch.inference_mode():
+        return _converted(_in_one_layout(_CoarseLevels(detokenizer, fine_levels).eval()))
+
+
 def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
     """Convert a detokenizer: `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3]."""
     with torch.inference_mode():
         pixels = _in_one_layout(_Pixels(detokenizer).eval())
         if rounds:
             pixels = _with_rounded_convolutions(pixels)
-        example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
-        return ov.convert_model(pixels, example_input=example, input=[ov.PartialShape([1, -1, -1])])
+        return _converted(pixels)
 
 
-def _in_one_layout(pixels: _Pixels) -> _Pixels:
+def _converted(module: nn.Module) -> ov.Model:
+    example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
+    return ov.convert_model(module, example_input=example, input=[ov.PartialShape([1, -1, -1])])
+
+
+def _in_one_layout(pixels: Module) -> Module:
     """Copy a detokenizer, with what OpenVINO does badly written otherwise."""
     pixels = copy.deepcopy(pixels)
     for parent in list(pixels.modules()):
