@@ -37,7 +37,7 @@ def led_along(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) ->
 
 def log_probabilities(logits: NDArray[Any], factor: float, temperature: float) -> NDArray[Any]:
     """Return the distribution of the next token after guidance: [N, 2, V] -> float64 [N, V]."""
-    scaled = np.stack([guide(row, factor) for row in logits]).astype(np.float64) / temperature
+    scaled = guide(logits, [factor] * len(logits)).astype(np.float64) / temperature
     shifted = scaled - scaled.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 

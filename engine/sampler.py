@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 
+_NEAR = 2**16  # logits that are worked on together: more would leave the nearest caches
+
 
 def uniforms(seed: int) -> list[float]:
     """Return the 256 numbers, 0 <= u < 1, that draw an image's tokens; Python keeps this sequence stable across versions."""
@@ -22,32 +24,55 @@ def uniforms(seed: int) -> list[float]:
     return [rng.random() for _ in range(IMAGE_TOKEN_COUNT)]
 
 
-def guide(logits: NDArray[Any], factor: float) -> NDArray[Any]:
-    """Push logits [2, V] (unconditional, conditional) away from the unconditional ones: -> [V]."""
-    return logits[0] * np.float32(1 - factor) + logits[1] * np.float32(factor)
+def guide(logits: NDArray[Any], factors: Sequence[float]) -> NDArray[Any]:
+    """Push logits [N, 2, V] (unconditional, conditional) away from the unconditional ones: -> [N, V]."""
+    shares = np.array([(1 - factor, factor) for factor in factors], dtype=np.float32)
+    return logits[:, 0] * shares[:, :1] + logits[:, 1] * shares[:, 1:]
 
 
-def keep_top_k(logits: NDArray[Any], top_k: int) -> NDArray[Any]:
-    """Return which tokens have logits [V] of at least the k-th, in order; ties are kept."""
-    if top_k >= len(logits):
-        return np.arange(len(logits))
-    kth = np.partition(logits, -top_k)[-top_k]
-    return np.flatnonzero(logits >= kth)
+def keep_top_k(logits: NDArray[Any], top_k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return which tokens have logits [N, V] of at least their row's k-th, in order, and those logits: both [N, K].
+
+    Ties are kept: K is what the row with most of them keeps, and the other rows end in logits of minus infinity.
+    """
+    count, vocabulary = logits.shape
+    if top_k >= vocabulary:
+        return np.broadcast_to(np.arange(vocabulary), logits.shape), logits
+    kth = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
+    rows, tokens = np.divmod(np.flatnonzero(logits >= kth), vocabulary)
+    if len(rows) == count * top_k:  # no ties: every row keeps as many
+        tokens = tokens.reshape(count, top_k)
+        return tokens, np.take_along_axis(logits, tokens, axis=1)
+    lengths = np.bincount(rows, minlength=count)
+    places = np.arange(len(rows)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    kept = np.zeros((count, lengths.max()), dtype=np.int64)
+    kept_logits = np.full(kept.shape, -np.inf, dtype=logits.dtype)
+    kept[rows, places], kept_logits[rows, places] = tokens, logits[rows, tokens]
+    return kept, kept_logits
 
 
-def draw(logits: NDArray[Any], temperature: float, chance: float) -> int:
-    """Draw one of logits [K] by inverting their distribution at `chance`; sums are float64, so that none depends on rounding."""
-    scaled = (logits - logits.max()) / np.float32(temperature)
-    cumulative = np.exp(scaled.astype(np.float64)).cumsum()
-    drawn = np.searchsorted(cumulative, chance * cumulative[-1], side="right")
-    return min(int(drawn), len(logits) - 1)
+def draw(logits: NDArray[Any], temperatures: Sequence[float], chances: Sequence[float]) -> NDArray[Any]:
+    """Draw one of each row of logits [N, K] by inverting its distribution at its chance: -> [N].
+
+    Sums are float64, so that none depends on rounding.
+    """
+    scaled = (logits - logits.max(1, keepdims=True)) / np.array(temperatures, dtype=np.float32)[:, None]
+    cumulative = np.exp(scaled.astype(np.float64)).cumsum(1)
+    drawn = (cumulative <= np.array(chances)[:, None] * cumulative[:, -1:]).sum(1)
+    return np.minimum(drawn, np.isfinite(logits).sum(1) - 1)
 
 
 def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: Sequence[float]) -> list[int]:
     """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens."""
-    tokens = []
-    for row, own, chance in zip(logits, settings, chances, strict=True):
-        guided = guide(row, own.supercondition_factor)
-        kept = keep_top_k(guided, own.top_k)
-        tokens.append(int(kept[draw(guided[kept], own.temperature, chance)]))
-    return tokens
+    tokens = np.empty(len(logits), dtype=np.int64)
+    at_once = max(1, _NEAR // logits.shape[2])
+    for top_k in {each.top_k for each in settings}:
+        alike = [row for row, each in enumerate(settings) if each.top_k == top_k]
+        for rows in (alike[first : first + at_once] for first in range(0, len(alike), at_once)):
+            is_run = rows[-1] - rows[0] + 1 == len(rows)  # then no copy is needed
+            own = logits[rows[0] : rows[-1] + 1] if is_run else logits[rows]
+            guided = guide(own, [settings[row].supercondition_factor for row in rows])
+            kept, kept_logits = keep_top_k(guided, top_k)
+            drawn = draw(kept_logits, [settings[row].temperature for row in rows], [chances[row] for row in rows])
+            tokens[rows] = kept[np.arange(len(rows)), drawn]
+    return tokens.tolist()

@@ -21,6 +21,7 @@ from engine.runners.native.layout import INT4, INT8, product, why_unfit
 from engine.runners.native.library import NotToBeHad, load_library, missing_instructions
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.runner import OpenVinoRunner
+from tests.cpu import needs_native
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint("tiny", progress=False)
 
 
+@needs_native
 def test_it_is_compiled_once_and_older_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "decode-0000.so").write_text("of an older source")
     load_library(tmp_path)
@@ -37,6 +39,7 @@ def test_it_is_compiled_once_and_older_ones_go(tmp_path: Path, monkeypatch: pyte
     load_library(tmp_path)
 
 
+@needs_native
 def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
     load_library(tmp_path / "whole")
     whole = next((tmp_path / "whole").glob("*.so"))
@@ -47,12 +50,14 @@ def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
     assert damaged.stat().st_size == whole.stat().st_size
 
 
+@needs_native
 def test_auto_takes_it_and_openvino_can_be_asked_for(tmp_path: Path) -> None:
     for asked, kind in (("auto", NativeRunner), ("native", NativeRunner), ("openvino", OpenVinoRunner)):
         _, runner = load_runner("tiny", device="cpu", runner=asked, threads=1, cache_dir=tmp_path)
         assert isinstance(runner, kind)
 
 
+@needs_native
 @pytest.mark.parametrize("trouble", ["no compiler", "a compiler that fails", "no AVX-512", "a full disk"])
 def test_where_it_cant_be_had_openvino_decodes_and_the_log_says_why(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -132,6 +137,7 @@ def test_a_packed_product_is_the_weight_rounded(checkpoint: Checkpoint) -> None:
         assert 0 < off < error * np.abs(exact).max()
 
 
+@needs_native
 def test_memory_that_is_exhausted_is_told_and_the_decoder_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, runner = load_runner("tiny", device="cpu", runner="native", threads=2, cache_dir=tmp_path)
     assert isinstance(runner, NativeRunner)
@@ -146,6 +152,7 @@ def test_memory_that_is_exhausted_is_told_and_the_decoder_goes_on(tmp_path: Path
     assert np.array_equal(runner.step([start], [0]), before)
 
 
+@needs_native
 def test_a_library_that_is_not_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "true")  # succeeds, and makes nothing
     with pytest.raises(NotToBeHad):

@@ -19,6 +19,9 @@ from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
 from engine.runners.openvino.detokenizing import coarse_graph
 from engine.runners.openvino.pixels import Pixels
 from engine.upstream import VQGanDetokenizer
+from tests.cpu import needs_native
+
+pytestmark = needs_native
 
 
 @pytest.fixture(scope="module")

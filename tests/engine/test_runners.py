@@ -19,6 +19,7 @@ from engine.runners.native import runner as native
 from engine.runners.openvino import prompts
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.torch import TorchRunner
+from tests.cpu import skip_unless_it_runs
 
 MakeRunner = Callable[[str, str], Runner]
 
@@ -37,7 +38,13 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def make_runner(checkpoint: Checkpoint) -> MakeRunner:
     """Give the runner of a kind and a precision; it is made once."""
-    return cache(lambda kind, name: runner_on(checkpoint, PRECISIONS[name], THREADS, default_cache(), runner=kind))
+
+    @cache
+    def make(kind: str, name: str) -> Runner:
+        skip_unless_it_runs(kind)
+        return runner_on(checkpoint, PRECISIONS[name], THREADS, default_cache(), runner=kind)
+
+    return make
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.request import SamplingSettings
-from engine.sampler import guide, keep_top_k, sample, uniforms
+from engine.sampler import draw, guide, keep_top_k, sample, uniforms
 
 VOCABULARY = 400
 
@@ -48,22 +48,43 @@ def test_each_row_has_its_own_settings(logits: Tensor) -> None:
     rows = [SamplingSettings(1.0, 1, f) for f in (1.0, 2.0, 3.0, 8.0, 16.0)]
     together = sample(logits.numpy(), rows, [0.9] * 5)
     for i, settings in enumerate(rows):
-        assert together[i] == guide(logits[i].numpy(), settings.supercondition_factor).argmax()
+        assert together[i] == guide(logits[i : i + 1].numpy(), [settings.supercondition_factor])[0].argmax()
 
 
 @pytest.mark.parametrize(("count", "top_k"), [(16384, 256), (4038, 64), (4038, 252), (4038, 253), (500, 499)])
 @pytest.mark.parametrize("decimals", [1, 6], ids=["many ties", "few ties"])
 def test_top_k_is_what_sorting_says(count: int, top_k: int, decimals: int) -> None:
-    logits = np.random.default_rng(top_k).standard_normal(count).round(decimals).astype(np.float32)
-    assert keep_top_k(logits, top_k).tolist() == np.flatnonzero(logits >= np.sort(logits)[-top_k]).tolist()
+    logits = np.random.default_rng(top_k).standard_normal((3, count)).round(decimals).astype(np.float32)
+    for row, tokens, kept in zip(logits, *keep_top_k(logits, top_k), strict=True):
+        is_kept = np.isfinite(kept)
+        assert tokens[is_kept].tolist() == np.flatnonzero(row >= np.sort(row)[-top_k]).tolist()
+        assert (kept[is_kept] == row[tokens[is_kept]]).all()
 
 
-def test_ties_at_the_kth_are_kept() -> None:
-    assert keep_top_k(np.array([3, 1, 2, 2], dtype=np.float32), 2).tolist() == [0, 2, 3]
+def test_ties_at_the_kth_are_kept_and_rows_with_fewer_are_filled_up() -> None:
+    logits = np.array([[3, 1, 2, 2], [4, 3, 2, 1], [0, 0, 0, 0]], dtype=np.float32)
+    tokens, kept = keep_top_k(logits, 2)
+    assert [row[np.isfinite(own)].tolist() for row, own in zip(tokens, kept, strict=True)] == [[0, 2, 3], [0, 1], [0, 1, 2, 3]]
+    end = draw(kept, [1.0] * 3, [1 - 2**-53] * 3)
+    assert tokens[[0, 1, 2], end].tolist() == [3, 1, 3]
 
 
 def test_top_k_past_the_vocabulary_keeps_all(logits: Tensor) -> None:
-    assert keep_top_k(logits[0, 0].numpy(), 2**14).tolist() == list(range(VOCABULARY))
+    tokens, kept = keep_top_k(logits[:, 0].numpy(), 2**14)
+    assert tokens.tolist() == [list(range(VOCABULARY))] * len(logits) and (kept == logits[:, 0].numpy()).all()
+
+
+def test_an_image_is_drawn_alone_as_among_others_with_other_settings() -> None:
+    """Many more than are worked on together, at several top-k in any order, ties among them."""
+    rng = np.random.default_rng(4)
+    logits = rng.standard_normal((40, 2, 4038)).round(2).astype(np.float32)
+    settings = [
+        SamplingSettings(float(rng.uniform(0.3, 2)), int(rng.choice([1, 64, 9999])), float(rng.uniform(1, 9))) for _ in logits
+    ]
+    chances = rng.random(40).tolist()
+    together = sample(logits, settings, chances)
+    assert together == [sample(logits[i : i + 1], [own], [chances[i]])[0] for i, own in enumerate(settings)]
+    assert len(set(together)) > 30
 
 
 @pytest.mark.parametrize("chance", [0.0, 1 - 2**-53])

@@ -21,6 +21,7 @@ from engine.runners.cpu import runner_on
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.torch import TorchRunner
 from engine.text import tokenize_prompt
+from tests.cpu import skip_unless_it_runs
 from tests.parity.reference import MIN_DALLE_START, reference_logits
 from training.caption import describe, random_said
 from training.scene import random_scene
@@ -35,6 +36,7 @@ GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 def make_runner(kind: str, checkpoint: Checkpoint) -> Runner:
     if kind == "torch":
         return TorchRunner(checkpoint, CPU)
+    skip_unless_it_runs(kind)
     return runner_on(checkpoint, PRECISIONS["float32"], THREADS, default_cache(), runner=kind)
 
 

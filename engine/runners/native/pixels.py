@@ -17,7 +17,7 @@ from engine.runners.openvino.pixels import Pixels
 _BLOCKS = 3  # residual ones of a level
 _GROUPS, _EPSILON = 32, 1e-5  # of torch.nn.GroupNorm as min-dalle uses it
 _LARGEST = 16 * 16 * 128  # numbers of the finest map, for each token
-_ROOMS = 4  # for what goes in, what is beside it, what is between, and what comes out
+_ROOMS = 3  # for what goes in, what lies beside it, and what comes out
 
 
 class _Convolution(Structure):
@@ -105,7 +105,8 @@ class FinePixels:
 def _norm(layer: _Layer, x: _Map) -> NDArray[Any]:
     """Return what group norm multiplies each input by, and adds: float32 [2, C]."""
     means = x.sums.sum(0, dtype=np.float64).reshape(2, _GROUPS, -1).mean(2) / (x.numbers.shape[0] * x.numbers.shape[1])
-    inverse = 1 / np.sqrt(means[1] - means[0] ** 2 + _EPSILON)
+    variance = np.maximum(means[1] - means[0] ** 2, 0)
+    inverse = 1 / np.sqrt(variance + _EPSILON)
     mean, inverse = (np.repeat(each, layer.inputs // _GROUPS) for each in (means[0], inverse))
     scale = layer.norm_scale * inverse
     return np.stack([scale, layer.norm_bias - mean * scale]).astype(np.float32)
