@@ -53,13 +53,17 @@ class ModelFiles:
     spec: ModelSpec
     source: Source
 
-    def load(self, dtype: torch.dtype | None = None, *, progress: bool = True) -> Checkpoint:
-        """Read the weights, the encoder's and decoder's as `dtype`, by default what the table says; raise CheckpointError."""
+    def load(self, dtype: torch.dtype | None = None, *, as_stored: bool = False, progress: bool = True) -> Checkpoint:
+        """Read the weights; raise CheckpointError.
+
+        The encoder's and decoder's become `dtype`, by default what the table says; or stay `as_stored`: who converts them one by
+        one needs no room for all of them in float32.
+        """
         spec = self.spec
         empty = self.skeleton()
         encoder, decoder, detokenizer = empty.encoder, empty.decoder, empty.detokenizer
-        weights_dtype: torch.dtype = dtype or getattr(torch, spec.dtype)
-        parts: list[tuple[WeightFile, nn.Module, torch.dtype]] = [
+        weights_dtype: torch.dtype | None = None if as_stored else dtype or getattr(torch, spec.dtype)
+        parts: list[tuple[WeightFile, nn.Module, torch.dtype | None]] = [
             (spec.encoder, encoder, weights_dtype),
             (spec.decoder, decoder, weights_dtype),
             (spec.detokenizer, detokenizer, torch.float32),

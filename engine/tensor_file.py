@@ -68,12 +68,12 @@ def _unpickle(path: Path, start: bytes) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype, path: Path) -> None:
+def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None, path: Path) -> None:
     """Give a module that was built on the meta device the tensors read from `path`, and take them out of `tensors`.
 
-    Each becomes a contiguous tensor of `dtype` with storage of its own: the files hold transposed views of stacked storages,
-    which would stay in memory whole. An absent norm scale becomes ones. Raises CheckpointError, naming the first tensor that
-    is missing, unexpected or of a wrong shape.
+    Each becomes a contiguous tensor of `dtype`, or of its own type where that is None, with storage of its own: the files hold
+    transposed views of stacked storages, which would stay in memory whole. An absent norm scale becomes ones. Raises
+    CheckpointError, naming the first tensor that is missing, unexpected or of a wrong shape.
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in tensors and not _is_absent_scale(name)]
@@ -88,9 +88,10 @@ def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtyp
             raise CheckpointError(f"{path}: tensor {name} is {found}, not {wanted}: the file is another model's")
     own: dict[str, Tensor] = {}
     for name, place in expected.items():
-        own[name] = torch.ones(place.shape, dtype=dtype)
-        if name in tensors:
-            own[name].copy_(tensors.pop(name))
+        read = tensors.pop(name, None)
+        own[name] = torch.ones(place.shape, dtype=dtype or (torch.float32 if read is None else read.dtype))
+        if read is not None:
+            own[name].copy_(read)
     module.load_state_dict(own, assign=True)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import openvino as ov
-import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
@@ -83,7 +82,7 @@ def compile_model(
     folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files)}"
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
-        converted = convert(files.load(torch.float32, progress=progress), precision, form, progress=progress)
+        converted = convert(files.load(as_stored=True, progress=progress), precision, form, progress=progress)
         if folder is not None and _keep(folder, converted):
             # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
             converted = _read(folder, files, precision, form) or converted
