@@ -17,7 +17,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engine.checkpoint import Checkpoint
+from engine.config import ModelConfig
 from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
 from engine.runners.native.pixels import FinePixels
@@ -25,12 +25,13 @@ from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
 from engine.runners.openvino.compiled import CompiledModel, Form
 from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.rounding import WeightKind
+from engine.upstream import DalleBartDecoder
 
 KEPT = 64  # encoded prompts; of Mini's sizes one of 64 tokens takes 6 MB
 
 
-def _pack(checkpoint: Checkpoint, kind: WeightKind) -> list[NDArray[Any]]:
-    return pack_decoder(checkpoint.decoder, checkpoint.config.logit_count, kind)
+def _pack(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> list[NDArray[Any]]:
+    return pack_decoder(decoder, config.logit_count, kind)
 
 
 NATIVE = Form("native", {"encoding": prompt_graph}, _pack, pack_fine_levels, FINE_LEVELS)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
+from engine.memory import freed_memory_given_back
 from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
@@ -25,6 +26,7 @@ from engine.runners.openvino.pixels import Pixels
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.weights import Weights
 from engine.runners.rounding import WeightKind
+from engine.upstream import DalleBartDecoder
 
 # Raised when the graphs change: what was kept from the older ones is then made again.
 _GRAPHS_VERSION = 5
@@ -39,7 +41,7 @@ class Form:
 
     name: str
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
-    pack_decoder: Callable[[Checkpoint, WeightKind], list[NDArray[Any]]] | None = None
+    pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
     # Where pixels aren't rounded: the detokenizer's finest levels and how many they are, none where it has no such levels.
     pack_fine_levels: Callable[[nn.Module], list[NDArray[Any]]] | None = None
     fine_levels: int = 0
@@ -82,32 +84,37 @@ def compile_model(
     folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files)}"
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
-        converted = convert(files.load(as_stored=True, progress=progress), precision, form, progress=progress)
-        if folder is not None and _keep(folder, converted):
-            # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
-            converted = _read(folder, files, precision, form) or converted
+        with freed_memory_given_back():
+            converted = convert(lambda: files.load(as_stored=True, progress=progress), precision, form, progress=progress)
+            if folder is not None and _keep(folder, converted):
+                # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
+                converted = _read(folder, files, precision, form) or converted
     return _compile(converted, files, precision, threads)
 
 
 def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: int, form: Form = PAGED) -> CompiledModel:
     """Compile modules that are in memory, and keep nothing on disk."""
-    return _compile(convert(checkpoint, precision, form), checkpoint, precision, threads)
+    return _compile(convert(lambda: checkpoint, precision, form), checkpoint, precision, threads)
 
 
-def convert(checkpoint: Checkpoint, precision: Precision, form: Form = PAGED, *, progress: bool = False) -> Converted:
-    """Build a model's graphs from its modules."""
+def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = PAGED, *, progress: bool = False) -> Converted:
+    """Build a model's graphs from its modules, which `load` gives: none is held longer than it is needed."""
+    checkpoint = load()
     graphs, constants = {}, {}
     for part, build in tqdm(form.graphs.items(), desc="converting", unit="graph", disable=None if progress else True):
         weights = Weights(_weights_of(part, precision))
         graphs[part], constants[part] = build(checkpoint, weights), weights.constants
+    config, decoder, detokenizer = checkpoint.config, checkpoint.decoder, checkpoint.detokenizer
+    del checkpoint
     if form.pack_decoder is not None:
-        constants["decoding"] = form.pack_decoder(checkpoint, precision.decoder_weights)
-    fine = [] if form.pack_fine_levels is None or precision.rounds_pixels else form.pack_fine_levels(checkpoint.detokenizer)
+        constants["decoding"] = form.pack_decoder(decoder, config, precision.decoder_weights)
+    del decoder
+    fine = [] if form.pack_fine_levels is None or precision.rounds_pixels else form.pack_fine_levels(detokenizer)
     if fine:
         constants["pixels"] = fine
-        detokenizing = coarse_graph(checkpoint.detokenizer, form.fine_levels)
+        detokenizing = coarse_graph(detokenizer, form.fine_levels)
     else:
-        detokenizing = detokenizing_graph(checkpoint.detokenizer, rounds=precision.rounds_pixels)
+        detokenizing = detokenizing_graph(detokenizer, rounds=precision.rounds_pixels)
     return Converted(graphs, detokenizing, constants)
 
 

@@ -138,7 +138,7 @@ def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
     with torch.inference_mode():
         pixels = _in_one_layout(_Pixels(detokenizer).eval())
         if rounds:
-            pixels = _with_rounded_convolutions(pixels)
+            _round_convolutions(pixels)
         return _converted(pixels)
 
 
@@ -159,12 +159,11 @@ def _in_one_layout(pixels: Module) -> Module:
     return pixels
 
 
-def _with_rounded_convolutions(pixels: _Pixels) -> _Pixels:
-    """Copy a detokenizer, with its large convolutions rounded.
+def _round_convolutions(pixels: _Pixels) -> None:
+    """Have a detokenizer round its large convolutions.
 
     The first and the last stay: they are cheap, and nothing after the last hides what it rounds away.
     """
-    pixels = copy.deepcopy(pixels)
     rounded = []
     for parent in list(pixels.modules()):
         for name, child in list(parent.named_children()):
@@ -175,7 +174,6 @@ def _with_rounded_convolutions(pixels: _Pixels) -> _Pixels:
         pixels(grid)
     for convolution in rounded:
         convolution.round_from_now_on()
-    return pixels
 
 
 def _calibration_grids(token_count: int) -> list[Tensor]:
