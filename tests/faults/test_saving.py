@@ -80,7 +80,8 @@ def test_a_server_killed_while_saving_leaves_whole_requests_and_the_next_start_s
             wait_for_a_save(folder, already + (number + 1) % 4)
             running.process.kill()
             running.process.wait()
-    kept = unfinished(folder)
+    # One that is empty yet, as the kill came right after it was made, is swept without a word.
+    kept = any(any(left.iterdir()) for left in folder.glob(".unfinished-*"))
     with ServerProcess("--save_to_disk", "--output_dir", str(folder)) as running:
         assert not unfinished(folder)
         swept += sum("unfinished folders" in line for line in running.log)
