@@ -20,7 +20,7 @@ TRIES = 4
 def memory_bandwidth(threads: int, decoder: Decoder | None = None, size: int = BYTES, tries: int = TRIES) -> dict[str, float]:
     """Read a buffer of `size` bytes with all threads, in several ways, as none is the fastest everywhere: bytes a second.
 
-    A `decoder` reads it as well, with the registers and prefetches that they read weights by.
+    A `decoder` reads it as well, with the registers and prefetches that it reads weights by.
     """
     buffer = np.ones(size // 8, dtype=np.int64)
     floats = buffer.view(np.float32)

@@ -1,15 +1,18 @@
-"""Measure what a faster precision costs: how far Tiny's next-token distribution moves from float32's.
+"""Measure what a faster precision costs: how far Tiny's next-token distribution and its pixels move from float32's.
 
     python -m benchmarks.precision
 
 Pictures are drawn in float32, at Tiny's own sampling settings; each precision is then led along the same tokens, and at each
-of the 256 steps the distribution after guidance is compared. How many prompts are followed: `python -m training.evaluate`.
+of the 256 steps the distribution after guidance is compared, and then the pixels that both make of these tokens. How many
+prompts are followed: `python -m training.evaluate`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.picture import GRID
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import KINDS, Runner, default_cache
 from engine.runners.cpu import runner_on
@@ -25,6 +29,14 @@ from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
 from engine.threads import usable_threads
 from training.evaluate import trials
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """Hold what one precision costs."""
+
+    divergences: NDArray[Any]  # KL(float32 || precision) at every step of every picture: nats, [256, N]
+    psnr: float  # of all pictures' pixels: dB
 
 
 def led_along(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -42,8 +54,14 @@ def log_probabilities(logits: NDArray[Any], factor: float, temperature: float) -
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, kind: str = "auto") -> dict[str, NDArray[Any]]:
-    """Return each precision's divergence KL(float32 || precision) at every step of every picture: nats, [256, N]."""
+def psnr(exact: NDArray[Any], other: NDArray[Any]) -> float:
+    """Return the peak signal-to-noise ratio of pixels uint8, in dB; infinite where all are equal."""
+    mean_square = float(np.square(exact.astype(np.float64) - other).mean())
+    return math.inf if mean_square == 0 else 10 * math.log10(255**2 / mean_square)
+
+
+def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, kind: str = "auto") -> dict[str, Cost]:
+    """Draw `count` prompts' pictures in float32, and return what each precision makes of the same tokens."""
     settings = checkpoint.config.sampling
     factor, temperature = settings.supercondition_factor, settings.temperature
     prompts = [tokenize_prompt(checkpoint.tokenizer, trial.prompt, checkpoint.config) for trial in trials(count, seed=1)]
@@ -54,17 +72,20 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     for step, logits in enumerate(tqdm(led_along(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")):
         exact.append(log_probabilities(logits, factor, temperature))
         tokens[:, step + 1] = sample(logits, [settings] * len(prompts), [own[step] for own in chances])
-    divergences = {}
+    grids = tokens[:, 1:].reshape(-1, GRID, GRID)
+    pixels = runner.detokenize(grids)
+    costs = {}
     for name in names:
         runner = runner_on(checkpoint, PRECISIONS[name], threads, default_cache(), runner=kind)
         steps = tqdm(zip(exact, led_along(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step")
         ours = ((ideal, log_probabilities(logits, factor, temperature)) for ideal, logits in steps)
-        divergences[name] = np.stack([(np.exp(ideal) * (ideal - other)).sum(-1) for ideal, other in ours])
-    return divergences
+        divergences = np.stack([(np.exp(ideal) * (ideal - other)).sum(-1) for ideal, other in ours])
+        costs[name] = Cost(divergences, psnr(pixels, runner.detokenize(grids)))
+    return costs
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print a table of divergences."""
+    """Print a table of what each precision costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8", "int4"])
@@ -74,10 +95,11 @@ def main(arguments: list[str] | None = None) -> None:
     checkpoint = load_checkpoint("tiny", progress=False)
     found = compare(checkpoint, options.precisions, options.prompts, usable_threads(options.threads), options.runner)
     print(f"\nTiny, {options.prompts} prompts, {IMAGE_TOKEN_COUNT} steps each, divergence from float32 in nats\n")
-    print("| precision | mean | median | 99 % | most |\n| --- | --- | --- | --- | --- |")
-    for name, values in found.items():
+    print("| precision | mean | median | 99 % | most | PSNR of the pixels |\n| --- | --- | --- | --- | --- | --- |")
+    for name, cost in found.items():
+        values = cost.divergences
         median, high = np.quantile(values, [0.5, 0.99])
-        print(f"| {name} | {values.mean():.4f} | {median:.5f} | {high:.3f} | {values.max():.2f} |")
+        print(f"| {name} | {values.mean():.4f} | {median:.5f} | {high:.3f} | {values.max():.2f} | {cost.psnr:.1f} dB |")
 
 
 if __name__ == "__main__":

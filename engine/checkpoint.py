@@ -53,19 +53,18 @@ class ModelFiles:
     spec: ModelSpec
     source: Source
 
-    def load(self, dtype: torch.dtype | None = None, *, as_stored: bool = False, progress: bool = True) -> Checkpoint:
+    def load(self, dtype: torch.dtype | None, *, progress: bool = True) -> Checkpoint:
         """Read the weights; raise CheckpointError.
 
-        The encoder's and decoder's become `dtype`, by default what the table says; or stay `as_stored`: who converts them one by
-        one needs no room for all of them in float32.
+        The encoder's and decoder's become `dtype`. None leaves them as they are stored: who converts them one by one needs no
+        room for all of them in float32.
         """
         spec = self.spec
         empty = self.skeleton()
         encoder, decoder, detokenizer = empty.encoder, empty.decoder, empty.detokenizer
-        weights_dtype: torch.dtype | None = None if as_stored else dtype or getattr(torch, spec.dtype)
         parts: list[tuple[WeightFile, nn.Module, torch.dtype | None]] = [
-            (spec.encoder, encoder, weights_dtype),
-            (spec.decoder, decoder, weights_dtype),
+            (spec.encoder, encoder, dtype),
+            (spec.decoder, decoder, dtype),
             (spec.detokenizer, detokenizer, torch.float32),
         ]
         with tqdm(parts, desc=f"loading {self.config.name}", unit="file", disable=None if progress else True) as bar:
@@ -122,8 +121,9 @@ def load_checkpoint(
     dtype: torch.dtype | None = None,
     progress: bool = True,
 ) -> Checkpoint:
-    """Find a model and load its weights; see `find_model` and `ModelFiles.load` for the arguments and errors."""
-    return find_model(model, models_root=models_root, progress=progress).load(dtype, progress=progress)
+    """Find a model and load its weights, by default as what the table says; see `find_model` and `ModelFiles.load` for errors."""
+    files = find_model(model, models_root=models_root, progress=progress)
+    return files.load(dtype or getattr(torch, files.spec.dtype), progress=progress)
 
 
 def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:

@@ -12,7 +12,6 @@ import torch
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 _LARGE, _LARGEST = 2**20, 2**25  # bytes; glibc itself goes up to the second
 
-
 # What torch's and OpenVINO's allocators say where they raise a bare RuntimeError.
 _SENTENCES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Failed to allocate")
 

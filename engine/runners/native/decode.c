@@ -10,112 +10,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "attention.h"
+#include "cache.h"
 #include "convolution.h"
 #include "model.h"
 #include "products.h"
-#include "rows.h"
+#include "step.h"
 #include "team.h"
 
 #define READ_AT_ONCE (1 << 18) /* bytes */
-
-static float *row_of(float *array, int row, int stride) { return array + (size_t)row * stride; }
-
-/* Give a row to a product: normalised if there is a norm. */
-static void hand_over(Team *team, int row, const float *x, int count, const Norm *norm, const Product *product) {
-    float *input = row_of(team->space.inputs, row, STRIDE);
-    if (norm) normalise(x, count, *norm, team->model->epsilon, input);
-    else memcpy(input, x, count * sizeof(float));
-    if (product->kind >= INT8) round_row(&team->space, row, product, count);
-}
-
-static void add_normalised(Team *team, int row, const Norm *norm) {
-    int width = team->model->width;
-    float *x = row_of(team->space.outputs, row, team->space.widest_out);
-    normalise(x, width, *norm, team->model->epsilon, x);
-    add(row_of(team->space.state, row, width), x, width);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-/* Add the time since the last look to what was done in it. */
-static void note(Team *team, int self, int kind) {
-    if (self != 0) return;
-    double time = now();
-    if (kind < KINDS) team->seconds[kind] += time - team->last;
-    team->last = time;
-}
-
-/* All threads run this, side by side; `self` is a thread's number, the caller's is 0. */
-static void run_step(Team *team, int self) {
-    const Model *model = team->model;
-    const Rows *rows = team->rows;
-    Space *space = &team->space;
-    int width = model->width, out = space->widest_out;
-    note(team, self, KINDS);
-    for (int index = 0; index < model->layer_count; index++) {
-        const Layer *layer = &model->layers[index];
-        const Product *after = index + 1 < model->layer_count ? &layer[1].self_qkv : &model->head;
-        SHARE(team, row, rows->count) {
-            float *state = row_of(space->state, row, width);
-            if (index == 0) normalise(rows->embedded + (size_t)row * width, width, model->embedding_norm, model->epsilon, state);
-            else add(state, row_of(space->outputs, row, out), width);
-            hand_over(team, row, state, width, &layer->before_self, &layer->self_qkv);
-        }
-        note(team, self, ROWS);
-        multiply(team, self, &layer->self_qkv, &layer->self_out, space->outputs, out);
-        note(team, self, SELF_PRODUCTS);
-        attend_all(team, index, 0);
-        note(team, self, SELF_ATTENTION);
-        SHARE(team, row, rows->count) hand_over(team, row, row_of(space->mixed, row, width), width, NULL, &layer->self_out);
-        note(team, self, ROWS);
-        multiply(team, self, &layer->self_out, &layer->text_query, space->outputs, out);
-        note(team, self, SELF_PRODUCTS);
-        SHARE(team, row, rows->count) {
-            add_normalised(team, row, &layer->after_self);
-            hand_over(team, row, row_of(space->state, row, width), width, &layer->before_text, &layer->text_query);
-        }
-        note(team, self, ROWS);
-        multiply(team, self, &layer->text_query, &layer->text_out, space->outputs, out);
-        note(team, self, TEXT_PRODUCTS);
-        attend_all(team, index, 1);
-        note(team, self, TEXT_ATTENTION);
-        SHARE(team, row, rows->count) hand_over(team, row, row_of(space->mixed, row, width), width, NULL, &layer->text_out);
-        note(team, self, ROWS);
-        multiply(team, self, &layer->text_out, &layer->glu_gates, space->outputs, out);
-        note(team, self, TEXT_PRODUCTS);
-        SHARE(team, row, rows->count) {
-            add_normalised(team, row, &layer->after_text);
-            hand_over(team, row, row_of(space->state, row, width), width, &layer->glu_in, &layer->glu_gates);
-        }
-        note(team, self, ROWS);
-        multiply(team, self, &layer->glu_gates, &layer->glu_out, space->outputs, out);
-        note(team, self, GLU_PRODUCTS);
-        SHARE(team, row, rows->count) {
-            float *middle = row_of(space->inputs, row, STRIDE);
-            gate(row_of(space->outputs, row, out), model->middle, middle);
-            normalise(middle, model->middle, layer->glu_middle, model->epsilon, middle);
-            if (layer->glu_out.kind >= INT8) round_row(space, row, &layer->glu_out, model->middle);
-        }
-        note(team, self, ROWS);
-        multiply(team, self, &layer->glu_out, after, space->outputs, out);
-        note(team, self, GLU_PRODUCTS);
-    }
-    SHARE(team, row, rows->count) {
-        float *state = row_of(space->state, row, width);
-        add(state, row_of(space->outputs, row, out), width);
-        hand_over(team, row, state, width, &model->final_norm, &model->head);
-    }
-    note(team, self, ROWS);
-    multiply(team, self, &model->head, &model->layers->self_qkv, rows->logits, whole(model->head.outputs, WIDE * LANES));
-    note(team, self, LOGITS);
-}
 
 /* Read memory as fast as can be: what bounds a step. */
 static void read_memory(Team *team, int self) {
@@ -133,33 +36,6 @@ static void read_memory(Team *team, int self) {
                                 _mm512_reduce_add_epi64(sums[2]) + _mm512_reduce_add_epi64(sums[3]);
         (void)kept;
     }
-}
-
-static void *work(void *argument) {
-    Team *team = argument;
-    int self = atomic_fetch_add(&team->started, 1) + 1;
-    for (unsigned seen = 0;; seen++) {
-        for (int i = 0; atomic_load_explicit(&team->asked, memory_order_acquire) == seen && i < SPINS; i++) _mm_pause();
-        pthread_mutex_lock(&team->mutex);
-        while (atomic_load(&team->asked) == seen) pthread_cond_wait(&team->wake, &team->mutex);
-        pthread_mutex_unlock(&team->mutex);
-        if (atomic_load(&team->is_closed)) return NULL;
-        team->job(team, self);
-    }
-}
-
-static void wake_all(Team *team) {
-    pthread_mutex_lock(&team->mutex);
-    atomic_fetch_add(&team->asked, 1);
-    pthread_cond_broadcast(&team->wake);
-    pthread_mutex_unlock(&team->mutex);
-}
-
-/* Have all threads do a job, the caller's among them. */
-static void run(Team *team, void (*job)(Team *, int)) {
-    team->job = job;
-    wake_all(team);
-    job(team, 0);
 }
 
 static void *reserve(void *old, size_t bytes) {

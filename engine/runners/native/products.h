@@ -21,6 +21,25 @@ ALWAYS void ask_ahead(int rows, const uint8_t *weights) {
     if (rows > FEW) _mm_prefetch((const char *)weights + 4 * AHEAD, _MM_HINT_T1);
 }
 
+/* Read a register of each panel's weights. */
+ALWAYS void read_panels(int rows, int panels, const uint8_t *weights, size_t stride, __m512i *out) {
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; p++) {
+        ask_ahead(rows, weights + p * stride);
+        out[p] = _mm512_loadu_si512(weights + p * stride);
+    }
+}
+
+/* Add what four inputs of each row make with each panel's weights. */
+ALWAYS void add_dots(int rows, int panels, const __m512i *weight, const int8_t *inputs, __m512i (*dots)[WIDE]) {
+#pragma GCC unroll 18
+    for (int r = 0; r < rows; r++) {
+        __m512i input = four_bytes(inputs + r * STRIDE);
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++) dots[r][p] = dot(dots[r][p], weight[p], input);
+    }
+}
+
 ALWAYS __m512 widen(int kind, const uint8_t *weights, int at) {
     if (kind == FLOATS) return _mm512_loadu_ps((const float *)weights + at);
     __m256i short_ones = _mm256_loadu_si256((const __m256i *)((const uint16_t *)weights + at));
@@ -64,17 +83,8 @@ ALWAYS void multiply_int8(int rows, int panels, const Product *product, int pane
             for (int p = 0; p < panels; p++) dots[r][p] = _mm512_set1_epi32(-128 * in.sums[r * GROUPS + group]);
         for (int i = group * GROUP; i < (group + 1) * GROUP; i += 4, weights += 4 * LANES) {
             __m512i weight[WIDE];
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                ask_ahead(rows, weights + p * stride);
-                weight[p] = _mm512_loadu_si512(weights + p * stride);
-            }
-#pragma GCC unroll 18
-            for (int r = 0; r < rows; r++) {
-                __m512i input = four_bytes(in.rounded + r * STRIDE + i);
-#pragma GCC unroll 4
-                for (int p = 0; p < panels; p++) dots[r][p] = dot(dots[r][p], weight[p], input);
-            }
+            read_panels(rows, panels, weights, stride, weight);
+            add_dots(rows, panels, weight, in.rounded + i, dots);
         }
 #pragma GCC unroll 18
         for (int r = 0; r < rows; r++) {
@@ -106,23 +116,14 @@ ALWAYS void multiply_int4(int rows, int panels, const Product *product, int pane
             for (int p = 0; p < panels; p++) dots[r][p] = _mm512_setzero_si512();
         for (int i = group * GROUP; i < (group + 1) * GROUP; i += 8, weights += 4 * LANES) {
             __m512i both[WIDE];
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                ask_ahead(rows, weights + p * stride);
-                both[p] = _mm512_loadu_si512(weights + p * stride);
-            }
+            read_panels(rows, panels, weights, stride, both);
 #pragma GCC unroll 2
             for (int high = 0; high < 2; high++) {
                 __m512i weight[WIDE];
 #pragma GCC unroll 4
                 for (int p = 0; p < panels; p++)
                     weight[p] = _mm512_and_si512(high ? _mm512_srli_epi16(both[p], 4) : both[p], low_bits);
-#pragma GCC unroll 18
-                for (int r = 0; r < rows; r++) {
-                    __m512i input = four_bytes(in.rounded + r * STRIDE + i + 4 * high);
-#pragma GCC unroll 4
-                    for (int p = 0; p < panels; p++) dots[r][p] = dot(dots[r][p], weight[p], input);
-                }
+                add_dots(rows, panels, weight, in.rounded + i + 4 * high, dots);
             }
         }
         __m512 zero[WIDE], weight_scale[WIDE];
@@ -165,8 +166,8 @@ ALWAYS void multiply_tile(int rows, int panels, const Product *product, int pane
         for (int p = 0; p < panels; p++) _mm512_storeu_ps(out + (size_t)r * out_stride + p * LANES, sums[r][p]);
 }
 
-/* Return how many panels are computed together: few rows take many, so that at most 24 of 32 registers hold sums. More than 12 rows
- * take one, which reads the weights at the pace that memory has; two for half of the rows each did by fits and starts. */
+/* Return how many panels are computed together: few rows take many, so that at most 24 of 32 registers hold sums. More than 12
+ * rows take one, which reads the weights at the pace that memory has; two for half of the rows each did by fits and starts. */
 static int panels_at_once(int rows) { return rows <= FEW ? 4 : rows <= 12 ? 2 : 1; }
 
 static void multiply_panels(const Product *product, int panel, const Space *space, int rows, float *out, int out_stride) {

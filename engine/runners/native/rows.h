@@ -65,11 +65,12 @@ static void add(float *state, const float *x, int count) {
     for (int i = 0; i < count; i++) state[i] += x[i];
 }
 
-static void gate(const float *gates, int count, float *out) {
+/* Multiply the first half of a row's gates, through GELU, by the second half; in place. */
+static void gate(float *gates, int count) {
     for (int i = 0; i < count; i += LANES) {
         __mmask16 mask = lanes(count - i);
         __m512 value = _mm512_maskz_loadu_ps(mask, gates + count + i);
-        _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(gelu(_mm512_maskz_loadu_ps(mask, gates + i)), value));
+        _mm512_mask_storeu_ps(gates + i, mask, _mm512_mul_ps(gelu(_mm512_maskz_loadu_ps(mask, gates + i)), value));
     }
 }
 

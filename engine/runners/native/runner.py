@@ -22,7 +22,7 @@ from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
 from engine.runners.native.pixels import FinePixels
 from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
-from engine.runners.openvino.compiled import CompiledModel, Form
+from engine.runners.openvino.compiled import CompiledModel, FineLevels, Form
 from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.rounding import WeightKind
 from engine.upstream import DalleBartDecoder
@@ -34,7 +34,7 @@ def _pack(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> l
     return pack_decoder(decoder, config.logit_count, kind)
 
 
-NATIVE = Form("native", {"encoding": prompt_graph}, _pack, pack_fine_levels, FINE_LEVELS)
+NATIVE = Form("native", {"encoding": prompt_graph}, _pack, FineLevels(FINE_LEVELS, pack_fine_levels))
 
 
 @dataclass(frozen=True, eq=False)

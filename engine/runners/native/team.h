@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "model.h"
 
@@ -67,3 +68,44 @@ static int take_after_first(Team *team) { return team->count + atomic_fetch_add_
 #define SHARE(team, piece, count)                                                       \
     for (int done_ = 0; !done_; meet(team), done_ = 1)                                  \
         for (int piece; (piece = take(team, count)) >= 0;)
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Add the time since the last look to what was done in it. */
+static void note(Team *team, int self, int kind) {
+    if (self != 0) return;
+    double time = now();
+    if (kind < KINDS) team->seconds[kind] += time - team->last;
+    team->last = time;
+}
+
+static void *work(void *argument) {
+    Team *team = argument;
+    int self = atomic_fetch_add(&team->started, 1) + 1;
+    for (unsigned seen = 0;; seen++) {
+        for (int i = 0; atomic_load_explicit(&team->asked, memory_order_acquire) == seen && i < SPINS; i++) _mm_pause();
+        pthread_mutex_lock(&team->mutex);
+        while (atomic_load(&team->asked) == seen) pthread_cond_wait(&team->wake, &team->mutex);
+        pthread_mutex_unlock(&team->mutex);
+        if (atomic_load(&team->is_closed)) return NULL;
+        team->job(team, self);
+    }
+}
+
+static void wake_all(Team *team) {
+    pthread_mutex_lock(&team->mutex);
+    atomic_fetch_add(&team->asked, 1);
+    pthread_cond_broadcast(&team->wake);
+    pthread_mutex_unlock(&team->mutex);
+}
+
+/* Have all threads do a job, the caller's among them. */
+static void run(Team *team, void (*job)(Team *, int)) {
+    team->job = job;
+    wake_all(team);
+    job(team, 0);
+}

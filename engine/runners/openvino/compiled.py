@@ -36,15 +36,21 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class FineLevels:
+    """Say how many of a detokenizer's last levels are no graph, and how they are packed: to nothing where it has none such."""
+
+    count: int
+    pack: Callable[[nn.Module], list[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
 class Form:
     """Say what a model is converted to: which graphs, and, where its decoder is no graph, how that is packed."""
 
     name: str
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
     pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
-    # Where pixels aren't rounded: the detokenizer's finest levels and how many they are, none where it has no such levels.
-    pack_fine_levels: Callable[[nn.Module], list[NDArray[Any]]] | None = None
-    fine_levels: int = 0
+    fine_levels: FineLevels | None = None  # where pixels aren't rounded
 
 
 PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
@@ -67,7 +73,7 @@ class CompiledModel:
     empty_prompt: tuple[int, ...]
     least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
     parts: Mapping[str, ov.CompiledModel]  # the form's graphs
-    pixels: Pixels  # or, where there are constants for them, what comes before the finest levels
+    pixels: Pixels  # up to the fine levels where those are constants
     constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are; a packed decoder
 
 
@@ -85,7 +91,7 @@ def compile_model(
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
         with freed_memory_given_back():
-            converted = convert(lambda: files.load(as_stored=True, progress=progress), precision, form, progress=progress)
+            converted = convert(lambda: files.load(None, progress=progress), precision, form, progress=progress)
             if folder is not None and _keep(folder, converted):
                 # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
                 converted = _read(folder, files, precision, form) or converted
@@ -109,10 +115,11 @@ def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = P
     if form.pack_decoder is not None:
         constants["decoding"] = form.pack_decoder(decoder, config, precision.decoder_weights)
     del decoder
-    fine = [] if form.pack_fine_levels is None or precision.rounds_pixels else form.pack_fine_levels(detokenizer)
-    if fine:
-        constants["pixels"] = fine
-        detokenizing = coarse_graph(detokenizer, form.fine_levels)
+    fine = None if precision.rounds_pixels else form.fine_levels
+    packed = fine.pack(detokenizer) if fine else []
+    if fine and packed:
+        constants["pixels"] = packed
+        detokenizing = coarse_graph(detokenizer, fine.count)
     else:
         detokenizing = detokenizing_graph(detokenizer, rounds=precision.rounds_pixels)
     return Converted(graphs, detokenizing, constants)

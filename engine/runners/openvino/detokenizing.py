@@ -89,6 +89,7 @@ class _RoundedConvolution(nn.Module):
         self._low = self._high = 0.0
         self._is_rounding = False
         self._scales = (convolution.weight.detach().abs().amax((1, 2, 3)) / 127).clamp(min=1e-12)
+        self._no_shift = torch.zeros(len(self._scales), dtype=torch.int32)
 
     def round_from_now_on(self) -> None:
         """Take what was seen for the range."""
@@ -101,8 +102,7 @@ class _RoundedConvolution(nn.Module):
             return own(x)
         step = (self._high - self._low) / 255
         x = torch.fake_quantize_per_tensor_affine(x, step, round(-self._low / step), 0, 255)
-        no_shift = torch.zeros(len(self._scales), dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(own.weight, self._scales, no_shift, 0, -127, 127)
+        weight = torch.fake_quantize_per_channel_affine(own.weight, self._scales, self._no_shift, 0, -127, 127)
         return nn.functional.conv2d(x, weight, own.bias, own.stride, own.padding)
 
 
