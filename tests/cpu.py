@@ -1,16 +1,28 @@
-"""What this machine's CPU can run of what the tests try."""
+"""What this machine can run of what the tests try."""
 
 from __future__ import annotations
 
 import pytest
 
-from engine.runners.native.library import missing_instructions
+from engine.runners.native.library import NotToBeHad, find_compiler, missing_instructions
 
-MISSING = missing_instructions()
-needs_native = pytest.mark.skipif(bool(MISSING), reason=f"the decoder in C can't run here: this CPU lacks {', '.join(MISSING)}")
+
+def _why_not_native() -> str | None:
+    missing = missing_instructions()
+    if missing:
+        return f"the decoder in C can't run here: this CPU or system lacks {', '.join(missing)}"
+    try:
+        find_compiler()
+    except NotToBeHad as error:
+        return f"the decoder in C can't run here: {error}; Debian: apt-get install gcc libc6-dev"
+    return None
+
+
+WHY_NOT_NATIVE = _why_not_native()
+needs_native = pytest.mark.skipif(WHY_NOT_NATIVE is not None, reason=str(WHY_NOT_NATIVE))
 
 
 def skip_unless_it_runs(kind: str) -> None:
-    """Skip a test of a kind of runner that this CPU can't run."""
-    if kind == "native" and MISSING:
-        pytest.skip(needs_native.kwargs["reason"])
+    """Skip a test of a kind of runner that this machine can't run."""
+    if kind == "native" and WHY_NOT_NATIVE is not None:
+        pytest.skip(WHY_NOT_NATIVE)

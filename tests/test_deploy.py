@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,10 +23,10 @@ UNIT = (DEPLOY / "dalle-server.service").read_text(encoding="utf-8")
 
 
 def tool(name: str) -> str:
-    """Find a linter, or skip."""
-    found = shutil.which(name)
+    """Find a program, in the virtual environment or the system, or skip."""
+    found = shutil.which(name, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))))
     if found is None:
-        pytest.skip(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed (Debian: apt-get install systemd nginx openssl)")
     return found
 
 

@@ -45,10 +45,11 @@ class ServerProcess:
     """Be a running server, as a context; `url` is where."""
 
     script = APP
+    run_by: tuple[str, ...] = ()  # a command that becomes the one after it
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
-            app_command(*arguments, script=self.script),
+            [*self.run_by, *app_command(*arguments, script=self.script)],
             cwd=ROOT,
             env={**environment(), **variables},
             stdout=subprocess.PIPE,

@@ -63,7 +63,7 @@ def missing_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 
 def _compile(path: Path) -> None:
     """Compile decode.c to a file that is there whole or not at all, and drop those of older sources; raise NotToBeHad."""
-    compiler = _compiler()
+    compiler = find_compiler()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
         made = Path(folder) / path.name
@@ -86,8 +86,8 @@ def _compile(path: Path) -> None:
             older.unlink(missing_ok=True)
 
 
-def _compiler() -> list[str]:
-    """Find a C compiler: what CC says, or the usual names."""
+def find_compiler() -> list[str]:
+    """Find a C compiler: what CC says, or the usual names. Raises NotToBeHad."""
     for name in filter(None, (os.environ.get("CC"), *_COMPILERS)):
         words = shlex.split(name)
         if words and shutil.which(words[0]):
