@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -37,6 +38,9 @@ except ModuleNotFoundError as error:
     sys.exit(EXIT_BAD_SETTING)
 
 
+_log = logging.getLogger("dalle.start")
+
+
 class StartRefused(Exception):
     """Say in one line why the server can't start as it is set."""
 
@@ -45,12 +49,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the server until it is told to stop; give the process's exit status."""
     settings = read_settings(arguments, environment)
     configure_logging(settings.log_level, settings.log_format)
+    settings = _within_what_is_held(settings)
     warn_of_unknown_variables(environment)
-    warn_of_open_door(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_loading)
     try:
         with _listener(settings) as listener:
+            warn_of_open_door(settings, listener)
             _check_output_dir(settings)
             has_ended_well = _serve(settings, listener)
     except (StartRefused, InvalidRequest) as error:  # the latter: a device or precision that this machine lacks
@@ -69,12 +74,24 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return EXIT_OK
 
 
+def _within_what_is_held(settings: Settings) -> Settings:
+    """Let no request ask for more images than can ever be held: it is to be refused, and described, by the bound that counts."""
+    held = settings.max_batch_size + settings.max_queue
+    if settings.max_images > held:
+        _log.warning("--max_images is %d, but --max_batch_size and --max_queue hold %d: that counts", settings.max_images, held)
+    return replace(settings, max_images=min(settings.max_images, held))
+
+
 def _listener(settings: Settings) -> socket.socket:
     try:
         return take_port(settings.host, settings.port)
     except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        raise StartRefused(f"can't listen on {where} ({error.strerror}): choose another with --port or --host") from error
+        raise _cant_listen(settings, error) from error
+
+
+def _cant_listen(settings: Settings, error: OSError) -> StartRefused:
+    where = f"{settings.host} port {settings.port}"
+    return StartRefused(f"can't listen on {where} ({error.strerror}): choose another with --port or --host")
 
 
 def _check_output_dir(settings: Settings) -> None:
@@ -93,8 +110,12 @@ def _serve(settings: Settings, listener: socket.socket) -> bool:
     """Serve to the end; tell whether it was asked for and in order."""
     metrics = Metrics()
     model = _load(settings, metrics)
-    server = build_server(create_app(model, settings, metrics), listener)
-    print(_welcome(address_of(listener), settings), flush=True)
+    app = create_app(model, settings, metrics)
+    try:
+        server = build_server(app, listener, settings.max_batch_size + settings.max_queue)
+    except OSError as error:
+        raise _cant_listen(settings, error) from error
+    print(_welcome(listener, settings), flush=True)
     return Serving(server, model).run(settings.drain_timeout)
 
 
@@ -128,7 +149,8 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
     return model
 
 
-def _welcome(address: str, settings: Settings) -> str:
+def _welcome(listener: socket.socket, settings: Settings) -> str:
+    address = address_of(listener)
     picture = f"drawing.{settings.img_format.value}"
     decode = 'import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)["generatedImgs"][0]))'
     key = ' -H "X-API-Key: $DALLE_API_KEY"' if settings.api_keys else ""
@@ -142,7 +164,7 @@ def _welcome(address: str, settings: Settings) -> str:
     ]
     if settings.save_to_disk:
         lines += [f"Images are also saved in {settings.output_dir.resolve()}", ""]
-    if is_loopback(settings.host):
+    if is_loopback(listener):
         lines += ["Only this computer can reach it. To open it to your network, add --host 0.0.0.0", ""]
     elif settings.api_keys:
         lines += ["Other computers can reach it too, by this computer's address, and who has a key can draw.", ""]

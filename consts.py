@@ -75,12 +75,14 @@ MAX_RECEIVED_BYTES = 16 * 2**20
 # Up to here an answer that its caller reads slowly is kept in memory, past it in a temporary file. Ten large pictures fit.
 MAX_BUFFERED_BYTES = 64 * 2**20
 
-# A caller that waits for images holds a thread, so there are many more threads than callers that can sensibly wait, and
-# `GET /` always finds a free one. An idle thread costs about 20 kB. Slow senders and readers hold none: waitress buffers both.
+# A caller that waits for images holds a thread, so there are many more threads than callers that can wait (and more still where
+# --max_queue lets more of them wait): `GET /` always finds a free one. An idle thread costs about 20 kB. Slow senders hold none,
+# and readers none but of a stream that is past what is buffered.
 SERVER_THREADS = 512
-# Below the 1,024 open files that most systems allow a process. Waitress's own default, 100, would leave the 101st caller
-# unanswered, though there are threads.
-SERVER_CONNECTIONS = 800
+SPARE_THREADS = 100  # beside those of callers who wait
+# Beside those that hold a thread: idle ones, slow senders and readers. Waitress's own default is 100 connections in all.
+IDLE_CONNECTIONS = 288
+OTHER_FILES = 200  # that a process may have open beside its connections
 
 # What a caller is told to wait, in seconds, while the server stops: about what another start takes.
 RESTART_SECONDS = 10

@@ -7,6 +7,7 @@ Importing this costs no torch; building a `DalleModel` does.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -266,17 +267,21 @@ class DalleModel:
             raise InvalidRequest("temperature", "temperature must be above 0")
         if settings.top_k < 1:
             raise InvalidRequest("top_k", "top_k must be at least 1")
+        if not math.isfinite(settings.supercondition_factor):
+            raise InvalidRequest("supercondition_factor", "supercondition_factor must be a finite number")
         return settings
 
 
 def _seeds(seed: int | None, num_images: int) -> tuple[int, ...]:
-    """Return a seed for each image: consecutive, within 0 and 2**63 - 1."""
+    """Return a seed for each image: consecutive, from 0 to 2**63 - 1. Raises InvalidRequest."""
     if num_images < 1:
         raise InvalidRequest("num_images", "num_images must be at least 1")
     first = secrets.randbelow(2**32) if seed is None else seed
     if not 0 <= first <= MAX_SEED:
         raise InvalidRequest("seed", f"seed must be from 0 to {MAX_SEED}")
-    return tuple((first + i) % (MAX_SEED + 1) for i in range(num_images))
+    if first + num_images - 1 > MAX_SEED:
+        raise InvalidRequest("seed", f"seed must leave room for {num_images} images: image i has seed + i, {MAX_SEED} at most")
+    return tuple(range(first, first + num_images))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from PIL import Image
 from tqdm import tqdm
@@ -142,12 +143,11 @@ def main(arguments: Sequence[str]) -> int:
     command = parse_command(arguments)
     signal.signal(signal.SIGINT, _Interrupt.come)
     try:
-        command.output_dir.mkdir(parents=True, exist_ok=True)
+        with _writing(command.output_dir):
+            command.output_dir.mkdir(parents=True, exist_ok=True)
         _draw(command)
-    except OSError as error:
-        return _refuse(
-            f"can't write to {command.output_dir} ({error.strerror}): choose another with --output_dir", EXIT_BAD_SETTING
-        )
+    except _NotWritten as error:
+        return _refuse(str(error), EXIT_BAD_SETTING)
     except InvalidRequest as error:  # a device or precision that this machine lacks
         return _refuse(str(error), EXIT_BAD_SETTING)
     except CheckpointError as error:
@@ -223,17 +223,35 @@ def _draw(command: DrawCommand) -> None:
 def _save(image: Image.Image, name: str, command: DrawCommand) -> None:
     """Save an image under a name of its own, beside what is there already, and print where."""
     data = encode_image(image, command.format)
-    for number in count(1):
-        path = command.output_dir / f"{name}{'' if number == 1 else f'-{number}'}.{command.format.value}"
-        try:
-            file = path.open("xb")
-        except FileExistsError:
-            continue
+    with _writing(command.output_dir):
+        path, file = _new_file(command.output_dir, name, command.format.value)
         try:
             with file:
                 file.write(data)
         except BaseException:
             path.unlink(missing_ok=True)  # half a picture is none
             raise
+    with suppress(BrokenPipeError):  # whoever read the names has had enough of them; the pictures are drawn all the same
         print(path, flush=True)
-        return
+
+
+def _new_file(folder: Path, name: str, extension: str) -> tuple[Path, BinaryIO]:
+    """Open a file that was not there before, by a number in its name where need be."""
+    for number in count(1):
+        path = folder / f"{name}{'' if number == 1 else f'-{number}'}.{extension}"
+        with suppress(FileExistsError):
+            return path, path.open("xb")
+    raise AssertionError("count never ends")
+
+
+class _NotWritten(Exception):
+    """Say in one line why files can't be written."""
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise _NotWritten(f"can't write to {folder} ({reason}): choose another with --output_dir") from error

@@ -134,7 +134,10 @@ def parse_path(text: str) -> Path:
     """Read a path, `~` being the home folder; raise ValueError."""
     if "\0" in text:
         raise ValueError("must be a path without NUL characters")
-    return Path(parse_text(text)).expanduser()
+    try:
+        return Path(parse_text(text)).expanduser()
+    except RuntimeError:
+        raise ValueError("must be a path whose ~ is somebody's home folder") from None
 
 
 def parse_api_keys(text: str) -> tuple[str, ...]:

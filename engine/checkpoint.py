@@ -26,7 +26,7 @@ from engine.detokenizer import build_detokenizer
 from engine.errors import CheckpointError
 from engine.hub import HubSource
 from engine.skeleton import build_decoder, build_encoder, without_weights
-from engine.sources import FolderSource, Source
+from engine.sources import FolderSource, Source, is_there
 from engine.tensor_file import fill_module, read_tensors
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer
 
@@ -128,7 +128,7 @@ def load_checkpoint(
 
 def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:
     if spec.sizes is None:
-        has_own = models_root is not None and (models_root / spec.config.path).parent.is_dir()
+        has_own = models_root is not None and is_there((models_root / spec.config.path).parent)
         return FolderSource(models_root if models_root is not None and has_own else BUILT_IN_MODELS)
     if models_root is not None:
         return FolderSource(models_root)

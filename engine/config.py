@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import CheckpointError, InvalidRequest
+from engine.errors import CheckpointError, InvalidRequest, first_line
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 
 HUB_REPO = "kuprel/min-dalle"
@@ -187,7 +187,7 @@ def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not readable as JSON ({_first_line(error)})") from error
+        raise CheckpointError(f"{path} is not readable as JSON ({first_line(error)})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} does not hold a JSON object")
     if defaults is None:
@@ -257,7 +257,3 @@ def _sampling(path: Path, value: object) -> SamplingSettings:
             raise CheckpointError(f"{path}: sampling.{key} is {settings[key]!r}, but must be a number")
         settings[key] = float(settings[key])
     return SamplingSettings(**settings)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.checkpoint import Checkpoint, ModelFiles
-from engine.errors import EngineClosed, GenerationFailed
+from engine.errors import CheckpointError, EngineClosed, GenerationFailed
 from engine.gallery import Gallery, Picture
 from engine.job import Job
 from engine.memory import is_memory_exhausted
 from engine.picture import paint_undrawn
 from engine.request import ImageDone, ImageRequest, Preview, Progress
 from engine.runners import Runner
-from engine.sampler import sample
+from engine.sampler import NotFinite, sample
 from engine.scheduler import Scheduler
 from engine.statistics import EngineState, Observer, Statistics
 from engine.text import tokenize_prompt
@@ -57,6 +57,7 @@ class Engine:
         self._jobs: set[Job] = set()  # not over yet
         self._showing: list[Picture] = []
         self._pictures_at_once = PICTURES_AT_ONCE
+        self._suspects: set[Job] = set()  # whose pictures failed together, or one for want of memory
         self._changed = threading.Condition()
         self._is_draining = self._is_closing = False
         self._failure: BaseException | None = None
@@ -135,6 +136,11 @@ class Engine:
             self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
         except BaseException as error:
             self._failure = error
+            if is_memory_exhausted(error):
+                self._failure = CheckpointError(
+                    "there is not enough memory to load the model: take a smaller one, or int8 or int4 where the CPU draws"
+                )
+                self._failure.__cause__ = error
             return
         finally:
             self._is_loaded.set()
@@ -218,7 +224,12 @@ class Engine:
             [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
         )
         chances = [slot.chances[slot.position] for slot in running]
-        for slot, token in zip(running, sample(logits, [s.settings for s in running], chances), strict=True):
+        try:
+            tokens = sample(logits, [s.settings for s in running], chances)
+        except NotFinite as error:  # the others take this step again, to the same end
+            self._fail([running[row].job for row in error.rows], error)
+            return len(running)
+        for slot, token in zip(running, tokens, strict=True):
             slot.tokens.append(token)
             if slot.position % PROGRESS_EVERY == 0:
                 slot.job.tell(Progress(slot.index, slot.position))
@@ -228,12 +239,14 @@ class Engine:
 
     def _show(self) -> None:
         """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
-        self._showing = self._gallery.take(self._scheduler.has_work, self._pictures_at_once)
+        self._suspects = {job for job in self._suspects if not job.is_over}
+        self._showing = self._gallery.take(self._scheduler.has_work, 1 if self._suspects else self._pictures_at_once)
         if self._showing:
             pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
             for picture, own in zip(list(self._showing), pixels, strict=True):
                 self._deliver(picture, own)
                 self._showing.remove(picture)  # what is left here failed, if anything does
+                self._suspects.discard(picture.job)
 
     def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
         """Hand a picture to its caller; the job ends with its last one."""
@@ -256,16 +269,23 @@ class Engine:
     def _recover(self, error: Exception) -> None:
         """Empty the batch after a failure: its images end, or are drawn again, fewer at once, where memory was exhausted.
 
-        A seed draws the same image again. Images that wait, and those that are drawn and not shown yet, are not touched.
+        A seed draws the same image again. Images that wait, and those that are drawn and not shown yet, are not touched. Pictures
+        that failed together are shown again one by one, so that the one at fault ends alone.
         """
         showing, self._showing = self._showing, []
         batch = len(self._scheduler.running)
+        is_again = len(showing) == 1 and showing[0].job in self._suspects
         with self._changed:
             undrawn = [slot for slot in self._scheduler.running if not slot.is_drawn and not slot.job.is_over]
-            if is_memory_exhausted(error) and max(batch, len(showing)) > 1:
+            if is_memory_exhausted(error) and max(batch, len(showing)) > 1 and not is_again:
+                self._suspects = {showing[0].job} if len(showing) == 1 else set()
                 self._gallery.start_again(showing)
                 self._scheduler.requeue(undrawn)
                 self._shrink(batch, len(showing))
+            elif len(showing) > 1:
+                self._suspects = {picture.job for picture in showing}
+                self._gallery.start_again(showing)
+                return
             elif showing:  # the rows of the batch had no part in it
                 self._fail([picture.job for picture in showing], error)
                 return

@@ -55,3 +55,8 @@ class Cancelled(DalleError):
 
 class EngineClosed(DalleError):
     """Say that the engine takes no new work."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

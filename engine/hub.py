@@ -25,7 +25,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from engine.config import HUB_REPO, HUB_REVISION, WeightFile
-from engine.errors import CheckpointError, HubUnreachable
+from engine.errors import CheckpointError, HubUnreachable, InvalidRequest
 from engine.sha256 import file_sha256
 
 _T = TypeVar("_T")
@@ -54,8 +54,16 @@ class HubSource:
 
     @classmethod
     def from_environment(cls, *, progress: bool = True) -> HubSource:
-        """Take the repository from DALLE_HUB_REPO (`owner/name` or `owner/name@revision`), else the published one."""
-        repo, _, revision = os.environ.get("DALLE_HUB_REPO", "").partition("@")
+        """Take the repository from DALLE_HUB_REPO (`owner/name` or `owner/name@revision`), else the published one.
+
+        Raises InvalidRequest.
+        """
+        given = os.environ.get("DALLE_HUB_REPO", "")
+        repo, _, revision = given.partition("@")
+        try:
+            hf_hub_url(repo or HUB_REPO, "config.json")  # the library knows what a name may be
+        except ValueError:
+            raise InvalidRequest("hub_repo", f"DALLE_HUB_REPO must be owner/name or owner/name@revision, not {given!r}") from None
         return cls(repo or HUB_REPO, revision or HUB_REVISION, progress)
 
     def has(self, file: WeightFile) -> bool:

@@ -62,8 +62,16 @@ def draw(logits: NDArray[Any], temperatures: Sequence[float], chances: Sequence[
     return np.minimum(drawn, np.isfinite(logits).sum(1) - 1)
 
 
+class NotFinite(ArithmeticError):
+    """Say which rows have logits to draw from that are no finite numbers."""
+
+    def __init__(self, rows: list[int]) -> None:
+        super().__init__(f"the logits of {len(rows)} images are no finite numbers")
+        self.rows = rows
+
+
 def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: Sequence[float]) -> list[int]:
-    """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens."""
+    """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens. Raises NotFinite."""
     tokens = np.empty(len(logits), dtype=np.int64)
     at_once = max(1, _NEAR // logits.shape[2])
     for top_k in {each.top_k for each in settings}:
@@ -72,6 +80,9 @@ def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: 
             is_run = rows[-1] - rows[0] + 1 == len(rows)  # then no copy is needed
             own = logits[rows[0] : rows[-1] + 1] if is_run else logits[rows]
             guided = guide(own, [settings[row].supercondition_factor for row in rows])
+            is_finite = np.isfinite(guided.max(1))  # a maximum lets NaN and infinity through
+            if not is_finite.all():
+                raise NotFinite([row for row, is_good in zip(rows, is_finite, strict=True) if not is_good])
             kept, kept_logits = keep_top_k(guided, top_k)
             drawn = draw(kept_logits, [settings[row].temperature for row in rows], [chances[row] for row in rows])
             tokens[rows] = kept[np.arange(len(rows)), drawn]

@@ -23,6 +23,14 @@ class Source(Protocol):
         """Take note that the file's content is no good, and say what the user can do."""
 
 
+def is_there(path: Path) -> bool:
+    """Tell if a file or folder is there; raise CheckpointError where that can't be told."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be looked for ({error.strerror}): choose another --models_root") from error
+
+
 @dataclass(frozen=True)
 class FolderSource:
     """Find the files in a folder laid out as min-dalle's `models_root`; change nothing in it."""
@@ -31,12 +39,12 @@ class FolderSource:
 
     def has(self, file: WeightFile) -> bool:
         """Tell if the file is in the folder."""
-        return (self.root / file.path).is_file()
+        return is_there(self.root / file.path)
 
     def find(self, file: WeightFile) -> Path:
         """Give the path of a file; raises CheckpointError, saying how to get it, if it is missing."""
         path = self.root / file.path
-        if not path.is_file():
+        if not is_there(path):
             raise CheckpointError(f"{path} is missing: {self._remedy(file)}")
         return path
 

@@ -67,19 +67,22 @@ def _or_null(described: dict[str, Any]) -> dict[str, Any]:
 def read_body(model: type[AskedT], body: bytes) -> AskedT:
     """Read a body of any content type; raise InvalidRequest with the field and what is accepted."""
     try:
-        return model.model_validate(parse_object(body, model.example))
+        return model.model_validate(parse_object(body, model.example, model.accepted))
     except ValidationError as error:
         raise _invalid(model, error.errors(include_url=False)[0]) from None
 
 
-def parse_object(body: bytes, example: str) -> dict[str, Any]:
-    """Parse a body as one strict JSON object, whatever its content type says; raise InvalidRequest."""
+def parse_object(body: bytes, example: str, accepted: Mapping[str, str]) -> dict[str, Any]:
+    """Parse a body as one strict JSON object, whatever its content type says; raise InvalidRequest.
+
+    `accepted` says what each field takes, `example` shows a body that will do.
+    """
     try:
         parsed = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         field = _field_not_finite(body)
         if field is not None:
-            raise InvalidRequest(field, f"{field} must be a finite number: NaN and Infinity are not JSON") from None
+            raise InvalidRequest(field, f"{field} must be {accepted.get(field, 'JSON')}: NaN and Infinity are not JSON") from None
         reason = "it is empty" if not body.strip() else str(error)
         raise InvalidRequest(None, f"The body must be a JSON object such as {example}: {reason}") from None
     if not isinstance(parsed, dict):

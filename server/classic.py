@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from server.classic_stream import DalleWriter
 from server.disconnects import is_gone
+from server.encoding import ENCODING_TURNS
 from server.request_log import note_prompt
 from server.saving import save_pictures
 from server.schemas import DalleAnswer, DalleRequest, parse_dalle_request
@@ -39,10 +40,11 @@ def classic_routes(model: DalleModel, settings: Settings, storage: Storage | Non
 
     def _draw(asked: DalleRequest) -> Response:
         drawing = model.draw(asked.text, asked.num_images, **asked.sampling(), seamless=asked.seamless, is_cancelled=is_gone)
-        pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
         image_format = asked.img_format or settings.img_format
-        warnings = save_pictures(storage, model.name, drawing, pictures, asked.text, image_format, seamless=asked.seamless)
-        in_base64 = [to_base64(encode_image(picture, image_format)) for picture in pictures]
+        with ENCODING_TURNS:
+            pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
+            warnings = save_pictures(storage, model.name, drawing, pictures, asked.text, image_format, seamless=asked.seamless)
+            in_base64 = [to_base64(encode_image(picture, image_format)) for picture in pictures]
         answer = DalleAnswer(
             generatedImgs=in_base64,
             generatedImages=in_base64,

@@ -31,7 +31,7 @@ class DiskBudget:
     def make_room(self, sizes: list[int]) -> int:
         """Make room for a request with files of these sizes in bytes; give how many requests were removed for it.
 
-        Raises OSError where the request alone is too large.
+        Raises OSError where the request alone is too large, or where old ones can't be removed.
         """
         needed = _on_disk(sizes)
         if needed > self._max_bytes:
@@ -58,6 +58,8 @@ class DiskBudget:
                 self._used -= size
                 removed += 1
         log.info("removed the %d oldest saved requests to keep below --max_disk_mb", removed)
+        if self._used + needed > self._max_bytes:
+            raise OSError(errno.ENOSPC, "old requests can't be removed to keep below --max_disk_mb")
         return removed
 
     def _remove(self, name: str) -> bool:

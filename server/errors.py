@@ -66,10 +66,11 @@ _ANSWERS: dict[type[Exception], Answer] = {
     Exception: Answer(500, "Something failed inside the server."),
 }
 
+BODY_TOO_LARGE = f"The body is too large: at most {MAX_BODY_BYTES} bytes are accepted."
 _HTTP_MESSAGES = {
     404: "There is nothing at {path}. Images are drawn at POST {route}.",
     405: "{path} does not take {method}.",
-    413: f"The body is too large: at most {MAX_BODY_BYTES} bytes are accepted.",
+    413: BODY_TOO_LARGE,
 }
 
 

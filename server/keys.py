@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import socket
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -59,9 +60,9 @@ def require_keys(app: Flask, settings: Settings) -> None:
     app.before_request(check)
 
 
-def warn_of_open_door(settings: Settings) -> None:
+def warn_of_open_door(settings: Settings, listener: socket.socket) -> None:
     """Log a warning where other machines can draw without a key."""
-    if not settings.api_keys and not is_loopback(settings.host):
+    if not settings.api_keys and not is_loopback(listener):
         log.warning(
             "anyone who can reach %s can draw, for no key is set: set DALLE_API_KEY, or name a file with --api_key_file",
             settings.host,

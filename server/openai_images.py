@@ -10,13 +10,14 @@ from werkzeug.exceptions import NotImplemented as NotImplementedHere
 
 from dalle_model import IMAGE_TOKEN_COUNT, InvalidRequest
 from server.disconnects import is_gone
+from server.encoding import ENCODING_TURNS
 from server.image_links import ImageKeeper, link_to
 from server.openai_schemas import ImageItem, ImagesAnswer, ImagesRequest, Usage, parse_images_request
 from server.openai_stream import ImagesWriter, preview_positions
 from server.request_log import note_prompt
 from server.saving import save_pictures
 from server.settings import Settings
-from server.sizes import fit
+from server.sizes import Fitted
 from server.sse import TICK_SECONDS, stream_events
 from server.storage import Storage
 from utils import to_base64
@@ -50,9 +51,10 @@ def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage 
 
     def _draw(asked: ImagesRequest) -> Response:
         drawing = model.draw(asked.prompt, asked.n, **asked.sampling(), is_cancelled=is_gone)
-        pictures = [fit(image, asked.size) for image in drawing.images]
-        warnings = save_pictures(storage, model.name, drawing, pictures, asked.prompt, asked.output_format)
-        encoded = [asked.encode(picture) for picture in pictures]
+        pictures = Fitted(drawing.images, asked.size)
+        with ENCODING_TURNS:
+            warnings = save_pictures(storage, model.name, drawing, pictures, asked.prompt, asked.output_format)
+            encoded = [asked.encode(picture) for picture in pictures]
         answer = ImagesAnswer(
             created=int(time.time()),
             data=[_item(asked, data, seed) for data, seed in zip(encoded, drawing.seeds, strict=True)],

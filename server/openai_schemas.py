@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJson
 
 from consts import MAX_IMAGE_SIDE, MAX_OPENAI_PROMPT_CHARACTERS, MIN_IMAGE_SIDE, ImageFormat
 from server.body import read_body
-from server.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked, check_seeds
+from server.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked
 from server.sizes import NATIVE_SIZE, SIZE_PATTERN, Size, parse_size
 from utils import encode_image
 
@@ -96,9 +96,7 @@ def images_request_model(max_images: int) -> type[ImagesRequest]:
 
 def parse_images_request(body: bytes, max_images: int) -> ImagesRequest:
     """Read the body of `POST /v1/images/generations`; raise InvalidRequest with the field and what is accepted."""
-    asked = read_body(images_request_model(max_images), body)
-    check_seeds(asked.seed, asked.n)
-    return asked
+    return read_body(images_request_model(max_images), body)
 
 
 class TokenDetails(BaseModel):

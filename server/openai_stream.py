@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from dalle_model import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, Event, ImageDone, Preview
+from server.encoding import ENCODING_TURNS
 from server.error_shapes import OpenAIErrorEvent
 from server.errors import Answer
 from server.openai_schemas import CompletedEvent, ImagesRequest, PartialImageEvent, Usage
 from server.saving import gather, save_pictures
-from server.sizes import fit
+from server.sizes import Fitted, fit
 from server.sse import frame
 from server.storage import Storage
 from utils import to_base64
@@ -43,8 +46,9 @@ class ImagesWriter:
         if self._storage is not None:
             asked = self._asked
             drawing = gather(self._done, asked.n, asked.settings(self._model.sampling))
-            pictures = [fit(image, asked.size) for image in drawing.images]
-            save_pictures(self._storage, self._model.name, drawing, pictures, asked.prompt, asked.output_format)
+            pictures = Fitted(drawing.images, asked.size)
+            with ENCODING_TURNS:
+                save_pictures(self._storage, self._model.name, drawing, pictures, asked.prompt, asked.output_format)
         yield from ()
 
     def fail(self, answer: Answer) -> bytes:
@@ -54,7 +58,7 @@ class ImagesWriter:
     def _partial(self, event: Preview) -> bytes:
         asked = self._asked
         shown = PartialImageEvent(
-            b64_json=to_base64(asked.encode(fit(event.image, asked.size))),
+            b64_json=self._encoded(event.image),
             partial_image_index=self._shown[event.index],
             index=event.index,
             created_at=self._created_at,
@@ -69,7 +73,7 @@ class ImagesWriter:
         # The prompt is read once for all images, so it counts with the first.
         text_tokens = 0 if self._done else self._model.count_text_tokens(asked.prompt)
         finished = CompletedEvent(
-            b64_json=to_base64(asked.encode(fit(event.image, asked.size))),
+            b64_json=self._encoded(event.image),
             index=event.index,
             seed=event.seed,
             created_at=self._created_at,
@@ -78,6 +82,10 @@ class ImagesWriter:
             usage=Usage.of(text_tokens, IMAGE_TOKEN_COUNT),
         )
         return frame(finished.type, finished)
+
+    def _encoded(self, image: Image.Image) -> str:
+        with ENCODING_TURNS:
+            return to_base64(self._asked.encode(fit(image, self._asked.size)))
 
 
 def preview_positions(count: int) -> list[int]:

@@ -17,7 +17,7 @@ from consts import (
     MIN_TEMPERATURE,
     ImageFormat,
 )
-from dalle_model import InvalidRequest, SamplingSettings
+from dalle_model import SamplingSettings
 from server.body import Asked
 from utils import parse_image_format
 
@@ -89,9 +89,3 @@ class SamplingAsked(Asked):
         """Fill in the model's defaults."""
         given = {name: value for name, value in self.sampling().items() if name != "seed" and value is not None}
         return replace(default, **given)
-
-
-def check_seeds(seed: int | None, image_count: int) -> None:
-    """Raise InvalidRequest where the last image's seed would be past the last."""
-    if seed is not None and seed + image_count - 1 > MAX_SEED:
-        raise InvalidRequest("seed", f"seed must leave room for {image_count} images: image i has seed + i, {MAX_SEED} at most")

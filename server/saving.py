@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from consts import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageFormat
+from consts import MAX_PROMPT_CHARACTERS, ImageFormat
 from dalle_model import Drawing, ImageDone, SamplingSettings
 from server.image_metadata import describe, encode_with_metadata
 from server.storage import Storage
@@ -15,8 +15,7 @@ from server.storage import Storage
 def gather(done: Mapping[int, ImageDone], image_count: int, settings: SamplingSettings) -> Drawing:
     """Put together what a stream handed over, by index: each image, or one seamless picture of all."""
     first = done[0].seed
-    seeds = [(first + index) % (MAX_SEED + 1) for index in range(image_count)]
-    return Drawing([done[index].image for index in sorted(done)], seeds, settings)
+    return Drawing([done[index].image for index in sorted(done)], list(range(first, first + image_count)), settings)
 
 
 def save_pictures(
@@ -39,5 +38,8 @@ def save_pictures(
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         prompt = " ".join(prompt.split())[:MAX_PROMPT_CHARACTERS]
     descriptions = describe(drawing, len(pictures), prompt, model_name, seamless)
-    encoded = [encode_with_metadata(picture, image_format, said) for picture, said in zip(pictures, descriptions, strict=True)]
-    return storage.save_or_warn(encoded, image_format.value, prompt)
+
+    def encode() -> list[bytes]:
+        return [encode_with_metadata(picture, image_format, said) for picture, said in zip(pictures, descriptions, strict=True)]
+
+    return storage.save_or_warn(encode, image_format.value, prompt)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from consts import MAX_PROMPT_CHARACTERS, ImageFormat
 from server.body import read_body
-from server.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked, check_seeds
+from server.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked
 
 
 class DalleRequest(SamplingAsked):
@@ -48,9 +48,7 @@ def dalle_request_model(max_images: int) -> type[DalleRequest]:
 
 def parse_dalle_request(body: bytes, max_images: int) -> DalleRequest:
     """Read the body of `POST /dalle`; raise InvalidRequest with the field and what is accepted."""
-    asked = read_body(dalle_request_model(max_images), body)
-    check_seeds(asked.seed, asked.num_images)
-    return asked
+    return read_body(dalle_request_model(max_images), body)
 
 
 class DalleAnswer(BaseModel):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,10 +16,24 @@ from waitress import create_server
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
-from consts import MAX_BODY_BYTES, MAX_BUFFERED_BYTES, MAX_RECEIVED_BYTES, SERVER_CONNECTIONS, SERVER_THREADS
+from consts import (
+    IDLE_CONNECTIONS,
+    MAX_BODY_BYTES,
+    MAX_BUFFERED_BYTES,
+    MAX_RECEIVED_BYTES,
+    OTHER_FILES,
+    SERVER_THREADS,
+    SPARE_THREADS,
+)
 from server.cors import CORS_EXTENSION, CorsPolicy
 from server.error_shapes import error_body
+from server.errors import BODY_TOO_LARGE
 from server.request_ids import begin_request, end_request
+
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
 
 log = logging.getLogger("dalle.serving")
 
@@ -28,7 +44,9 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
     def execute(self) -> None:
         error = self.request.error
         path = getattr(self.request, "path", "")  # absent where not even the first line is HTTP
-        body = json.dumps(error_body(path, error.code, f"{error.reason}: {error.body}")).encode()
+        # Waitress's own 413 names a limit that is only waitress's.
+        said = BODY_TOO_LARGE if error.code == 413 else f"{error.reason}: {error.body}"
+        body = json.dumps(error_body(path, error.code, said)).encode()
         self.status = f"{error.code} {error.reason}"
         cors: CorsPolicy = self.channel.server.cors
         self.response_headers += [
@@ -53,26 +71,32 @@ def take_port(host: str, port: int) -> socket.socket:
 
     Raises OSError where the address is in use, not this machine's, or not to be had by this user.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:
+        raise OSError(errno.EINVAL, "no name that a computer can have") from None
     # IPv4 first: what connects to "localhost" tries it in any case.
     family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # Elsewhere the option lets two servers share a port.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _allow_reuse(listener, True)
         listener.bind(address)
+        _allow_reuse(listener, False)  # or another server could bind it too, until this one listens
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach what listens on a host."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+def _allow_reuse(listener: socket.socket, is_allowed: bool) -> None:
+    """Say whether a port may be bound whose last connections are not long over. Only POSIX means that by the option."""
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, is_allowed)
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Tell whether only this machine can reach what listens on a socket."""
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def address_of(listener: socket.socket) -> str:
@@ -83,13 +107,18 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def build_server(app: Flask, listener: socket.socket) -> Any:
-    """Start listening, and build the waitress server whose `run()` serves until the process is told to stop."""
+def build_server(app: Flask, listener: socket.socket, most_waiting: int = 0) -> Any:
+    """Start listening, and build the waitress server whose `run()` serves until the process is told to stop.
+
+    `most_waiting` callers can be drawn for or wait at once, and others are answered all the same.
+    """
+    threads = max(SERVER_THREADS, most_waiting + SPARE_THREADS)
+    _allow_reuse(listener, True)  # the next server's start needs it of this one's connections
     server = create_server(
         app,
         sockets=[listener],
-        threads=SERVER_THREADS,
-        connection_limit=SERVER_CONNECTIONS,
+        threads=threads,
+        connection_limit=_connections_to_be_had(threads + IDLE_CONNECTIONS),
         max_request_body_size=MAX_RECEIVED_BYTES,
         asyncore_use_poll=True,  # select() knows no more than 1,024 files
         # Waitress puts what is larger into temporary files: a full disk would lose answers.
@@ -105,4 +134,34 @@ def build_server(app: Flask, listener: socket.socket) -> Any:
     )
     server.channel_class = _Channel
     server.cors = app.extensions[CORS_EXTENSION]
+    _cut_off_who_stops_reading(server)
     return server
+
+
+def _connections_to_be_had(wanted: int) -> int:
+    """Have the system let this process open as many files; return how many connections it may then have."""
+    if resource is None:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted + OTHER_FILES:
+        return wanted
+    files = wanted + OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + OTHER_FILES, hard)
+    with suppress(ValueError, OSError):  # macOS has a limit of its own beside the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES))
+
+
+def _cut_off_who_stops_reading(server: Any) -> None:
+    """Close connections that have taken nothing of what waits for them for waitress's `channel_timeout`, two minutes.
+
+    Waitress closes only those that it can write to, and none that a request runs on: a stream's thread would wait for ever.
+    """
+    close_idle = server.maintenance
+
+    def maintain(now: float) -> None:
+        close_idle(now)
+        for channel in list(server.active_channels.values()):
+            if channel.total_outbufs_len and channel.last_activity < now - server.adj.channel_timeout:
+                channel.handle_close()
+
+    server.maintenance = maintain

@@ -105,7 +105,7 @@ class Settings:
     max_images: int = _flag(10, _SERVER, "how many images one request may ask for", integer_between(1, 1000), "COUNT")
 
     max_queue: int = _flag(
-        64, _SERVER, "how many images may wait; who asks for more is told when to ask again", integer_between(0, 100_000), "COUNT"
+        64, _SERVER, "how many images may wait; who asks for more is told when to ask again", integer_between(0, 10_000), "COUNT"
     )
     request_timeout: int = _flag(600, _SERVER, "seconds that a request may take, waiting included", _SECONDS, "SECONDS")
     step_timeout: int = _flag(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
@@ -40,15 +40,17 @@ class Storage:
         self._budget = None if max_bytes is None else DiskBudget(folder, max_bytes)
         self._observer = observer
 
-    def save_or_warn(self, encoded: Sequence[bytes], extension: str, prompt: str) -> list[str]:
-        """Save encoded images; where that fails, log why and give a warning for the caller, who is to get them all the same."""
+    def save_or_warn(self, encode: Callable[[], Sequence[bytes]], extension: str, prompt: str) -> list[str]:
+        """Encode images and save them; where that fails, log why and give a warning for the caller, who is to get them anyway."""
         try:
+            encoded = encode()
             if self._budget is not None:
                 self._observer.removed(self._budget.make_room([len(data) for data in encoded]))
             folder = save_images(encoded, extension, prompt, self._folder)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter: the format has no room for what is said inside
             # Not the error itself: it has the names of files, and the prompt's words are in one.
-            log.error("the images could not be saved in %s: %s", self._folder, error.strerror or type(error).__name__)
+            reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+            log.error("the images could not be saved in %s: %s", self._folder, reason)
             self._observer.save_failed()
             return [_WARNING]
         log.debug("saved %d images in a folder whose name ends in %s", len(encoded), folder.name[-8:])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from torch import device as Device  # not as torch.device: in this package, torc
 from torch import set_num_threads
 
 from engine.checkpoint import ModelFiles, find_model
+from engine.config import model_spec
 from engine.errors import InvalidRequest
 from engine.runners.torch import TorchRunner, choose_device, choose_dtype
 from engine.threads import usable_threads
@@ -69,15 +71,18 @@ def load_runner(
     chosen = choose_device(device)
     kind = choose_runner(runner, chosen)
     count = usable_threads(threads)
-    files = find_model(model, models_root=models_root, progress=progress)
+    spec = model_spec(model)
+    find = partial(find_model, model, models_root=models_root, progress=progress)
     if kind == "torch":
+        dtype = choose_dtype(precision, chosen, spec)  # before a download
+        files = find()
         set_num_threads(count)
-        return files, TorchRunner(files.load(choose_dtype(precision, chosen, files.spec), progress=progress), chosen)
+        return files, TorchRunner(files.load(dtype, progress=progress), chosen)
     # Imported here: where torch computes, openvino need not be there.
     from engine.runners.cpu import load_on_cpu
 
     folder = cache_dir or default_cache()
-    return files, load_on_cpu(files, precision, count, folder, runner=runner, progress=progress)
+    return load_on_cpu(spec, find, precision, count, folder, runner=runner, progress=progress)
 
 
 def choose_runner(asked: str, device: Device) -> str:

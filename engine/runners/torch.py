@@ -48,7 +48,7 @@ def choose_dtype(precision: str, device: torch.device, spec: ModelSpec) -> torch
         # bfloat16 where there is no fast float16: on a CPU, float16 is emulated.
         return torch.float16 if device.type == "cuda" else torch.bfloat16
     if precision not in PRECISIONS:
-        raise InvalidRequest("precision", f"precision {precision!r} is unknown; take auto, {', '.join(PRECISIONS)}")
+        raise InvalidRequest("precision", f"torch has no precision {precision!r} here; take auto, {', '.join(PRECISIONS)}")
     if precision == "float16" and device.type == "cpu":
         raise InvalidRequest("precision", "float16 needs a GPU; on a CPU take float32 or bfloat16")
     return PRECISIONS[precision]

@@ -11,8 +11,10 @@ import torch
 
 from engine.engine import Engine
 from engine.errors import EngineClosed, GenerationFailed
+from engine.job import Job
 from engine.memory import is_memory_exhausted
 from engine.request import PREVIEWS, Preview, Progress
+from engine.sampler import NotFinite
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
@@ -110,6 +112,56 @@ def test_pictures_that_exhaust_memory_together_are_shown_fewer_at_once(engine: E
     runner.faults["detokenize"] = [MemoryError("no more room")]
     assert images_of(engine.submit(request(seeds=(1, 2, 3, 4)))) == expected
     assert [count for name, count in runner.calls if name == "detokenize"] == [4, 4, 2, 2]
+
+
+def submit_together(engine: Engine, runner: WatchedRunner, count: int) -> list[Job]:
+    """Ask for an image so many times, for them to be drawn in the same steps."""
+    runner.hold()
+    first = engine.submit(request())
+    runner.wait_until_held()
+    jobs = [engine.submit(request(seeds=(seed,))) for seed in range(count)]
+    engine.cancel(first)
+    runner.go()
+    return jobs
+
+
+def test_of_pictures_that_fail_together_the_one_at_fault_ends_alone(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request(seeds=(0, 1, 2, 3))))
+    del runner.calls[:]
+    runner.faults["detokenize"] = [RuntimeError("a wire came loose")] * 2
+    jobs = submit_together(engine, runner, 4)
+    with pytest.raises(GenerationFailed):
+        images_of(jobs[0])
+    assert [images_of(job) for job in jobs[1:]] == [{0: expected[seed]} for seed in (1, 2, 3)]
+    assert [count for name, count in runner.calls if name == "detokenize"] == [4, 1, 1, 1, 1]
+    images_of(engine.submit(request(seeds=(1, 2))))
+    assert runner.calls[-2:].count(("detokenize", 2)) == 1
+
+
+def test_a_picture_that_exhausts_memory_twice_ends_alone(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request(seeds=(5, 6, 7))))
+    beside = engine.submit(request(seeds=(5, 6, 7)))
+    wait_for(beside, lambda event: isinstance(event, Progress))
+    runner.faults["detokenize"] = [MemoryError("no more room")] * 2
+    large = engine.submit(request("a star", previews=PREVIEWS))
+    with pytest.raises(GenerationFailed):
+        images_of(large)
+    assert images_of(beside) == expected
+    assert engine.state.batch_limit == 2
+    assert engine.state.images_failed == 1
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_an_image_whose_logits_are_no_numbers_ends_alone(engine: Engine, runner: WatchedRunner, bad: int) -> None:
+    expected = images_of(engine.submit(request(seeds=(0, 1))))
+    jobs = submit_together(engine, runner, 2)
+    for job in jobs:
+        wait_for(job, lambda event: isinstance(event, Progress))
+    runner.spoiled_row = bad
+    with pytest.raises(GenerationFailed) as failure:
+        images_of(jobs[bad])
+    assert isinstance(failure.value.__cause__, NotFinite)
+    assert images_of(jobs[1 - bad]) == {0: expected[1 - bad]}
 
 
 def test_a_thread_that_dies_ends_every_request_and_takes_no_more(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.request import SamplingSettings
-from engine.sampler import draw, guide, keep_top_k, sample, uniforms
+from engine.sampler import NotFinite, draw, guide, keep_top_k, sample, uniforms
 
 VOCABULARY = 400
 
@@ -99,3 +99,13 @@ def test_chances_depend_on_the_seed_alone() -> None:
     assert uniforms(7) == uniforms(7) != uniforms(8)
     assert len(uniforms(0)) == 256
     assert all(0 <= chance < 1 for chance in uniforms(2**63 - 1))
+
+
+@pytest.mark.parametrize("top_k", [1, 64, 9999])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_rows_that_are_no_finite_numbers_are_named(logits: Tensor, top_k: int, number: float) -> None:
+    spoiled = logits.numpy().copy()
+    spoiled[1, 1, 7] = spoiled[3, 0, 2] = spoiled[3, 1, 2] = number
+    with pytest.raises(NotFinite) as failure:
+        sample(spoiled, [SamplingSettings(1.0, top_k, 3.0)] * 5, [0.5] * 5)
+    assert failure.value.rows == [1, 3]

@@ -45,6 +45,15 @@ def test_one_image_unless_more_are_asked_for(client: FlaskClient) -> None:
     assert len(draw(client)["generatedImgs"]) == 1
 
 
+@pytest.mark.parametrize("path", ["/dalle", "/v1/images/generations"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_seeds_past_the_last_are_refused(client: FlaskClient, path: str, stream: bool) -> None:
+    words = {"text": "a red circle", "num_images": 4} if path == "/dalle" else {"prompt": "a red circle", "n": 4}
+    answer = client.post(path, json={**words, "seed": 2**63 - 3, "stream": stream})
+    assert answer.status_code == 400
+    assert "seed must leave room for 4 images" in answer.get_json()["error"]["message"]
+
+
 def test_without_a_seed_two_requests_differ(client: FlaskClient) -> None:
     assert draw(client)["seeds"] != draw(client)["seeds"]
 

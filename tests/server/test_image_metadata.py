@@ -16,7 +16,7 @@ IMAGE = Image.new("RGB", (16, 16), "red")
 
 
 def metadata_of(prompt: str) -> ImageMetadata:
-    return ImageMetadata(prompt, (MAX_SEED, 0), "Tiny", SamplingSettings(0.5, 64, 3.0), seamless=False)
+    return ImageMetadata(prompt, (MAX_SEED - 1, MAX_SEED), "Tiny", SamplingSettings(0.5, 64, 3.0), seamless=False)
 
 
 @pytest.mark.parametrize("image_format", ImageFormat)

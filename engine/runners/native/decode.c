@@ -40,7 +40,7 @@ static void read_memory(Team *team, int self) {
 
 static void *reserve(void *old, size_t bytes) {
     free(old);
-    return aligned_alloc(64, whole(bytes, 64));
+    return aligned_alloc(64, (bytes + 63) / 64 * 64);
 }
 
 static int widest(const Model *model) {
@@ -103,6 +103,7 @@ void close_team(Team *team) {
 
 /* Decode one token a row; return 0, or 1 where memory doesn't suffice. One caller at a time. */
 int32_t decode_step(Team *team, const Rows *rows) {
+    if (!rows->count) return 0;
     if (!make_room(team, rows->count)) return 1;
     team->rows = rows;
     run(team, run_step);

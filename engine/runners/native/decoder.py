@@ -89,15 +89,16 @@ class Decoder:
         self._team = library.open_team(byref(self._model), threads)
         if not self._team:
             raise MemoryError("not enough memory for the decoder's threads")
-        weakref.finalize(self, _close, library, self._team, self._model, self._layers, self._arrays)
+        closing = weakref.finalize(self, _close, library, self._team, self._model, self._layers, self._arrays)
+        closing.atexit = False  # the engine's thread may be in a step when the process ends
         self._logits = np.empty((0, 0), np.float32)
         self.own_size: int = library.cache_size(byref(self._model), IMAGE_TOKEN_COUNT)
 
     def keep_text(self, keys_values: NDArray[Any]) -> NDArray[Any]:
         """Lay out a prompt's keys and values, float32 [2 layers, T, W], as `step` reads them."""
-        length = keys_values.shape[1]
+        length, keys_values = keys_values.shape[1], np.ascontiguousarray(keys_values, np.float32)
         kept = np.zeros(self._library.cache_size(byref(self._model), length), np.uint8)
-        self._library.keep_text(byref(self._model), address(np.ascontiguousarray(keys_values)), length, address(kept))
+        self._library.keep_text(byref(self._model), address(keys_values), length, address(kept))
         return kept
 
     def step(

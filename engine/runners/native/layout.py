@@ -18,6 +18,7 @@ PANEL = 16  # output channels in a register
 PIECE = 64  # output channels that a thread takes at a time
 WIDEST = 4096  # inputs
 WIDEST_HEAD = 256
+LONGEST = 256  # positions that are attended to, of an image or a prompt
 GROUP = INT4_GROUP  # inputs that are rounded to 8 bits by one scale
 
 FLOATS, HALVES, BFLOATS, INT8, INT4 = range(5)
@@ -28,10 +29,14 @@ Arrays = list[NDArray[Any]]
 def why_unfit(config: ModelConfig) -> str | None:
     """Say why decode.c can't run a model of these sizes; None where it can."""
     head_width, widest = config.embed_count // config.attention_head_count, max(config.embed_count, config.glu_embed_count)
+    if config.text_token_count > LONGEST:
+        return f"it reads prompts of {config.text_token_count} tokens, more than {LONGEST}"
     if head_width % PANEL or head_width > WIDEST_HEAD:
         return f"the width of a head, {head_width}, is no multiple of {PANEL} up to {WIDEST_HEAD}"
-    if config.glu_embed_count % 2 or widest > WIDEST:
-        return f"its widest layer, {widest}, is odd or above {WIDEST}"
+    if config.glu_embed_count % 2:
+        return f"the width of its gated unit, {config.glu_embed_count}, is odd"
+    if widest > WIDEST:
+        return f"its widest layer, {widest}, is above {WIDEST}"
     return None
 
 

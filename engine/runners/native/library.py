@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from engine.runners.unfinished import PREFIX, sweep_unfinished
+
 _FOLDER = Path(__file__).parent
 _SOURCE = _FOLDER / "decode.c"
 _NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma", "f16c")  # as Linux names them
@@ -65,7 +67,8 @@ def _compile(path: Path) -> None:
     """Compile decode.c to a file that is there whole or not at all, and drop those of older sources; raise NotToBeHad."""
     compiler = find_compiler()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
+    sweep_unfinished(path.parent)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent) as folder:
         made = Path(folder) / path.name
         command = [*compiler, *_FLAGS, "-o", str(made), str(_SOURCE), "-lm"]
         _log.info("compiling the decoder: %s", shlex.join(command))
@@ -88,8 +91,12 @@ def _compile(path: Path) -> None:
 
 def find_compiler() -> list[str]:
     """Find a C compiler: what CC says, or the usual names. Raises NotToBeHad."""
-    for name in filter(None, (os.environ.get("CC"), *_COMPILERS)):
-        words = shlex.split(name)
+    names = [*filter(None, [os.environ.get("CC")]), *_COMPILERS]
+    for name in names:
+        try:
+            words = shlex.split(name)
+        except ValueError as error:
+            raise NotToBeHad(f"CC is {name!r}, which is no command ({error})") from error
         if words and shutil.which(words[0]):
             return words
-    raise NotToBeHad(f"there is no C compiler (looked for {', '.join(_COMPILERS)})")
+    raise NotToBeHad(f"there is no C compiler (looked for {', '.join(names)})")

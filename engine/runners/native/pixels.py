@@ -62,13 +62,15 @@ class FinePixels:
         self._rooms = np.empty((_ROOMS, 0), np.float32)
 
     def reset(self) -> None:
-        """Begin with requests of their own: one that has raised may be left half set."""
+        """Free memory, and begin with requests of their own: one that has raised may be left half set."""
+        self._rooms = np.empty((_ROOMS, 0), np.float32)
         self._coarse.reset()
 
     def draw(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]. Raises MemoryError."""
         largest = grids.shape[1] * grids.shape[2] * _LARGEST
         if self._rooms.shape[1] != largest:
+            self._rooms = np.empty((_ROOMS, 0), np.float32)
             self._rooms = np.empty((_ROOMS, largest), np.float32)  # kept: new ones would be new pages of memory each time
         return np.stack([self._draw(grid) for grid in grids])
 

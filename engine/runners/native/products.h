@@ -166,12 +166,18 @@ ALWAYS void multiply_tile(int rows, int panels, const Product *product, int pane
         for (int p = 0; p < panels; p++) _mm512_storeu_ps(out + (size_t)r * out_stride + p * LANES, sums[r][p]);
 }
 
-/* Return how many panels are computed together: few rows take many, so that at most 24 of 32 registers hold sums. More than 12
- * rows take one, which reads the weights at the pace that memory has; two for half of the rows each did by fits and starts. */
-static int panels_at_once(int rows) { return rows <= FEW ? 4 : rows <= 12 ? 2 : 1; }
+static int tiles_of(int rows) { return (rows + TALL - 1) / TALL; }
+
+/* Return how many panels are computed together: few rows take many, so that at most 24 of 32 registers hold sums. A tile of more
+ * than 12 rows takes one, which reads the weights at the pace that memory has; two for half of the rows each did by fits and
+ * starts. */
+static int panels_at_once(int rows) {
+    int tall = (rows + tiles_of(rows) - 1) / tiles_of(rows);
+    return tall <= FEW ? 4 : tall <= 12 ? 2 : 1;
+}
 
 static void multiply_panels(const Product *product, int panel, const Space *space, int rows, float *out, int out_stride) {
-    int tiles = (rows + TALL - 1) / TALL, panels = panels_at_once((rows + tiles - 1) / tiles);
+    int tiles = tiles_of(rows), panels = panels_at_once(rows);
     for (int p = panel; p < panel + WIDE; p += panels)
         for (int tile = 0; tile < tiles; tile++) {
             int row = rows * tile / tiles, count = rows * (tile + 1) / tiles - row;

@@ -18,7 +18,11 @@ from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
+from engine.errors import first_line
 from engine.memory import freed_memory_given_back
+from engine.runners import rounding
+from engine.runners.native import layout, winograd
+from engine.runners.openvino import detokenizing, graphs, operations, weights
 from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
@@ -26,10 +30,11 @@ from engine.runners.openvino.pixels import Pixels
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.weights import Weights
 from engine.runners.rounding import WeightKind
+from engine.runners.unfinished import PREFIX, sweep_unfinished
 from engine.upstream import DalleBartDecoder
 
-# Raised when the graphs change: what was kept from the older ones is then made again.
-_GRAPHS_VERSION = 5
+# What is kept depends on how these make it: where one has changed, it is made again.
+_MAKERS = (graphs, operations, weights, detokenizing, rounding, layout, winograd)
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
 _log = logging.getLogger(__name__)
@@ -142,7 +147,10 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
 
 def _key(files: ModelFiles) -> str:
     """Name what the converted weights depend on."""
-    return hashlib.sha256(repr((files.fingerprint(), ov.get_version(), _GRAPHS_VERSION)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((files.fingerprint(), ov.get_version())).encode())
+    for maker in _MAKERS:
+        digest.update(Path(str(maker.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> Converted | None:
@@ -156,8 +164,8 @@ def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> 
             part: build(skeleton, Weights(_weights_of(part, precision), constants[part])) for part, build in form.graphs.items()
         }
         return Converted(graphs, ov.Core().read_model(folder / _DETOKENIZER), constants)
-    except (OSError, RuntimeError, ValueError, LookupError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        reason = first_line(error)
         _log.warning("the converted model in %s can't be used and is made again: %s", folder, reason)
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -167,7 +175,8 @@ def _keep(folder: Path, converted: Converted) -> bool:
     """Write a converted model, all or nothing, and drop those of older weights or versions; a full disk is no error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+        sweep_unfinished(folder.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder.parent))
         try:
             write_arrays(unfinished, converted.constants)
             ov.save_model(converted.detokenizing, unfinished / _DETOKENIZER, compress_to_fp16=False)
@@ -175,7 +184,9 @@ def _keep(folder: Path, converted: Converted) -> bool:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     except (OSError, RuntimeError) as error:  # OpenVINO's own writing raises RuntimeError
-        reason = str(error).splitlines()[0]
+        if folder.is_dir():  # another start has kept the same meanwhile
+            return True
+        reason = first_line(error)
         _log.warning("the converted model can't be kept in %s, so the next start is as slow: %s", folder.parent, reason)
         return False
     prefix = folder.name.rpartition("-")[0]

@@ -46,10 +46,10 @@ class Pixels:
 
     def _request(self, shape: tuple[int, ...]) -> ov.InferRequest:
         if shape not in self._compiled:
+            self._requests = {}  # they hold what they run
             for other in self._compiled.keys() - {_USUAL}:
                 del self._compiled[other]
             self._compiled[shape] = self._compile(shape)
-            self._requests = {}
         if shape not in self._requests:
             self._requests[shape] = self._compiled[shape].create_infer_request()
         return self._requests[shape]

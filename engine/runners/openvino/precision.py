@@ -59,7 +59,7 @@ def choose_precision(name: str, spec: ModelSpec) -> Precision:
     if name not in PRECISIONS:
         raise InvalidRequest("precision", f"precision {name!r} is not to be had on a CPU; take auto, {', '.join(PRECISIONS)}")
     if name == "bfloat16" and not _has_bfloat16():
-        raise InvalidRequest("precision", "this CPU has no bfloat16; take auto, float32 or int8")
+        raise InvalidRequest("precision", "this CPU has no bfloat16; take auto, float32, int8 or int4")
     return PRECISIONS[name]
 
 

@@ -40,7 +40,7 @@ class OpenVinoRunner:
         self._own = Pages({name: cache for name, cache in caches.items() if name.startswith("own")}, 2 * _PAGES_A_ROW)
         self._text = Pages(
             {name: cache for name, cache in caches.items() if name.startswith("text")},
-            model.config.text_token_count // TOKENS_A_PAGE,
+            -(-model.config.text_token_count // TOKENS_A_PAGE),
         )
         self._shown: dict[str, ov.Tensor] = {}  # the page arrays that the requests know
         self._padding = self._own.lease()
