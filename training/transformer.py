@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -161,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning_rate", type=float, default=Plan.learning_rate)
     parser.add_argument("--save_every", type=int, default=200)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--no_compile", action="store_true", help="where no C++ compiler is at hand: a fifth slower")
+    parser.add_argument("--no_compile", action="store_true", help="train without torch.compile: a fifth slower")
     parser.add_argument("--start_from", type=Path, help="a folder with delivered weights (models/tiny) to train on from")
     options = parser.parse_args(arguments)
     plan = Plan(steps=options.steps, batch_size=options.batch_size, learning_rate=options.learning_rate)
@@ -174,7 +176,15 @@ def main(arguments: list[str] | None = None) -> None:
         run.resume()
     elif options.start_from:
         run.start_from(options.start_from)
-    train(run, save_every=options.save_every, use_compile=not options.no_compile)
+    train(run, save_every=options.save_every, use_compile=not options.no_compile and _has_compiler())
+
+
+def _has_compiler() -> bool:
+    """Tell whether torch.compile has the C++ compiler that it needs on a CPU; say so if not."""
+    found = shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))  # as torch looks for it
+    if found is None:
+        print("There is no C++ compiler (Debian: apt-get install g++): training without torch.compile, a fifth slower.")
+    return found is not None
 
 
 if __name__ == "__main__":

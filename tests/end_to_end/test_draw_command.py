@@ -70,6 +70,19 @@ def test_what_can_not_be_used_is_one_line(arguments: list[str], said: str) -> No
     assert_refused(run(*arguments), EXIT_BAD_SETTING, said)
 
 
+def test_who_reads_the_first_name_only_has_all_drawn(tmp_path: Path) -> None:
+    asked = command("a red circle", "--num_images", "3", "--output_dir", str(tmp_path))
+    with subprocess.Popen(
+        asked, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == EXIT_OK, said
+    assert "Traceback" not in said and "can't write" not in said
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     refused = run("x", "--device", "cuda:99", "--output_dir", str(tmp_path))
     assert refused.returncode == EXIT_BAD_SETTING

@@ -6,14 +6,18 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.checkpoint import BUILT_IN_MODELS, ModelFiles, find_model
+from engine.runners.native import layout
+from engine.runners.openvino import compiled
 from engine.runners.openvino.compiled import compile_model
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
+from engine.runners.unfinished import PREFIX
 
 GRID = np.arange(256).reshape(1, 16, 16)
 
@@ -82,3 +86,42 @@ def test_a_cache_that_cannot_be_written_is_no_error(files: ModelFiles, tmp_path:
     with caplog.at_level(logging.WARNING):
         assert np.isfinite(first_logits(files, cache)).all()
     assert "the next start is as slow" in caplog.text
+
+
+def test_another_way_of_making_it_is_noticed(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    first_logits(files, cache)
+    (first,) = kept(cache)
+    changed = tmp_path / "layout.py"
+    changed.write_text("PANEL = 8")
+    monkeypatch.setattr(layout, "__file__", str(changed))
+    first_logits(files, cache)
+    assert len(kept(cache)) == 1 and first not in kept(cache)
+
+
+def test_two_starts_at_once_keep_it_once(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other start finishes while this one converts."""
+    cache, convert = tmp_path / "cache", compiled.convert
+    reads: list[Path] = []
+
+    def convert_slowly(*arguments: Any, **named: Any) -> compiled.Converted:
+        converted = convert(*arguments, **named)
+        if not reads:
+            reads.append(cache)
+            compile_model(files, PRECISIONS["int8"], 2, cache)
+        return converted
+
+    monkeypatch.setattr(compiled, "convert", convert_slowly)
+    first_logits(files, cache)
+    assert len(kept(cache)) == 1
+
+
+def test_what_a_start_that_was_cut_short_left_is_swept_once_it_is_old(files: ModelFiles, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    old, new = cache / f"{PREFIX}old", cache / f"{PREFIX}new"
+    for left in (old, new):
+        left.mkdir(parents=True)
+        (left / "arrays.bin").write_bytes(b"half")
+    os.utime(old, (1, 1))
+    first_logits(files, cache)
+    assert not old.exists() and new.exists()

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 import engine.hub
 from engine.config import HUB_REPO, HUB_REVISION, WeightFile
-from engine.errors import CheckpointError, HubUnreachable
+from engine.errors import CheckpointError, HubUnreachable, InvalidRequest
 from engine.hub import HubSource
 from tests.loopback_hub import COMMIT, Fault, LoopbackHub, closed_port, serve_hub
 
@@ -251,3 +251,10 @@ def test_the_repository_can_be_named_in_the_environment(monkeypatch: pytest.Monk
     assert (HubSource.from_environment().repo, HubSource.from_environment().revision) == (HUB_REPO, HUB_REVISION)
     monkeypatch.setenv("DALLE_HUB_REPO", "someone/else@v2")
     assert (HubSource.from_environment().repo, HubSource.from_environment().revision) == ("someone/else", "v2")
+
+
+@pytest.mark.parametrize("name", ["https://hub.example/someone/else", "some one/else", "a/b/c"])
+def test_a_name_that_is_no_repositorys_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DALLE_HUB_REPO", name)
+    with pytest.raises(InvalidRequest, match="DALLE_HUB_REPO must be owner/name"):
+        HubSource.from_environment()

@@ -15,11 +15,13 @@ from engine.config import MODELS
 from engine.errors import InvalidRequest
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import load_runner
+from engine.runners.cpu import runner_on
 from engine.runners.native import layout, library, winograd
 from engine.runners.native.decoder import KINDS
 from engine.runners.native.layout import INT4, INT8, product, why_unfit
-from engine.runners.native.library import NotToBeHad, load_library, missing_instructions
+from engine.runners.native.library import NotToBeHad, find_compiler, load_library, missing_instructions
 from engine.runners.native.runner import NativeRunner
+from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
 from tests.cpu import needs_native
 
@@ -160,3 +162,28 @@ def test_a_library_that_is_not_one_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(NotToBeHad):
         load_library(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_native
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_a_row_is_the_same_to_the_bit_among_any_number(checkpoint: Checkpoint, tmp_path: Path, precision: str) -> None:
+    """Each number of rows has code of its own, up to 18; more are computed in several goes."""
+    runner = runner_on(checkpoint, PRECISIONS[precision], 1, tmp_path, runner="native")
+    prompt, other = runner.encode([0, 5, 6, 2]), runner.encode([0, 7, 2])
+    start = checkpoint.config.decoder_start_token_id
+    runner.admit([prompt])
+    alone = [runner.step([token], [position])[0].copy() for position, token in enumerate((start, 3, 11))]
+    for count in range(2, 21):  # images: two rows each
+        runner.reset()
+        runner.admit([other] * (count - 1) + [prompt])
+        for position, token in enumerate((start, 3, 11)):
+            others = [start if position == 0 else token + image for image in range(1, count)]
+            assert np.array_equal(runner.step([*others, token], [position] * count)[-1], alone[position]), count
+    with pytest.raises(ValueError):
+        runner.step([], [])
+
+
+def test_a_compiler_that_is_no_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "gcc 'unbalanced")
+    with pytest.raises(NotToBeHad, match="CC is"):
+        find_compiler()

@@ -86,6 +86,8 @@ def test_save_to_disk_stands_alone_or_with_a_value(arguments: list[str], saves: 
         (["--save_to_disk", "maybe"], {}, "--save_to_disk must be true or false, not 'maybe'"),
         (["--max_images", "0"], {}, "--max_images must be a whole number from 1 to 1000, not '0'"),
         (["--host", ""], {}, "--host must not be empty"),
+        (["--output_dir", "~nobody-of-that-name/x"], {}, "--output_dir must be a path whose ~ is somebody's home folder"),
+        (["--max_queue", "10001"], {}, "--max_queue must be a whole number from 0 to 10000, not '10001'"),
         ([], {"DALLE_MAX_BATCH_SIZE": "many"}, "DALLE_MAX_BATCH_SIZE must be a whole number from 1 to 256, not 'many'"),
         (["--prot", "8000"], {}, "unrecognized arguments: --prot ..."),
         (["--log_format", "xml"], {}, "--log_format must be one of text, json, not 'xml'"),

@@ -94,3 +94,13 @@ def test_the_folder_stays_below_the_bound_with_many_at_once(tmp_path: Path) -> N
     used = sum(path.lstat().st_blocks * 512 for path in tmp_path.glob("*/*"))
     assert removed + len(kept) == 100
     assert 0.5 * bound < used <= bound
+
+
+def test_where_the_oldest_can_not_be_removed_nothing_more_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = request(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "not yours")))
+        with pytest.raises(OSError, match="can't be removed") as refused:
+            DiskBudget(tmp_path, 12 * KIB).make_room([4 * KIB])
+    assert refused.value.errno == errno.ENOSPC and saved.exists()
+    assert DiskBudget(tmp_path, 12 * KIB).make_room([4 * KIB]) == 1

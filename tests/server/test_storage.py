@@ -12,12 +12,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
-from dalle_model import DalleModel
+from consts import ImageFormat
+from dalle_model import DalleModel, Drawing, SamplingSettings
 from server import create_app
 from server.image_metadata import read_metadata
+from server.metrics import Metrics
+from server.saving import save_pictures
 from server.settings import Settings
-from server.storage import check_writable, request_folder_name, save_images
+from server.storage import Storage, check_writable, request_folder_name, save_images
 
 NOON = datetime(2026, 5, 4, 12, 30, 5, tzinfo=timezone(timedelta(hours=2)))
 
@@ -129,3 +133,17 @@ def test_the_bound_on_the_disk_holds_through_the_route(tiny_model: DalleModel, s
     [folder] = settings.output_dir.iterdir()
     assert "_a-red-circle_" in folder.name
     assert "dalle_saved_requests_removed_total 1.0" in client.get("/metrics").text
+
+
+def test_pictures_that_have_no_room_for_what_is_said_inside_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400 long seeds, and 4,000 characters that JSON writes with six each, are more than EXIF holds."""
+    seeds = list(range(2**63 - 500, 2**63 - 100))
+    sheet = Drawing([Image.new("RGB", (16, 16))], seeds, SamplingSettings(0.5, 64, 3.0))
+    storage = Storage(tmp_path, None, Metrics())
+    warnings = save_pictures(storage, "Tiny", sheet, sheet.images, "a" + "\u0001" * 3999, ImageFormat.JPEG)
+    assert len(warnings) == 1
+    assert "EXIF data is too long" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    assert save_pictures(storage, "Tiny", sheet, sheet.images, "a", ImageFormat.JPEG) == []
