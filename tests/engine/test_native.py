@@ -6,15 +6,19 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
+from benchmarks.reference import random_checkpoint
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS
 from engine.errors import InvalidRequest
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners import load_runner
+from engine.runners import Runner, load_runner
 from engine.runners.cpu import runner_on
 from engine.runners.native import layout, library, winograd
 from engine.runners.native.decoder import KINDS
@@ -23,6 +27,7 @@ from engine.runners.native.library import NotToBeHad, find_compiler, load_librar
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
+from engine.runners.torch import TorchRunner
 from tests.cpu import needs_native
 
 
@@ -187,3 +192,21 @@ def test_a_compiler_that_is_no_command_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CC", "gcc 'unbalanced")
     with pytest.raises(NotToBeHad, match="CC is"):
         find_compiler()
+
+
+@needs_native
+@pytest.mark.parametrize("heads", [1, 2])
+def test_wide_heads_attend_too(checkpoint: Checkpoint, tmp_path: Path, heads: int) -> None:
+    """Heads of 48 and 128 numbers: Tiny's have 32, Mini's 64, and four registers' worth are summed together."""
+    sizes = replace(checkpoint.config, embed_count=128 if heads == 1 else 96, attention_head_count=heads, glu_embed_count=96)
+    wide = random_checkpoint(sizes, checkpoint.tokenizer)
+    tokens = [sizes.decoder_start_token_id, *range(100, 139)]
+
+    def logits(runner: Runner) -> NDArray[Any]:
+        runner.admit([runner.encode([0, 5, 6, 2])])
+        return np.stack([runner.step([token], [position])[0].copy() for position, token in enumerate(tokens)])
+
+    exact = logits(TorchRunner(wide, torch.device("cpu")))
+    for precision, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.04), ("int4", 0.1)):
+        error = logits(runner_on(wide, PRECISIONS[precision], 2, tmp_path, runner="native")) - exact
+        assert error.std() < most * exact.std(), precision
