@@ -18,7 +18,7 @@ from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS
 from engine.errors import InvalidRequest
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners import Runner, load_runner
+from engine.runners import Runner, default_cache, load_runner
 from engine.runners.cpu import runner_on
 from engine.runners.native import layout, library, winograd
 from engine.runners.native.decoder import KINDS
@@ -171,9 +171,9 @@ def test_a_library_that_is_not_one_is_refused(tmp_path: Path, monkeypatch: pytes
 
 @needs_native
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
-def test_a_row_is_the_same_to_the_bit_among_any_number(checkpoint: Checkpoint, tmp_path: Path, precision: str) -> None:
+def test_a_row_is_the_same_to_the_bit_among_any_number(checkpoint: Checkpoint, precision: str) -> None:
     """Each number of rows has code of its own, up to 18; more are computed in several goes."""
-    runner = runner_on(checkpoint, PRECISIONS[precision], 1, tmp_path, runner="native")
+    runner = runner_on(checkpoint, PRECISIONS[precision], 1, default_cache(), runner="native")
     prompt, other = runner.encode([0, 5, 6, 2]), runner.encode([0, 7, 2])
     start = checkpoint.config.decoder_start_token_id
     runner.admit([prompt])
@@ -196,10 +196,10 @@ def test_a_compiler_that_is_no_command_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 @needs_native
 @pytest.mark.parametrize("heads", [1, 2])
-def test_wide_heads_attend_too(checkpoint: Checkpoint, tmp_path: Path, heads: int) -> None:
+def test_wide_heads_attend_too(checkpoint: Checkpoint, heads: int) -> None:
     """Heads of 48 and 128 numbers: Tiny's have 32, Mini's 64, and four registers' worth are summed together."""
     sizes = replace(checkpoint.config, embed_count=128 if heads == 1 else 96, attention_head_count=heads, glu_embed_count=96)
-    wide = random_checkpoint(sizes, checkpoint.tokenizer)
+    wide = replace(random_checkpoint(sizes, checkpoint.tokenizer), detokenizer=checkpoint.detokenizer)  # a small one
     tokens = [sizes.decoder_start_token_id, *range(100, 139)]
 
     def logits(runner: Runner) -> NDArray[Any]:
@@ -208,5 +208,5 @@ def test_wide_heads_attend_too(checkpoint: Checkpoint, tmp_path: Path, heads: in
 
     exact = logits(TorchRunner(wide, torch.device("cpu")))
     for precision, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.04), ("int4", 0.1)):
-        error = logits(runner_on(wide, PRECISIONS[precision], 2, tmp_path, runner="native")) - exact
+        error = logits(runner_on(wide, PRECISIONS[precision], 2, default_cache(), runner="native")) - exact
         assert error.std() < most * exact.std(), precision
