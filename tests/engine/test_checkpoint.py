@@ -144,6 +144,11 @@ def test_an_unknown_model_is_refused() -> None:
         load_checkpoint("nano")
 
 
+def test_a_folder_that_can_not_be_looked_into_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"can't be looked for \(File name too long\)"):
+        load_checkpoint("mini", models_root=Path("x" * 300))
+
+
 class _Attack:
     """Be a pickle that leaves a trace where it is run."""
 

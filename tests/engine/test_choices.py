@@ -64,6 +64,12 @@ def test_auto_is_int4_where_the_weights_are_large() -> None:
     assert choose_precision("float32", MODELS["mini"]).decoder_weights == "float32"
 
 
+@pytest.mark.parametrize(("runner", "precision"), [("auto", "float16"), ("torch", "int8"), ("torch", "float16")])
+def test_a_precision_is_refused_before_weights_are_looked_for(runner: str, precision: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=precision):
+        load_runner("mini", models_root=tmp_path, device="cpu", runner=runner, precision=precision)
+
+
 def test_float16_is_refused_on_a_cpu() -> None:
     with pytest.raises(InvalidRequest, match="float16"):
         choose_precision("float16", MODELS["tiny"])

@@ -90,12 +90,12 @@ def test_a_cache_that_cannot_be_written_is_no_error(files: ModelFiles, tmp_path:
 
 def test_another_way_of_making_it_is_noticed(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
-    first_logits(files, cache)
+    first_logits(files, cache, "float32")
     (first,) = kept(cache)
     changed = tmp_path / "layout.py"
     changed.write_text("PANEL = 8")
     monkeypatch.setattr(layout, "__file__", str(changed))
-    first_logits(files, cache)
+    first_logits(files, cache, "float32")
     assert len(kept(cache)) == 1 and first not in kept(cache)
 
 
@@ -108,11 +108,11 @@ def test_two_starts_at_once_keep_it_once(files: ModelFiles, tmp_path: Path, monk
         converted = convert(*arguments, **named)
         if not reads:
             reads.append(cache)
-            compile_model(files, PRECISIONS["int8"], 2, cache)
+            compile_model(files, PRECISIONS["float32"], 2, cache)
         return converted
 
     monkeypatch.setattr(compiled, "convert", convert_slowly)
-    first_logits(files, cache)
+    first_logits(files, cache, "float32")
     assert len(kept(cache)) == 1
 
 
@@ -123,5 +123,5 @@ def test_what_a_start_that_was_cut_short_left_is_swept_once_it_is_old(files: Mod
         left.mkdir(parents=True)
         (left / "arrays.bin").write_bytes(b"half")
     os.utime(old, (1, 1))
-    first_logits(files, cache)
+    first_logits(files, cache, "float32")
     assert not old.exists() and new.exists()

@@ -207,6 +207,6 @@ def test_wide_heads_attend_too(checkpoint: Checkpoint, heads: int) -> None:
         return np.stack([runner.step([token], [position])[0].copy() for position, token in enumerate(tokens)])
 
     exact = logits(TorchRunner(wide, torch.device("cpu")))
-    for precision, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.04), ("int4", 0.1)):
+    for precision, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int4", 0.1)):
         error = logits(runner_on(wide, PRECISIONS[precision], 2, default_cache(), runner="native")) - exact
         assert error.std() < most * exact.std(), precision
