@@ -52,6 +52,7 @@ def write_module(module: nn.Module, path: Path) -> None:
     absent = tuple(f"{norm}.weight" for norm in SCALELESS)
     tensors = {name: t.half().contiguous() for name, t in module.state_dict().items() if not name.endswith(absent)}
     save_file(tensors, path)
+    path.chmod(0o644)  # a server of another user's reads it, too
 
 
 def export(run: Path, target: Path) -> None:
