@@ -1,6 +1,6 @@
 """Make Tiny from nothing, or go on where it was stopped: `python -m training`.
 
-About two and a half hours on 2 CPU cores, by what its steps took one by one. Every step keeps its own work, so Ctrl+C loses at
+About three and a half hours on 2 CPU cores, by what its steps took one by one. Every step keeps its own work, so Ctrl+C loses at
 most a few minutes.
 """
 

@@ -124,16 +124,6 @@ class TinyTransformer(nn.Module):
         logits = F.linear(decoder.final_ln(state.flatten(0, 1)[places]), self.head())
         return (weights * F.cross_entropy(logits, image.flatten()[places], reduction="none")).sum()
 
-    def unfold_tables(self) -> None:
-        """Take the plain modules' tables over: what fold_tables would write is then what they hold."""
-        with torch.no_grad():
-            for table, plain in (
-                (self.tokens, self.decoder.embed_tokens),
-                (self.head, self.decoder.lm_head),
-                (self.positions, self.decoder.embed_positions),
-            ):
-                table.own.add_(plain.weight - table())
-
     def fold_tables(self) -> None:
         """Write the sums of the tables into the plain modules."""
         with torch.no_grad():

@@ -3,7 +3,7 @@
     python -m training.transformer          (stop it at any time; the same command goes on)
 
 Hidden matrices are trained by Muon (Jordan et al. 2024), tables and scales by AdamW; the learning rate warms up, stays, and
-falls to zero over the last part ("warm-up, stable, decay", Hu et al. 2024), so a run can be made longer until it begins to fall.
+falls to zero ("warm-up, stable, decay", Hu et al. 2024), and then begins again from half and falls once more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tqdm import tqdm
 
 from engine.config import ModelConfig
@@ -36,17 +35,22 @@ TABLES = ("tokens.", "head.", "positions.", "embed_", "norm", ".ln")
 class Plan:
     """Hold how long and how hard to train."""
 
-    steps: int = 5500
+    steps: int = 8000
     batch_size: int = 32
     learning_rate: float = 3e-3
     warm_up: int = 100
-    decay: float = 0.6  # the last part of the steps, over which the rate falls to zero
+    decay: float = 0.6  # the last part of the first cycle's steps, over which the rate falls to zero
+    restart: int = 5500  # the step at which a second cycle begins: a warm restart (Loshchilov and Hutter, "SGDR", 2017)
+    restart_rate: float = 0.55  # its first factor, which falls to zero over all of it
     weight_decay: float = 0.01
     seed: int = 7
 
     def rate(self, step: int) -> float:
         """Return the factor on the learning rate at a step."""
-        return min(1.0, (step + 1) / self.warm_up, (self.steps - step) / (self.decay * self.steps))
+        first = min(self.steps, self.restart)
+        if step >= first:
+            return self.restart_rate * (self.steps - step) / (self.steps - first)
+        return min(1.0, (step + 1) / self.warm_up, (first - step) / (self.decay * first))
 
 
 def tiny_config(text_vocab_count: int) -> ModelConfig:
@@ -112,12 +116,6 @@ class Run:
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
 
-    def start_from(self, delivered: Path) -> None:
-        """Begin with delivered weights; vocabulary and codebook must be theirs."""
-        for module, name in ((self.model.encoder, "encoder"), (self.model.decoder, "decoder")):
-            module.load_state_dict(load_file(delivered / f"{name}.safetensors"), strict=False)  # the absent scales are ones
-        self.model.unfold_tables()
-
     def train_step(self, loss_of: Callable[..., torch.Tensor]) -> float:
         """Train on the next batch; return the loss in nats a token."""
         batch = self.pool.batch(self.step, self.plan.batch_size)
@@ -164,18 +162,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--save_every", type=int, default=200)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no_compile", action="store_true", help="train without torch.compile: a fifth slower")
-    parser.add_argument("--start_from", type=Path, help="a folder with delivered weights (models/tiny) to train on from")
     options = parser.parse_args(arguments)
     plan = Plan(steps=options.steps, batch_size=options.batch_size, learning_rate=options.learning_rate)
-    if options.start_from and not (RUNS / "codebook.npy").exists():
-        RUNS.mkdir(parents=True, exist_ok=True)
-        for name in ("vocab.json", "merges.txt", "codebook.npy"):
-            shutil.copyfile(options.start_from / name, RUNS / name)
     run = Run(RUNS, plan, options.device)
     if run.path.exists():
         run.resume()
-    elif options.start_from:
-        run.start_from(options.start_from)
     train(run, save_every=options.save_every, use_compile=not options.no_compile and _has_compiler())
 
 

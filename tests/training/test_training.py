@@ -103,18 +103,23 @@ def test_an_exported_run_loads_and_has_the_real_files_form(folder: Path, tmp_pat
     checkpoint = load_checkpoint("tiny", models_root=target.parent, progress=False)
     assert checkpoint.config.image_vocab_count == TOKEN_COUNT
     assert json.loads((target / "config.json").read_text())["decoder_start_token_id"] == TOKEN_COUNT
-    again = Run(folder, PLAN, "cpu")
-    again.start_from(target)
-    delivered = checkpoint.decoder.lm_head.weight
-    torch.testing.assert_close(again.model.head(), delivered, atol=1e-6, rtol=0)
-    again.model.fold_tables()
-    torch.testing.assert_close(again.model.decoder.embed_positions.weight, checkpoint.decoder.embed_positions.weight)
+    trained = Run(folder, PLAN, "cpu")
+    trained.resume()
+    torch.testing.assert_close(trained.model.head(), checkpoint.decoder.lm_head.weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(trained.model.positions(), checkpoint.decoder.embed_positions.weight, atol=1e-3, rtol=1e-3)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     plan = Plan(steps=1000, warm_up=10, decay=0.2)
     assert [plan.rate(step) for step in (0, 9, 500, 800, 900)] == pytest.approx([0.1, 1, 1, 1, 0.5])
     assert 0 < plan.rate(999) < 0.01
+
+
+def test_the_learning_rate_begins_again_and_falls() -> None:
+    plan = Plan(steps=1500, warm_up=10, decay=0.2, restart=1000, restart_rate=0.6)
+    assert [plan.rate(step) for step in (0, 9, 500, 800, 900)] == pytest.approx([0.1, 1, 1, 1, 0.5])
+    assert [plan.rate(step) for step in (1000, 1250)] == pytest.approx([0.6, 0.3])
+    assert 0 < plan.rate(1499) < 0.01
 
 
 def test_places_of_the_loss_are_unbiased_and_hold_every_change() -> None:
