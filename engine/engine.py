@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.checkpoint import Checkpoint, ModelFiles
-from engine.errors import CheckpointError, EngineClosed, GenerationFailed
+from engine.errors import EngineClosed, GenerationFailed
 from engine.gallery import Gallery, Picture
 from engine.job import Job
-from engine.memory import is_memory_exhausted
+from engine.memory import is_memory_exhausted, loading_told_of_memory
 from engine.picture import paint_undrawn
 from engine.request import ImageDone, ImageRequest, Preview, Progress
 from engine.runners import Runner
@@ -31,7 +31,6 @@ from engine.statistics import EngineState, Observer, Statistics
 from engine.text import tokenize_prompt
 
 PROGRESS_EVERY = 8  # tokens
-PICTURES_AT_ONCE = 16  # while nothing is decoded: a caller who comes meanwhile waits for no more
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +55,6 @@ class Engine:
         self._gallery = Gallery()
         self._jobs: set[Job] = set()  # not over yet
         self._showing: list[Picture] = []
-        self._pictures_at_once = PICTURES_AT_ONCE
-        self._suspects: set[Job] = set()  # whose pictures failed together, or one for want of memory
         self._changed = threading.Condition()
         self._is_draining = self._is_closing = False
         self._failure: BaseException | None = None
@@ -132,15 +129,11 @@ class Engine:
     def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
         """Load, then step while there is work: what the engine's own thread does."""
         try:
-            checkpoint, self._runner = load()
+            with loading_told_of_memory():
+                checkpoint, self._runner = load()
             self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
         except BaseException as error:
             self._failure = error
-            if is_memory_exhausted(error):
-                self._failure = CheckpointError(
-                    "there is not enough memory to load the model: take a smaller one, or int8 or int4 where the CPU draws"
-                )
-                self._failure.__cause__ = error
             return
         finally:
             self._is_loaded.set()
@@ -239,14 +232,13 @@ class Engine:
 
     def _show(self) -> None:
         """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
-        self._suspects = {job for job in self._suspects if not job.is_over}
-        self._showing = self._gallery.take(self._scheduler.has_work, 1 if self._suspects else self._pictures_at_once)
+        self._showing = self._gallery.take(self._scheduler.has_work)
         if self._showing:
             pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
             for picture, own in zip(list(self._showing), pixels, strict=True):
                 self._deliver(picture, own)
                 self._showing.remove(picture)  # what is left here failed, if anything does
-                self._suspects.discard(picture.job)
+                self._gallery.is_through(picture)
 
     def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
         """Hand a picture to its caller; the job ends with its last one."""
@@ -274,17 +266,14 @@ class Engine:
         """
         showing, self._showing = self._showing, []
         batch = len(self._scheduler.running)
-        is_again = len(showing) == 1 and showing[0].job in self._suspects
         with self._changed:
             undrawn = [slot for slot in self._scheduler.running if not slot.is_drawn and not slot.job.is_over]
-            if is_memory_exhausted(error) and max(batch, len(showing)) > 1 and not is_again:
-                self._suspects = {showing[0].job} if len(showing) == 1 else set()
-                self._gallery.start_again(showing)
+            if is_memory_exhausted(error) and max(batch, len(showing)) > 1 and not self._gallery.failed_before(showing):
+                self._gallery.start_again(showing, are_suspects=len(showing) == 1)
                 self._scheduler.requeue(undrawn)
                 self._shrink(batch, len(showing))
             elif len(showing) > 1:
-                self._suspects = {picture.job for picture in showing}
-                self._gallery.start_again(showing)
+                self._gallery.start_again(showing, are_suspects=True)
                 return
             elif showing:  # the rows of the batch had no part in it
                 self._fail([picture.job for picture in showing], error)
@@ -299,13 +288,13 @@ class Engine:
         if batch > 1:
             self._scheduler.batch_limit = batch // 2
         else:
-            self._pictures_at_once = showing // 2
+            self._gallery.at_once = showing // 2
         _log.error(
             "memory was exhausted by %d images at once; from now on %d are drawn at once, and %d shown: "
             "a smaller --max_batch_size avoids the detour",
             max(batch, showing),
             self._scheduler.batch_limit,
-            self._pictures_at_once,
+            self._gallery.at_once,
         )
 
     def _fail(self, jobs: Sequence[Job], error: Exception) -> None:

@@ -15,6 +15,7 @@ from engine.request import IMAGE_TOKEN_COUNT
 
 # Steps between two previews: of Mini, a picture takes as long as 20 steps of a full batch, and decoding comes first.
 PREVIEW_SPACING = 16
+PICTURES_AT_ONCE = 16  # while nothing is decoded: a caller who comes meanwhile waits for no more
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Gallery:
         self._finished: deque[Picture] = deque()
         self._previews: dict[Slot, Picture] = {}
         self._steps_since_preview = PREVIEW_SPACING
+        self._suspects: set[Job] = set()  # whose pictures failed together, or one for want of memory
+        self.at_once = PICTURES_AT_ONCE  # how many are shown at once at most
 
     def __bool__(self) -> bool:
         """Tell whether any picture is due."""
@@ -66,24 +69,34 @@ class Gallery:
         elif job.is_drawn:
             self._finished.append(Picture(tuple(job.slots), slot.position))
 
-    def take(self, is_decoding: bool, count: int) -> list[Picture]:
-        """Take the next pictures that are still wanted, all of one shape: `count` at most.
+    def take(self, is_decoding: bool) -> list[Picture]:
+        """Take the next pictures that are still wanted, all of one shape; one by one while any is a suspect.
 
         While images are decoded it is to be asked once a step, and gives one: a finished one at any step, a preview now and then.
         """
         self._forget_unwanted()
+        count = 1 if is_decoding or self._suspects else self.at_once
         self._steps_since_preview += 1
         if is_decoding and not self._finished and self._steps_since_preview < PREVIEW_SPACING:
             return []
         taken: list[Picture] = []
-        while len(taken) < (1 if is_decoding else count) and self and self._fits(taken):
+        while len(taken) < count and self and self._fits(taken):
             taken.append(self._pop())
         if any(picture.is_preview for picture in taken):
             self._steps_since_preview = 0
         return taken
 
-    def start_again(self, taken: Sequence[Picture]) -> None:
+    def is_through(self, picture: Picture) -> None:
+        """Take note that a picture was shown."""
+        self._suspects.discard(picture.job)
+
+    def failed_before(self, taken: Sequence[Picture]) -> bool:
+        """Tell whether these are a single picture, and a suspect."""
+        return len(taken) == 1 and taken[0].job in self._suspects
+
+    def start_again(self, taken: Sequence[Picture], *, are_suspects: bool) -> None:
         """Make finished pictures that were taken the next ones again, and forget every preview: half-drawn images start anew."""
+        self._suspects = {picture.job for picture in taken} if are_suspects else set()
         self._finished.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
         self._previews.clear()
 
@@ -98,5 +111,6 @@ class Gallery:
         return self._finished.popleft() if self._finished else self._previews.pop(next(iter(self._previews)))
 
     def _forget_unwanted(self) -> None:
+        self._suspects = {job for job in self._suspects if not job.is_over}
         self._finished = deque(picture for picture in self._finished if not picture.job.is_over)
         self._previews = {slot: picture for slot, picture in self._previews.items() if not slot.job.is_over}

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from engine.errors import CheckpointError
+
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 _LARGE, _LARGEST = 2**20, 2**25  # bytes; glibc itself goes up to the second
 
@@ -21,6 +23,19 @@ def is_memory_exhausted(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sentence in str(error) for sentence in _SENTENCES)
+
+
+@contextmanager
+def loading_told_of_memory() -> Iterator[None]:
+    """Raise CheckpointError, with a remedy, where memory is exhausted while a model is loaded."""
+    try:
+        yield
+    except Exception as error:
+        if not is_memory_exhausted(error):
+            raise
+        raise CheckpointError(
+            "there is not enough memory to load the model: take a smaller one, or int8 or int4 where the CPU draws"
+        ) from error
 
 
 @contextmanager

@@ -70,11 +70,14 @@ def test_what_can_not_be_used_is_one_line(arguments: list[str], said: str) -> No
     assert_refused(run(*arguments), EXIT_BAD_SETTING, said)
 
 
+def begun(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
 def test_who_reads_the_first_name_only_has_all_drawn(tmp_path: Path) -> None:
-    asked = command("a red circle", "--num_images", "3", "--output_dir", str(tmp_path))
-    with subprocess.Popen(
-        asked, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with begun("a red circle", "--num_images", "3", "--output_dir", str(tmp_path)) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         said = process.stderr.read()
@@ -99,10 +102,7 @@ def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
 
 def test_an_interrupt_stops_it_and_keeps_what_is_drawn(tmp_path: Path) -> None:
     # 200 images, 32 of which are drawn together: some are saved while most are still to come.
-    asked = command("a red circle", "--num_images", "200", "--output_dir", str(tmp_path))
-    with subprocess.Popen(
-        asked, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with begun("a red circle", "--num_images", "200", "--output_dir", str(tmp_path)) as process:
         assert process.stdout is not None and process.stderr is not None
         first = Path(process.stdout.readline().strip())
         process.send_signal(signal.SIGINT)

@@ -34,7 +34,7 @@ def test_start_up_shows_its_steps_and_then_where_to_go(server: ServerProcess) ->
     assert "--host 0.0.0.0" in server.output
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl (Debian: apt-get install curl)")
 def test_the_line_to_paste_draws_a_picture(server: ServerProcess, tmp_path: Path) -> None:
     line = re.findall(r"^  (curl .*\|\n.*)$", server.output, re.MULTILINE)[0]
     subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, timeout=60)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from engine.engine import Engine
-from engine.errors import EngineClosed, GenerationFailed
+from engine.errors import CheckpointError, EngineClosed, GenerationFailed
 from engine.job import Job
 from engine.memory import is_memory_exhausted
 from engine.request import PREVIEWS, Preview, Progress
@@ -162,6 +163,14 @@ def test_an_image_whose_logits_are_no_numbers_ends_alone(engine: Engine, runner:
         images_of(jobs[bad])
     assert isinstance(failure.value.__cause__, NotFinite)
     assert images_of(jobs[1 - bad]) == {0: expected[1 - bad]}
+
+
+def test_a_model_that_memory_does_not_hold_is_told_with_a_remedy() -> None:
+    def load() -> Any:
+        torch.empty(2**60)
+
+    with pytest.raises(CheckpointError, match="not enough memory to load the model: take a smaller one"):
+        Engine(load, max_batch_size=1)
 
 
 def test_a_thread_that_dies_ends_every_request_and_takes_no_more(
