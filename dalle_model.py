@@ -180,7 +180,7 @@ class DalleModel:
         `is_cancelled` is asked a few times a second; raises Cancelled, and stops drawing, once it says so.
         """
         settings = self._settings(temperature, top_k, supercondition_factor)
-        request = ImageRequest(prompt, _seeds(seed, num_images), settings, seamless=seamless)
+        request = ImageRequest(prompt, _seeds(seed, num_images), settings, seamless=seamless, progress=False)
         done: dict[int, Image.Image] = {}
         tick = None if is_cancelled is None else CANCEL_POLL_SECONDS
         with closing(self._events(request, timeout=self._request_timeout, tick=tick)) as events:

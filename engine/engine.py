@@ -224,7 +224,7 @@ class Engine:
             return len(running)
         for slot, token in zip(running, tokens, strict=True):
             slot.tokens.append(token)
-            if slot.position % PROGRESS_EVERY == 0:
+            if slot.job.request.progress and slot.position % PROGRESS_EVERY == 0:
                 slot.job.tell(Progress(slot.index, slot.position))
             if slot.is_drawn or slot.position in slot.job.request.previews:
                 self._gallery.add(slot)

@@ -32,6 +32,7 @@ class ImageRequest:
     seeds: tuple[int, ...]
     settings: SamplingSettings = SamplingSettings()
     previews: tuple[int, ...] = ()  # the numbers of tokens at which an image is shown
+    progress: bool = True  # tell how many tokens are drawn: each time wakes the caller's thread
     seamless: bool = False  # detokenize all images as one picture without seams
 
 

@@ -10,7 +10,7 @@ import pytest
 from engine.engine import Engine
 from engine.errors import EngineClosed
 from engine.gallery import PREVIEW_SPACING
-from engine.request import PREVIEWS, ImageDone, Preview, Progress
+from engine.request import PREVIEWS, ImageDone, Preview, Progress, Queued
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
@@ -22,6 +22,11 @@ def test_a_request_gives_progress_and_its_image(engine: Engine) -> None:
     done = events[-1]
     assert isinstance(done, ImageDone)
     assert (done.index, done.seed, done.image.size, done.image.mode) == (0, 41, (256, 256), "RGB")
+
+
+def test_who_waits_for_the_image_alone_is_not_woken_by_progress(engine: Engine) -> None:
+    events = [type(event) for event in engine.submit(request(progress=False)).events()]
+    assert events == [Queued, ImageDone]
 
 
 def test_previews_come_every_32_tokens_and_are_grey_where_nothing_is_drawn(engine: Engine) -> None:

@@ -155,30 +155,47 @@ static uint8_t *head_of(const Team *team, int layer, int to_text, int row, int h
     return (to_text ? rows->text : rows->own)[row] + head_at(team->model, layer, head, length);
 }
 
+/* Return how many positions a row attends to. */
+static int length_of(const Team *team, int to_text, int row) {
+    return to_text ? team->rows->text_lengths[row] : team->rows->positions[row] + 1;
+}
+
 /* Attend with some of all rows' heads, one after the other. */
 ALWAYS void attend_some(int kept, Team *team, int layer, int to_text, int first, int end) {
     const Model *model = team->model;
-    const Rows *rows = team->rows;
     int heads = model->heads, width = model->width / heads;
     for (int i = first; i < end; i++) {
         int row = i / heads, head = i % heads, later = least(i + 1, end - 1);
         const float *query = team->space.outputs + (size_t)row * team->space.widest_out + head * width;
         float *out = team->space.mixed + (size_t)row * model->width + head * width;
         uint8_t *cached = head_of(team, layer, to_text, row, head);
-        int length = to_text ? rows->text_lengths[row] : rows->positions[row] + 1;
+        int length = length_of(team, to_text, row);
         if (!to_text) keep(kept, width, cached, length - 1, query + model->width, query + 2 * model->width);
         attend(kept, width, query, cached, length, head_of(team, layer, to_text, later / heads, later % heads), out);
     }
 }
 
-static void attend_all(Team *team, int layer, int to_text) {
-    int all = team->rows->count * team->model->heads, at_once = (all - 1) / (team->count * 8) + 1;
-    SHARE(team, piece, (all + at_once - 1) / at_once) {
-        int first = piece * at_once, end = least(all, first + at_once);
-        switch (team->model->kept) {
-        case AS_FLOATS: attend_some(AS_FLOATS, team, layer, to_text, first, end); break;
-        case AS_HALVES: attend_some(AS_HALVES, team, layer, to_text, first, end); break;
-        case AS_INT8: attend_some(AS_INT8, team, layer, to_text, first, end); break;
-        }
+/* Return where a thread's share of all rows' heads begins: all have as many positions to attend to. */
+static int share_begins(const Team *team, int self, int to_text) {
+    int count = team->rows->count, heads = team->model->heads;
+    int64_t all = 0, before = 0;
+    for (int row = 0; row < count; row++) all += length_of(team, to_text, row) * heads;
+    int64_t begins = all * self / team->count;
+    for (int row = 0; row < count; row++) {
+        int length = length_of(team, to_text, row);
+        if (begins < before + length * heads) return row * heads + (int)(begins - before) / length;
+        before += length * heads;
     }
+    return count * heads;
+}
+
+/* Always the same thread attends to a row, as nearly as can be: what it knows of it is still in its cache. */
+static void attend_all(Team *team, int self, int layer, int to_text) {
+    int first = share_begins(team, self, to_text), end = share_begins(team, self + 1, to_text);
+    switch (team->model->kept) {
+    case AS_FLOATS: attend_some(AS_FLOATS, team, layer, to_text, first, end); break;
+    case AS_HALVES: attend_some(AS_HALVES, team, layer, to_text, first, end); break;
+    case AS_INT8: attend_some(AS_INT8, team, layer, to_text, first, end); break;
+    }
+    meet(team);
 }

@@ -22,7 +22,7 @@ static void hand_over(Team *team, int row, const float *x, int count, const Norm
 static void begin(Team *team, int self, int is_first, const Norm *norm, const Product *product) {
     const Model *model = team->model;
     int width = model->width;
-    SHARE(team, row, team->rows->count) {
+    SHARE_EVENLY(team, self, row, team->rows->count) {
         float *state = row_of(team->space.state, row, width);
         if (is_first) normalise(team->rows->embedded + (size_t)row * width, width, model->embedding_norm, model->epsilon, state);
         else add(state, row_of(team->space.outputs, row, team->space.widest_out), width);
@@ -41,9 +41,9 @@ static void project(Team *team, int self, int kind, const Product *product, cons
 static void attend_between(Team *team, int self, int layer, int to_text, const Product *in, const Product *out, const Product *after) {
     int width = team->model->width, products = to_text ? TEXT_PRODUCTS : SELF_PRODUCTS;
     project(team, self, products, in, out);
-    attend_all(team, layer, to_text);
+    attend_all(team, self, layer, to_text);
     note(team, self, to_text ? TEXT_ATTENTION : SELF_ATTENTION);
-    SHARE(team, row, team->rows->count) hand_over(team, row, row_of(team->space.mixed, row, width), width, NULL, out);
+    SHARE_EVENLY(team, self, row, team->rows->count) hand_over(team, row, row_of(team->space.mixed, row, width), width, NULL, out);
     note(team, self, ROWS);
     project(team, self, products, out, after);
 }
@@ -51,7 +51,7 @@ static void attend_between(Team *team, int self, int layer, int to_text, const P
 /* Add what attention has made, normalised, to the state, and give that to the next product. */
 static void end_attention(Team *team, int self, const Norm *norm, const Norm *next_norm, const Product *next) {
     int width = team->model->width;
-    SHARE(team, row, team->rows->count) {
+    SHARE_EVENLY(team, self, row, team->rows->count) {
         float *state = row_of(team->space.state, row, width), *made = row_of(team->space.outputs, row, team->space.widest_out);
         normalise(made, width, *norm, team->model->epsilon, made);
         add(state, made, width);
@@ -64,7 +64,7 @@ static void end_attention(Team *team, int self, const Norm *norm, const Norm *ne
 static void run_glu(Team *team, int self, const Layer *layer, const Product *after) {
     int middle = team->model->middle;
     project(team, self, GLU_PRODUCTS, &layer->glu_gates, &layer->glu_out);
-    SHARE(team, row, team->rows->count) {
+    SHARE_EVENLY(team, self, row, team->rows->count) {
         float *gates = row_of(team->space.outputs, row, team->space.widest_out);
         gate(gates, middle);
         hand_over(team, row, gates, middle, &layer->glu_middle, &layer->glu_out);

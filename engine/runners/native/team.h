@@ -69,6 +69,11 @@ static int take_after_first(Team *team) { return team->count + atomic_fetch_add_
     for (int done_ = 0; !done_; meet(team), done_ = 1)                                  \
         for (int piece; (piece = take(team, count)) >= 0;)
 
+/* Do a statement for each of `count` pieces, always the same thread for a piece: what it knows of it is still in its cache. */
+#define SHARE_EVENLY(team, self, piece, pieces)                                         \
+    for (int done_ = 0; !done_; meet(team), done_ = 1)                                  \
+        for (int piece = (pieces) * self / team->count, end_ = (pieces) * (self + 1) / team->count; piece < end_; piece++)
+
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
