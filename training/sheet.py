@@ -21,7 +21,7 @@ _SIDE, _CAPTION, _GAP, _COLUMNS = 208, 24, 8, 4
 
 
 def main() -> None:
-    """Draw each prompt with seed 1, and write the sheet: what comes first, not what came best."""
+    """Draw each prompt with seed 0, and write the sheet: what comes first, not what came best."""
     rows = -(-len(PROMPTS) // _COLUMNS)
     step = (_SIDE + _GAP, _SIDE + _CAPTION + _GAP)
     sheet = Image.new("RGB", (_COLUMNS * step[0] + _GAP, rows * step[1] + _GAP), "white")
@@ -30,7 +30,7 @@ def main() -> None:
         for i, prompt in enumerate(PROMPTS):
             row, column = divmod(i, _COLUMNS)
             x, y = _GAP + column * step[0], _GAP + row * step[1]
-            sheet.paste(model.generate_images(prompt, seed=1)[0].resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), (x, y))
+            sheet.paste(model.generate_images(prompt, seed=0)[0].resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), (x, y))
             size = 11.0
             while pen.textlength(prompt, font=ImageFont.load_default(size)) > _SIDE:
                 size -= 0.5

@@ -56,7 +56,7 @@ def test_torch_computes_where_it_is_asked_for() -> None:
 
 def test_auto_is_int4_where_the_weights_are_large() -> None:
     assert {name: choose_precision("auto", spec).name for name, spec in MODELS.items()} == {
-        "tiny": "float32",
+        "tiny": "int8",
         "mini": "int4",
         "mega": "int4",
         "mega_full": "int4",
