@@ -5,6 +5,7 @@ What can be wrong without the model is found before torch is imported or a weigh
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -38,6 +39,8 @@ except ModuleNotFoundError as error:
     sys.exit(EXIT_BAD_SETTING)
 
 
+_M_ARENA_MAX = -8  # glibc's malloc.h
+
 _log = logging.getLogger("dalle.start")
 
 
@@ -47,6 +50,7 @@ class StartRefused(Exception):
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the server until it is told to stop; give the process's exit status."""
+    _share_arenas(environment)
     settings = read_settings(arguments, environment)
     configure_logging(settings.log_level, settings.log_format)
     settings = _within_what_is_held(settings)
@@ -72,6 +76,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return EXIT_ENGINE_FAILED
     print("Stopped.", flush=True)
     return EXIT_OK
+
+
+def _share_arenas(environment: Mapping[str, str]) -> None:
+    """Have all threads take memory from two of glibc's arenas: with its eight a core, 400 images of Tiny left a quarter more."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in environment:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def _within_what_is_held(settings: Settings) -> Settings:

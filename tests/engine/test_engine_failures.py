@@ -215,7 +215,7 @@ from dalle_model import DalleModel
 def pixels(count):
     return [image.tobytes() for image in model.generate_images("a red circle", count, seed=1)]
 
-with DalleModel("tiny", max_batch_size=64) as model:
+with DalleModel("tiny", precision="float32", max_batch_size=64) as model:
     alone = pixels(2)
     in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + 150 * 2**20, resource.RLIM_INFINITY))  # 64 images take three times as much

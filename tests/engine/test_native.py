@@ -58,9 +58,9 @@ def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
 
 
 @needs_native
-def test_auto_takes_it_and_openvino_can_be_asked_for(tmp_path: Path) -> None:
+def test_auto_takes_it_and_openvino_can_be_asked_for() -> None:
     for asked, kind in (("auto", NativeRunner), ("native", NativeRunner), ("openvino", OpenVinoRunner)):
-        _, runner = load_runner("tiny", device="cpu", runner=asked, threads=1, cache_dir=tmp_path)
+        _, runner = load_runner("tiny", device="cpu", runner=asked, threads=1)
         assert isinstance(runner, kind)
 
 
@@ -147,8 +147,8 @@ def test_a_packed_product_is_the_weight_rounded(checkpoint: Checkpoint) -> None:
 
 
 @needs_native
-def test_memory_that_is_exhausted_is_told_and_the_decoder_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files, runner = load_runner("tiny", device="cpu", runner="native", threads=2, cache_dir=tmp_path)
+def test_memory_that_is_exhausted_is_told_and_the_decoder_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, runner = load_runner("tiny", device="cpu", runner="native", threads=2)
     assert isinstance(runner, NativeRunner)
     start = files.config.decoder_start_token_id
     runner.admit([runner.encode([0, 5, 6, 2])])

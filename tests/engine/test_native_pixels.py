@@ -11,6 +11,7 @@ from torch import nn
 
 from engine.checkpoint import load_checkpoint
 from engine.detokenizer import attend_over_any_grid
+from engine.runners import default_cache
 from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
 from engine.runners.native.library import load_library
@@ -40,11 +41,11 @@ def detokenizer() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def painter(detokenizer: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], FinePixels]:
+def painter(detokenizer: nn.Module) -> Callable[[int], FinePixels]:
     """Return what makes `FinePixels` of so many threads."""
     tiny, arrays = load_checkpoint("tiny", progress=False), pack_fine_levels(detokenizer)
     packed = pack_decoder(tiny.decoder, tiny.config.logit_count, "float32")
-    library = load_library(tmp_path_factory.mktemp("library"))
+    library = load_library(default_cache())
     graph = coarse_graph(detokenizer, FINE_LEVELS)
     return lambda threads: FinePixels(Pixels(graph, 2), Decoder(library, tiny.config, packed, threads), arrays)
 

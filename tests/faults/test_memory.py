@@ -12,9 +12,9 @@ A_REQUEST = 10
 MAX_GROWTH = 1.05
 
 
-# First as many as it takes for the threads to have what glibc gives each group of them: 50 MB in all, and then no more.
+# First as many as it takes for every thread and buffer to be there.
 @pytest.mark.parametrize(
-    ("first", "then"), [(150, 60), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    ("first", "then"), [(40, 100), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
 def test_memory_stays_while_many_images_are_drawn(server: ServerProcess, first: int, then: int) -> None:
     def draw_and_measure(images: int, seed: int) -> float:

@@ -144,7 +144,8 @@ def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
 
 def _converted(module: nn.Module) -> ov.Model:
     example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
-    return ov.convert_model(module, example_input=example, input=[ov.PartialShape([1, -1, -1])])
+    traced = torch.jit.trace(module, example, check_trace=False)  # OpenVINO would draw twice more, to check its trace
+    return ov.convert_model(traced, input=[ov.PartialShape([1, -1, -1])])
 
 
 def _in_one_layout(pixels: Module) -> Module:
