@@ -50,7 +50,7 @@ def _draw_bars(axes: Axes, title: str, figures: list[dict[str, Any]]) -> None:
     axes.set_yticks([])
     axes.minorticks_off()
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(f"{title} (logarithmic)", fontsize=10)
 
 
 if __name__ == "__main__":

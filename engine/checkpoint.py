@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from engine.tensor_file import fill_module, read_tensors
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer
 
 BUILT_IN_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,11 @@ def load_checkpoint(
 
 def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:
     if spec.sizes is None:
-        has_own = models_root is not None and is_there((models_root / spec.config.path).parent)
-        return FolderSource(models_root if models_root is not None and has_own else BUILT_IN_MODELS)
+        if models_root is not None and is_there((models_root / spec.config.path).parent):
+            return FolderSource(models_root)
+        if models_root is not None:
+            _log.warning("%s has no folder %s: the built-in one draws", models_root, spec.name)
+        return FolderSource(BUILT_IN_MODELS)
     if models_root is not None:
         return FolderSource(models_root)
     return HubSource.from_environment(progress=progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from PIL import Image, ImageDraw, ImageFont
 
 from dalle_model import DalleModel
@@ -17,7 +19,7 @@ PROMPTS = (
     "cyan triangle in the bottom right corner, brown bg",
     "three white squares on black",
 )
-_SIDE, _CAPTION, _GAP, _COLUMNS = 208, 24, 8, 4
+_SIDE, _CAPTION, _GAP, _COLUMNS, _COLUMN = 208, 36, 8, 4, 36  # pixels, pictures, letters
 
 
 def main() -> None:
@@ -31,10 +33,7 @@ def main() -> None:
             row, column = divmod(i, _COLUMNS)
             x, y = _GAP + column * step[0], _GAP + row * step[1]
             sheet.paste(model.generate_images(prompt, seed=0)[0].resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), (x, y))
-            size = 11.0
-            while pen.textlength(prompt, font=ImageFont.load_default(size)) > _SIDE:
-                size -= 0.5
-            pen.text((x, y + _SIDE + 4), prompt, fill="#444", font=ImageFont.load_default(size))
+            pen.text((x, y + _SIDE + 4), textwrap.fill(prompt, _COLUMN), fill="#444", font=ImageFont.load_default(11.0))
     target = ROOT / "docs" / "images" / "tiny.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, optimize=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.checkpoint import find_model
 from engine.config import MODELS
 from engine.errors import InvalidRequest
 from engine.runners import choose_runner, default_cache, load_runner
@@ -99,3 +100,8 @@ def test_compiled_models_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyP
     assert default_cache() == Path("/somewhere/dalle-server")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache() == Path.home() / ".cache" / "dalle-server"
+
+
+def test_a_folder_without_tiny_leaves_the_built_in_one_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert find_model("tiny", models_root=tmp_path, progress=False).config.name == "tiny"
+    assert caplog.messages == [f"{tmp_path} has no folder tiny: the built-in one draws"]
