@@ -10,8 +10,8 @@ from tests.end_to_end.callers import draw, eventually, post
 from tests.end_to_end.server_process import FaultyServer
 from tests.faults.calling import numbers_when_idle
 
-# Exhausted memory first: from then on images are drawn one by one, and a picture that fails has failed alone. Two that fail together
-# are shown again.
+# Exhausted memory first: from then on images are drawn one by one, and a picture that fails has failed alone; two that fail
+# together are shown again.
 FAULTS = ["step memory 1", "step raise", "encode raise", "admit raise", "detokenize raise"]
 ROUNDS = 20
 
