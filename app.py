@@ -79,7 +79,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _share_arenas(environment: Mapping[str, str]) -> None:
-    """Have all threads take memory from two of glibc's arenas: with its eight a core, 400 images of Tiny left a quarter more."""
+    """Have all threads share two of glibc's arenas: with its eight a core, memory grew by a quarter over 400 images of Tiny."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None and "MALLOC_ARENA_MAX" not in environment:
         mallopt(_M_ARENA_MAX, 2)

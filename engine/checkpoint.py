@@ -130,15 +130,12 @@ def load_checkpoint(
 
 
 def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:
-    if spec.sizes is None:
-        if models_root is not None and is_there((models_root / spec.config.path).parent):
-            return FolderSource(models_root)
-        if models_root is not None:
-            _log.warning("%s has no folder %s: the built-in one draws", models_root, spec.name)
+    if models_root is None:
+        return FolderSource(BUILT_IN_MODELS) if spec.sizes is None else HubSource.from_environment(progress=progress)
+    if spec.sizes is None and not is_there((models_root / spec.config.path).parent):
+        _log.warning("%s has no folder %s: the built-in one draws", models_root, spec.name)
         return FolderSource(BUILT_IN_MODELS)
-    if models_root is not None:
-        return FolderSource(models_root)
-    return HubSource.from_environment(progress=progress)
+    return FolderSource(models_root)
 
 
 @contextmanager

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.end_to_end.callers import draw
-from tests.end_to_end.server_process import ServerProcess
+from tests.end_to_end.server_process import ROOT, ServerProcess
 from tests.faults.calling import numbers
 
 A_REQUEST = 10
@@ -26,3 +31,39 @@ def test_memory_stays_while_many_images_are_drawn(server: ServerProcess, first: 
     after = draw_and_measure(then, first)
     assert after < MAX_GROWTH * before
     print(f"\n{then} images: memory {before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after ({after / before - 1:+.1%})")
+
+
+_COUNT_ARENAS = """
+import app, ctypes, os, sys, threading
+app._share_arenas({} if sys.argv[1] == "shared" else {"MALLOC_ARENA_MAX": "as the system has it"})
+meeting = threading.Barrier(7)
+
+def allocate():
+    kept = bytes(100_000)  # malloc's, not Python's own nor the system's
+    meeting.wait()
+    meeting.wait()
+
+for _ in range(6):
+    threading.Thread(target=allocate).start()
+meeting.wait()
+libc, (out, into) = ctypes.CDLL(None), os.pipe()
+libc.fdopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fdopen(into, b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+meeting.wait()
+print(os.fdopen(out).read().count("<heap nr="))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas to share"
+)
+def test_threads_share_two_arenas_unless_the_environment_says_otherwise() -> None:
+    def arenas(how: str) -> int:
+        asked = [sys.executable, "-c", _COUNT_ARENAS, how]
+        unset = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+        run = subprocess.run(asked, cwd=ROOT, env=unset, capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert arenas("shared") <= 2 < arenas("apart")
