@@ -5,7 +5,6 @@ What can be wrong without the model is found before torch is imported or a weigh
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_ENGINE_FAILED, EX
 try:
     from tqdm import tqdm
 
-    from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
+    from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer, share_arenas
     from server import create_app
     from server.command_line import read_settings, warn_of_unknown_variables
     from server.keys import warn_of_open_door
@@ -39,8 +38,6 @@ except ModuleNotFoundError as error:
     sys.exit(EXIT_BAD_SETTING)
 
 
-_M_ARENA_MAX = -8  # glibc's malloc.h
-
 _log = logging.getLogger("dalle.start")
 
 
@@ -50,7 +47,7 @@ class StartRefused(Exception):
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the server until it is told to stop; give the process's exit status."""
-    _share_arenas(environment)
+    share_arenas()
     settings = read_settings(arguments, environment)
     configure_logging(settings.log_level, settings.log_format)
     settings = _within_what_is_held(settings)
@@ -76,13 +73,6 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return EXIT_ENGINE_FAILED
     print("Stopped.", flush=True)
     return EXIT_OK
-
-
-def _share_arenas(environment: Mapping[str, str]) -> None:
-    """Have all threads share two of glibc's arenas: with its eight a core, memory grew by a quarter over 400 images of Tiny."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None and "MALLOC_ARENA_MAX" not in environment:
-        mallopt(_M_ARENA_MAX, 2)
 
 
 def _within_what_is_held(settings: Settings) -> Settings:

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from PIL import Image
 
+from consts import MAX_SEED
 from engine.errors import (
     Cancelled,
     CheckpointError,
@@ -30,9 +31,9 @@ from engine.errors import (
     InvalidRequest,
     QueueFull,
 )
+from engine.malloc import share_arenas
 from engine.request import (
     IMAGE_TOKEN_COUNT,
-    MAX_SEED,
     PREVIEW_EVERY,
     PREVIEWS,
     Event,
@@ -69,6 +70,7 @@ __all__ = [
     "Queued",
     "SamplingSettings",
     "Tick",
+    "share_arenas",
 ]
 
 CANCEL_POLL_SECONDS = 0.25  # how often a caller's `is_cancelled` is asked at least

@@ -15,8 +15,7 @@ from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
 from engine.checkpoint import Checkpoint
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
-from engine.runners import Runner, default_cache
-from engine.runners.cpu import runner_on
+from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import Precision
 from engine.runners.rounding import INT4_GROUP, WeightKind

@@ -15,8 +15,7 @@ from benchmarks.reference import min_dalle_on
 from engine.checkpoint import Checkpoint
 from engine.engine import Engine
 from engine.request import ImageRequest
-from engine.runners import default_cache
-from engine.runners.cpu import runner_on
+from engine.runners import default_cache, runner_on
 from engine.runners.openvino.precision import Precision
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from consts import RUNNERS
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.picture import GRID
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners import KINDS, Runner, default_cache
-from engine.runners.cpu import runner_on
+from engine.runners import Runner, default_cache, runner_on
 from engine.runners.openvino.precision import PRECISIONS
 from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8", "int4"])
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--runner", choices=[kind for kind in KINDS if kind != "torch"], default="auto")
+    parser.add_argument("--runner", choices=[kind for kind in RUNNERS if kind != "torch"], default="auto")
     options = parser.parse_args(arguments)
     checkpoint = load_checkpoint("tiny", progress=False)
     found = compare(checkpoint, options.precisions, options.prompts, usable_threads(options.threads), options.runner)

@@ -14,8 +14,7 @@ from benchmarks.decoding import Decoding
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
 from engine.checkpoint import Checkpoint
-from engine.runners import Runner, default_cache
-from engine.runners.cpu import runner_on
+from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.compiled import compile_checkpoint
 from engine.runners.openvino.precision import Precision

@@ -64,20 +64,21 @@ class KeyValueCache:
         self.count = len(order)
 
     @property
-    def text_length(self) -> int:
-        """Return the longest prompt's length, in tokens."""
-        return max(self._lengths)
+    def text_lengths(self) -> list[int]:
+        """Return each prompt's length, in tokens."""
+        return self._lengths
 
     def own(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return the image tokens' keys and values of a layer: views [rows, heads, 256, head width], to write to."""
         keys, values = self._own[layer, :, : self.count].flatten(1, 2)
         return keys, values
 
-    def text(self, layer: int, length: int) -> tuple[Tensor, Tensor]:
-        """Return the prompts' keys and values of a layer: views [rows, heads, length, head width]."""
-        keys, values = self._text[layer, :, : self.count, :, :, :length].flatten(1, 2)
+    def text(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return the prompts' keys and values of a layer: views [rows, heads, text length, head width]."""
+        keys, values = self._text[layer, :, : self.count].flatten(1, 2)
         return keys, values
 
-    def text_mask(self, length: int) -> Tensor:
-        """Return which text tokens are there: bool [rows, 1, 1, length]."""
-        return self._text_mask[: self.count, ..., :length].flatten(0, 1)
+    @property
+    def text_mask(self) -> Tensor:
+        """Return which text tokens are there: bool [rows, 1, 1, text length]."""
+        return self._text_mask[: self.count].flatten(0, 1)

@@ -19,8 +19,9 @@ from PIL import Image
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.errors import EngineClosed, GenerationFailed
-from engine.gallery import Gallery, Picture
+from engine.gallery import PICTURES_AT_ONCE, Gallery, Picture
 from engine.job import Job
+from engine.limit import AdaptiveLimit
 from engine.memory import is_memory_exhausted, loading_told_of_memory
 from engine.picture import paint_undrawn
 from engine.request import ImageDone, ImageRequest, Preview, Progress
@@ -51,6 +52,8 @@ class Engine:
         than cores, they then sleep between any two operations, and a small model draws at a third of its speed.
         """
         self._scheduler = Scheduler(max_batch_size, max_queue)
+        self._batch_limit = AdaptiveLimit(max_batch_size)
+        self._shown_limit = AdaptiveLimit(PICTURES_AT_ONCE)
         self._statistics = Statistics(observer or Observer())
         self._gallery = Gallery()
         self._jobs: set[Job] = set()  # not over yet
@@ -124,6 +127,7 @@ class Engine:
         batch = self._decode()
         self._retire()  # those that are drawn
         self._show()
+        self._raise_limits()
         return batch
 
     def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
@@ -259,42 +263,60 @@ class Engine:
                 self._end(job)
 
     def _recover(self, error: Exception) -> None:
-        """Empty the batch after a failure: its images end, or are drawn again, fewer at once, where memory was exhausted.
+        """End what failed, or draw or show it again where memory ran out or pictures failed together.
 
-        A seed draws the same image again. Images that wait, and those that are drawn and not shown yet, are not touched. Pictures
-        that failed together are shown again one by one, so that the one at fault ends alone.
+        Images that wait, and those that are drawn and not shown yet, are not touched. A seed draws the same image again.
         """
         showing, self._showing = self._showing, []
+        is_memory, batch = is_memory_exhausted(error), len(self._scheduler.running)
+        if len(showing) > 1:  # again, fewer or one by one, so that the one at fault ends alone
+            self._gallery.start_again(showing, are_suspects=not is_memory)
+            if is_memory:
+                self._shown_limit.halve(len(showing))
+                self._apply_limits(f"memory ran out while {len(showing)} pictures were shown at once")
+            if not self._scheduler.running:
+                self._runner.reset()  # gives back the memory of slots that nobody uses
+        elif showing and (not is_memory or batch <= 1 or self._gallery.failed_before(showing)):
+            self._fail([picture.job for picture in showing], error)
+        elif showing and len(showing[0].slots) > 1:  # a seamless picture is as large as was asked; the batch is not to blame
+            self._gallery.start_again(showing, are_suspects=True)
+        else:
+            self._empty_batch(error, showing)
+
+    def _empty_batch(self, error: Exception, showing: Sequence[Picture]) -> None:
+        """Empty the batch; its images end or, where memory ran out, are drawn again, half as many at once.
+
+        `showing` is a picture of one image or nothing. Such a picture is always of the same small size, so that the batch beside
+        it is what takes the memory.
+        """
         batch = len(self._scheduler.running)
         with self._changed:
             undrawn = [slot for slot in self._scheduler.running if not slot.is_drawn and not slot.job.is_over]
-            if is_memory_exhausted(error) and max(batch, len(showing)) > 1 and not self._gallery.failed_before(showing):
-                self._gallery.start_again(showing, are_suspects=len(showing) == 1)
-                self._scheduler.requeue(undrawn)
-                self._shrink(batch, len(showing))
-            elif len(showing) > 1:
+            if is_memory_exhausted(error) and batch > 1:
                 self._gallery.start_again(showing, are_suspects=True)
-                return
-            elif showing:  # the rows of the batch had no part in it
-                self._fail([picture.job for picture in showing], error)
-                return
+                self._gallery.forget_previews()
+                self._scheduler.requeue(undrawn)
+                self._batch_limit.halve(batch)
+                self._apply_limits(f"memory ran out with {batch} images in the batch")
             else:
-                self._fail([slot.job for slot in undrawn], error)
+                self._fail([slot.job for slot in undrawn] + [picture.job for picture in showing], error)
             self._scheduler.running = []
         self._runner.reset()
 
-    def _shrink(self, batch: int, showing: int) -> None:
-        """Halve what exhausted memory."""
-        if batch > 1:
-            self._scheduler.batch_limit = batch // 2
-        else:
-            self._gallery.at_once = showing // 2
-        _log.error(
-            "memory was exhausted by %d images at once; from now on %d are drawn at once, and %d shown: "
-            "a smaller --max_batch_size avoids the detour",
-            max(batch, showing),
-            self._scheduler.batch_limit,
-            self._gallery.at_once,
+    def _raise_limits(self) -> None:
+        """Count a good step; more images at once are tried again after many of them."""
+        if any([self._batch_limit.count_step(), self._shown_limit.count_step()]):
+            self._apply_limits("memory was enough for a while")
+
+    def _apply_limits(self, why: str) -> None:
+        """Set and log how many images are drawn, and pictures shown, at once."""
+        with self._changed:
+            self._scheduler.batch_limit, self._gallery.at_once = self._batch_limit.value, self._shown_limit.value
+        _log.warning(
+            "%s; from now on at most %d images are drawn and %d pictures shown at once (see --max_batch_size)",
+            why,
+            self._batch_limit.value,
+            self._shown_limit.value,
         )
 
     def _fail(self, jobs: Sequence[Job], error: Exception) -> None:

@@ -50,7 +50,7 @@ class Gallery:
         self._finished: deque[Picture] = deque()
         self._previews: dict[Slot, Picture] = {}
         self._steps_since_preview = PREVIEW_SPACING
-        self._suspects: set[Job] = set()  # whose pictures failed together, or one for want of memory
+        self._suspects: set[Job] = set()  # whose pictures failed together, or one because memory ran out
         self.at_once = PICTURES_AT_ONCE  # how many are shown at once at most
 
     def __bool__(self) -> bool:
@@ -95,9 +95,12 @@ class Gallery:
         return len(taken) == 1 and taken[0].job in self._suspects
 
     def start_again(self, taken: Sequence[Picture], *, are_suspects: bool) -> None:
-        """Make finished pictures that were taken the next ones again, and forget every preview: half-drawn images start anew."""
+        """Make finished pictures that were taken the next ones again."""
         self._suspects = {picture.job for picture in taken} if are_suspects else set()
         self._finished.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
+
+    def forget_previews(self) -> None:
+        """Drop every preview that is due, as half-drawn images start again."""
         self._previews.clear()
 
     def _fits(self, taken: Sequence[Picture]) -> bool:

@@ -24,6 +24,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, Reposit
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from consts import HUB_REPO_VARIABLE
 from engine.config import HUB_REPO, HUB_REVISION, WeightFile
 from engine.errors import CheckpointError, HubUnreachable, InvalidRequest
 from engine.sha256 import file_sha256
@@ -58,12 +59,13 @@ class HubSource:
 
         Raises InvalidRequest.
         """
-        given = os.environ.get("DALLE_HUB_REPO", "")
+        given = os.environ.get(HUB_REPO_VARIABLE, "")
         repo, _, revision = given.partition("@")
         try:
             hf_hub_url(repo or HUB_REPO, "config.json")  # the library knows what a name may be
         except ValueError:
-            raise InvalidRequest("hub_repo", f"DALLE_HUB_REPO must be owner/name or owner/name@revision, not {given!r}") from None
+            accepted = "owner/name or owner/name@revision"
+            raise InvalidRequest("hub_repo", f"{HUB_REPO_VARIABLE} must be {accepted}, not {given!r}") from None
         return cls(repo or HUB_REPO, revision or HUB_REVISION, progress)
 
     def has(self, file: WeightFile) -> bool:
@@ -139,7 +141,7 @@ class HubSource:
         if size is not None and metadata.size not in (None, size):
             raise CheckpointError(
                 f"{file.hub_name} has {metadata.size:,} bytes on {self._address}, not {size:,}: it is not the published file; "
-                "unset HF_ENDPOINT, or set DALLE_HUB_REPO to the repository that is meant"
+                f"unset HF_ENDPOINT, or set {HUB_REPO_VARIABLE} to the repository that is meant"
             )
 
     def _download(self, file: WeightFile) -> Path:
@@ -197,13 +199,16 @@ class HubSource:
         """Turn an error that says what is wrong into one line with a remedy; None for a hub that did not answer."""
         status = _status(error)
         if isinstance(error, RevisionNotFoundError):
-            return CheckpointError(f"{self._address} has no revision {self.revision}: check DALLE_HUB_REPO")
+            return CheckpointError(f"{self._address} has no revision {self.revision}: check {HUB_REPO_VARIABLE}")
         if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
             return CheckpointError(
-                f"{self._address} is not there, or refuses access: check DALLE_HUB_REPO and HF_ENDPOINT, or log in with HF_TOKEN"
+                f"{self._address} is not there, or refuses access: "
+                f"check {HUB_REPO_VARIABLE} and HF_ENDPOINT, or log in with HF_TOKEN"
             )
         if status == 404:
-            return CheckpointError(f"{self._address} has no file {file.hub_name} (404): check HF_ENDPOINT and DALLE_HUB_REPO")
+            return CheckpointError(
+                f"{self._address} has no file {file.hub_name} (404): check HF_ENDPOINT and {HUB_REPO_VARIABLE}"
+            )
         if status is not None:
             return CheckpointError(
                 f"{self._address} answered {status} for {file.hub_name}: try again later, or set HF_ENDPOINT to a mirror"

@@ -9,7 +9,6 @@ from PIL import Image
 IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
 PREVIEW_EVERY = 32  # tokens, as in min-dalle
 PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))
-MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)

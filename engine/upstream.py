@@ -11,8 +11,8 @@ import os
 
 import torch
 
-# Sums that don't depend on how many rows a product has: with it an image is the same alone and in any batch, to the bit. MKL
-# reads it once, at its first product; without MKL (no x86) rounding may differ between batches.
+# MKL then adds in the same order for any number of rows on Intel, so that engine/batch_invariant.py need not split products. MKL
+# reads it once, at its first product.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()

@@ -10,9 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-import consts
-import engine.request
-import engine.runners
 from consts import MAX_SEED, ImageFormat, ModelSize
 from utils import (
     encode_image,
@@ -168,9 +165,3 @@ def test_base_urls_are_read_without_a_slash_at_the_end(text: str, url: str) -> N
 def test_what_is_no_base_url_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be an address such as"):
         parse_base_url(text)
-
-
-def test_what_is_written_twice_is_the_same() -> None:
-    """consts.py is read before the engine is imported, and the engine knows nothing of it."""
-    assert consts.RUNNERS == engine.runners.KINDS
-    assert consts.MAX_SEED == engine.request.MAX_SEED

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.cache import KeyValueCache
 from engine.checkpoint import Checkpoint
 from engine.config import ModelSpec
-from engine.decoder import Decoder, round_up
+from engine.decoder import Decoder, find_reaches
 from engine.errors import InvalidRequest
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -109,8 +109,8 @@ class TorchRunner:
         """Decode one token an image: float32 logits [N, 2, V]."""
         # Both rows of an image have the same token and position.
         inputs = torch.tensor([tokens, positions], device=self._device).repeat_interleave(2, dim=1)
-        length = round_up(max(positions) + 1)
-        logits: NDArray[Any] = self._decoder.step(inputs[0], inputs[1], length, self._cache).float().cpu().numpy()
+        reaches = find_reaches(positions, self._cache.text_lengths, self._device)
+        logits: NDArray[Any] = self._decoder.step(inputs[0], inputs[1], reaches, self._cache).float().cpu().numpy()
         return logits.reshape(len(tokens), 2, -1)
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine import limit
 from engine.engine import Engine
 from engine.errors import CheckpointError, EngineClosed, GenerationFailed
 from engine.job import Job
@@ -150,6 +151,52 @@ def test_a_picture_that_exhausts_memory_twice_ends_alone(engine: Engine, runner:
     assert images_of(beside) == expected
     assert engine.state.batch_limit == 2
     assert engine.state.images_failed == 1
+
+
+def test_a_seamless_picture_too_large_for_memory_ends_alone(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request(seeds=(5, 6))))
+    runner.hold()
+    beside = engine.submit(request(seeds=(5, 6)))
+    runner.wait_until_held()
+    large = engine.submit(request("a star", (1, 2), seamless=True))
+    resets = runner.calls.count(("reset", 0))
+    runner.largest_grid = 16
+    runner.go()
+    with pytest.raises(GenerationFailed):
+        images_of(large)
+    assert images_of(beside) == expected
+    assert engine.state.batch_limit == 4
+    assert runner.calls.count(("reset", 0)) == resets
+    assert len(runner.batch_sizes) <= 256 * 2 + 3  # nobody was drawn twice
+
+
+def test_a_seamless_picture_is_tried_again_when_memory_runs_out_once(engine: Engine, runner: WatchedRunner) -> None:
+    expected = images_of(engine.submit(request("a star", (1, 2), seamless=True)))
+    runner.hold()
+    beside = engine.submit(request(seeds=(5, 6)))
+    runner.wait_until_held()
+    runner.faults["detokenize"] = [MemoryError("no more room")]
+    large = engine.submit(request("a star", (1, 2), seamless=True))
+    runner.go()
+    assert images_of(large) == expected
+    assert len(images_of(beside)) == 2
+    assert engine.state.images_failed == 0
+
+
+def test_a_limit_that_memory_lowered_rises_again(
+    make_engine: MakeEngine, runner: WatchedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit, "PATIENCE", 700)
+    engine = make_engine(4)
+    runner.most_rows = 2
+    images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
+    assert engine.state.batch_limit == 2
+    runner.most_rows = 4
+    expected = images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
+    later = len(runner.batch_sizes)
+    assert images_of(engine.submit(request(seeds=(1, 2, 3, 4)))) == expected
+    assert max(runner.batch_sizes[later:]) == 4
+    assert engine.state.batch_limit == 4
 
 
 @pytest.mark.parametrize("bad", [0, 1])

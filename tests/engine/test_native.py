@@ -18,8 +18,7 @@ from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS
 from engine.errors import InvalidRequest
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners import Runner, default_cache, load_runner
-from engine.runners.cpu import runner_on
+from engine.runners import Runner, default_cache, load_runner, runner_on
 from engine.runners.native import layout, library, winograd
 from engine.runners.native.decoder import KINDS
 from engine.runners.native.layout import INT4, INT8, product, why_unfit

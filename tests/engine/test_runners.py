@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.runners import Runner, default_cache
-from engine.runners.cpu import runner_on
+from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native import runner as native
 from engine.runners.openvino import prompts
 from engine.runners.openvino.precision import PRECISIONS
@@ -141,7 +140,7 @@ def test_prompts_are_encoded_once_while_they_are_known(
     kind: str, again: list[int], make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (prompts, native):
-        monkeypatch.setattr(module, "KEPT", 2)
+        monkeypatch.setattr(module, "KEPT_PROMPTS", 2)
     runner: Any = make_runner(kind, "float32")
     runner.reset()
     holder = runner._prompts if kind == "openvino" else runner

@@ -22,6 +22,7 @@ class WatchedRunner:
         self.calls: list[tuple[str, int]] = []  # each method's name, and how many images, in order
         self.faults: dict[str, list[BaseException]] = {}  # what a method's next calls raise
         self.most_rows = 1000  # a step with more exhausts memory
+        self.largest_grid = 1000  # tokens high or wide: a larger picture exhausts memory
         self.spoiled_row: int | None = None  # whose logits have a NaN at the next step
         self._may_step, self._is_held = threading.Event(), threading.Event()
         self._may_step.set()
@@ -75,6 +76,8 @@ class WatchedRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         self._note("detokenize", len(grids))
+        if grids.shape[1] > self.largest_grid or grids.shape[2] > self.largest_grid:
+            raise MemoryError("no more room")
         return self._runner.detokenize(grids)
 
     def _note(self, name: str, count: int) -> None:

@@ -34,8 +34,9 @@ def test_memory_stays_while_many_images_are_drawn(server: ServerProcess, first: 
 
 
 _COUNT_ARENAS = """
-import app, ctypes, os, sys, threading
-app._share_arenas({} if sys.argv[1] == "shared" else {"MALLOC_ARENA_MAX": "as the system has it"})
+import ctypes, os, threading
+from dalle_model import share_arenas
+share_arenas()
 meeting = threading.Barrier(7)
 
 def allocate():
@@ -60,10 +61,16 @@ print(os.fdopen(out).read().count("<heap nr="))
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas to share"
 )
 def test_threads_share_two_arenas_unless_the_environment_says_otherwise() -> None:
-    def arenas(how: str) -> int:
-        asked = [sys.executable, "-c", _COUNT_ARENAS, how]
-        unset = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-        run = subprocess.run(asked, cwd=ROOT, env=unset, capture_output=True, text=True, check=True)
+    def arenas(**environment: str) -> int:
+        others = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+        run = subprocess.run(
+            [sys.executable, "-c", _COUNT_ARENAS],
+            cwd=ROOT,
+            env={**others, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return int(run.stdout)
 
-    assert arenas("shared") <= 2 < arenas("apart")
+    assert arenas() <= 2 < arenas(MALLOC_ARENA_MAX="8")

@@ -16,8 +16,7 @@ from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import MODELS, ModelConfig
 from engine.engine import Engine
 from engine.request import ImageDone, ImageRequest, SamplingSettings
-from engine.runners import Runner, default_cache
-from engine.runners.cpu import runner_on
+from engine.runners import Runner, default_cache, runner_on
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.torch import TorchRunner
 from engine.text import tokenize_prompt

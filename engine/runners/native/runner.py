@@ -25,9 +25,8 @@ from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
 from engine.runners.openvino.compiled import CompiledModel, FineLevels, Form
 from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.rounding import WeightKind
+from engine.runners.runner import KEPT_PROMPTS
 from engine.upstream import DalleBartDecoder
-
-KEPT = 64  # encoded prompts; of Mini's sizes one of 64 tokens takes 6 MB
 
 
 def _pack(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> list[NDArray[Any]]:
@@ -67,12 +66,12 @@ class NativeRunner:
         self._nothing = self._encode(self._model.empty_prompt)
 
     def encode(self, text_tokens: Sequence[int]) -> Prompt:
-        """Encode a prompt, unless it is known from before; the least lately used is forgotten, past `KEPT`."""
+        """Encode a prompt, unless it is known from before; the least lately used is forgotten, past `KEPT_PROMPTS`."""
         tokens = tuple(text_tokens)
         if tokens not in self._prompts:
             self._prompts[tokens] = self._encode(tokens)
         self._prompts.move_to_end(tokens)
-        while len(self._prompts) > KEPT:
+        while len(self._prompts) > KEPT_PROMPTS:
             self._prompts.popitem(last=False)
         return self._prompts[tokens]
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
 from engine.errors import first_line
-from engine.memory import freed_memory_given_back
+from engine.malloc import freed_memory_given_back
 from engine.runners import rounding
 from engine.runners.native import layout, winograd
 from engine.runners.openvino import detokenizing, graphs, operations, weights

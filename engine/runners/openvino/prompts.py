@@ -10,8 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from engine.runners.openvino.pages import Pages
-
-KEPT = 64  # prompts that nobody draws from; of Mini's sizes a prompt takes 3 MB
+from engine.runners.runner import KEPT_PROMPTS
 
 
 @dataclass
@@ -25,7 +24,7 @@ class Prompt:
 
 
 class Prompts:
-    """Keep encoded prompts by their tokens; those without images go, the least lately used first, past `KEPT`."""
+    """Keep encoded prompts by their tokens; those without images go, the least lately used first, past `KEPT_PROMPTS`."""
 
     def __init__(self, pages: Pages, encode: Callable[[tuple[int, ...], int], NDArray[Any]]) -> None:
         """`encode` writes a prompt's keys and values to the pages of a lease, and returns the last token's."""
@@ -48,5 +47,5 @@ class Prompts:
 
     def _forget(self) -> None:
         idle = [tokens for tokens, prompt in self._known.items() if not prompt.images]
-        for tokens in idle[: max(0, len(idle) - KEPT + 1)]:
+        for tokens in idle[: max(0, len(idle) - KEPT_PROMPTS + 1)]:
             self._pages.give_back(self._known.pop(tokens).lease)

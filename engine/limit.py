@@ -1,0 +1,37 @@
+"""How many images at once: fewer after memory ran out, and more again once it has held for a while."""
+
+from __future__ import annotations
+
+PATIENCE = 2048  # steps: as long as eight images drawn one after the other
+MAX_PATIENCE = 64 * PATIENCE
+
+
+class AdaptiveLimit:
+    """A limit that halves when memory runs out, and doubles after many good steps (twice as many where that failed before)."""
+
+    def __init__(self, maximum: int) -> None:
+        self.value = maximum
+        self._maximum = maximum
+        self._patience = PATIENCE
+        self._good_steps = 0
+        self._was_raised = False
+
+    def halve(self, count: int) -> None:
+        """Lower the limit to half of what exhausted memory."""
+        if self._was_raised:
+            self._patience = min(2 * self._patience, MAX_PATIENCE)
+            self._was_raised = False
+        self.value = max(1, count // 2)
+        self._good_steps = 0
+
+    def count_step(self) -> bool:
+        """Count a step that did not fail; return whether it raised the limit."""
+        if self.value == self._maximum:
+            return False
+        self._good_steps += 1
+        if self._good_steps < self._patience:
+            return False
+        self.value = min(2 * self.value, self._maximum)
+        self._good_steps = 0
+        self._was_raised = True
+        return True
