@@ -38,7 +38,7 @@ class Flag:
     parse: Callable[[str], Any]  # raises ValueError with what is accepted: "must be ..."
     metavar: str
     bare: str | None = None  # what the option means when it is given without a value
-    is_secret: bool = False  # its value is shown nowhere
+    is_secret: bool = False  # its value is shown nowhere, and an empty one is a mistake
     may_repeat: bool = False  # given several times, the values are joined by commas
 
     @property
