@@ -137,7 +137,7 @@ def _serve(settings: Settings, listener: socket.socket) -> bool:
     except RuntimeError as error:  # other processes have taken the threads since they were tried
         raise StartRefused("the system allows too few threads; others have started some meanwhile: start again") from error
     print(_welcome(listener, settings), flush=True)
-    return Serving(server, model).run(settings.drain_timeout)
+    return Serving(server, model, settings.step_timeout).run(settings.drain_timeout)
 
 
 def _load(settings: Settings, observer: Observer) -> DalleModel:

@@ -30,7 +30,7 @@ examples:
                                              only for who has a key
 
 exit status: 0 stopped on request, 2 a setting can't be used, 3 the weights can't,
-4 the engine failed: it died, or hung when it was to stop. Start it again.
+4 the engine failed: it died, or a step hung. Start it again.
 """
 
 log = logging.getLogger("dalle.settings")

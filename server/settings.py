@@ -109,7 +109,11 @@ class Settings:
     )
     request_timeout: int = _flag(600, _SERVER, "seconds that a request may take, waiting included", _SECONDS, "SECONDS")
     step_timeout: int = _flag(
-        60, _SERVER, "seconds after which a step is taken to hang, and /health/live says so", _SECONDS, "SECONDS"
+        60,
+        _SERVER,
+        "seconds after which a step is taken to hang, and /health/live says so; after five times as many the process ends",
+        _SECONDS,
+        "SECONDS",
     )
     drain_timeout: int = _flag(
         60,
