@@ -32,6 +32,7 @@ try:
     from server.settings import Settings
     from server.shutdown import Serving
     from server.storage import check_writable
+    from server.thread_limit import why_too_few_threads
     from server.unfinished import sweep_unfinished
 except ModuleNotFoundError as error:
     print(f"app.py: this Python has no package {error.name}: run `make serve`, or app.py with .venv/bin/python", file=sys.stderr)
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         with _listener(settings) as listener:
             warn_of_open_door(settings, listener)
             _check_output_dir(settings)
+            _check_threads(settings)
             has_ended_well = _serve(settings, listener)
     except (StartRefused, InvalidRequest) as error:  # the latter: a device or precision that this machine lacks
         print(f"app.py: {error}", file=sys.stderr)
@@ -107,6 +109,12 @@ def _check_output_dir(settings: Settings) -> None:
         ) from error
 
 
+def _check_threads(settings: Settings) -> None:
+    reason = why_too_few_threads(settings)
+    if reason is not None:
+        raise StartRefused(reason)
+
+
 def _serve(settings: Settings, listener: socket.socket) -> bool:
     """Serve to the end; tell whether it was asked for and in order."""
     metrics = Metrics()
@@ -116,8 +124,10 @@ def _serve(settings: Settings, listener: socket.socket) -> bool:
         server = build_server(app, listener, settings.max_batch_size + settings.max_queue)
     except OSError as error:
         raise _cant_listen(settings, error) from error
+    except RuntimeError as error:  # other processes have taken the threads since they were tried
+        raise StartRefused("the system allows too few threads; others have started some meanwhile: start again") from error
     print(_welcome(listener, settings), flush=True)
-    return Serving(server, model).run(settings.drain_timeout)
+    return Serving(server, model, settings.step_timeout).run(settings.drain_timeout)
 
 
 def _load(settings: Settings, observer: Observer) -> DalleModel:

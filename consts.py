@@ -76,8 +76,8 @@ MAX_RECEIVED_BYTES = 16 * 2**20
 MAX_BUFFERED_BYTES = 64 * 2**20
 
 # A caller that waits for images holds a thread, so there are many more threads than callers that can wait (and more still where
-# --max_queue lets more of them wait): `GET /` always finds a free one. An idle thread costs about 20 kB. Slow senders hold none,
-# and readers none but of a stream that is past what is buffered.
+# --max_queue lets more of them wait): `GET /` always finds a free one. A caller who waits costs about 40 kB, thread included.
+# Slow senders hold none, and readers none but of a stream that is past what is buffered.
 SERVER_THREADS = 512
 SPARE_THREADS = 100  # beside those of callers who wait
 # Beside those that hold a thread: idle ones, slow senders and readers. Waitress's own default is 100 connections in all.

@@ -30,7 +30,7 @@ examples:
                                              only for who has a key
 
 exit status: 0 stopped on request, 2 a setting can't be used, 3 the weights can't,
-4 the engine failed: it died, or hung when it was to stop. Start it again.
+4 the engine failed: it died, or a step hung. Start it again.
 """
 
 log = logging.getLogger("dalle.settings")
@@ -84,14 +84,22 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     given = vars(known)
     values: dict[str, Any] = {}
     for flag in FLAGS:
-        for source, text in ((flag.option, given[flag.name]), (flag.variable, environment.get(flag.variable) or None)):
+        for source, text in ((flag.option, given[flag.name]), (flag.variable, _variable(environment, flag))):
             if text is not None:
                 values[flag.name] = _read(parser, flag, source, ",".join(text) if isinstance(text, list) else text)
                 break
     return Settings(**values)
 
 
+def _variable(environment: Mapping[str, str], flag: Flag) -> str | None:
+    """Return what a flag's variable holds. An empty one counts as not given, but not a secret: that would open the door."""
+    text = environment.get(flag.variable)
+    return text if text or flag.is_secret else None
+
+
 def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -> Any:
+    if flag.is_secret and not text.strip():
+        parser.error(f"{source} is empty: give it a value, or leave it out to let everybody draw")
     try:
         return flag.parse(text)
     except ValueError as error:

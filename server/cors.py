@@ -1,63 +1,70 @@
-"""Say which web pages may read answers: CORS on every answer, errors included."""
+"""CORS: which web pages may read answers, errors included."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from flask import Flask, Response, request
+from flask_cors import CORS
 
 _METHODS = "GET, POST, OPTIONS"
+_EXPOSED = "Retry-After, X-Request-Id"
 _PREFLIGHT_SECONDS = 3600
 _ANY = ("*",)
-CORS_EXTENSION = "dalle_cors"  # where an app keeps its policy, for what answers beside the app
+CORS_EXTENSION = "dalle_cors"  # where an app keeps its policy, for what waitress answers by itself
 
 
 @dataclass(frozen=True)
 class CorsPolicy:
-    """Hold the origins whose pages may read answers: `("*",)` is all of them."""
+    """The origins whose pages may read answers: `("*",)` is all of them."""
 
     origins: tuple[str, ...]
 
-    def allows(self, origin: str | None) -> bool:
-        """Tell whether a page of `origin` may read; None is a caller that is no page."""
-        return self.origins == _ANY or origin in self.origins
+    @property
+    def allows_all(self) -> bool:
+        """Whether pages of every origin may read."""
+        return self.origins == _ANY
 
     def headers(self, origin: str | None) -> list[tuple[str, str]]:
-        """Return the headers that tell the browser so."""
-        # A cache must not hand one origin's answer to another.
-        vary = [] if self.origins == _ANY else [("Vary", "Origin")]
-        if not self.allows(origin):
+        """Return the headers of an answer that is not the app's; `origin` is None where the caller is no page."""
+        vary = [] if self.allows_all else [("Vary", "Origin")]
+        if not self.allows_all and origin not in self.origins:
             return vary
-        allowed = "*" if self.origins == _ANY else str(origin)
-        exposed = ("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
-        return [*vary, ("Access-Control-Allow-Origin", allowed), exposed]
+        allowed = "*" if self.allows_all else str(origin)
+        return [*vary, ("Access-Control-Allow-Origin", allowed), ("Access-Control-Expose-Headers", _EXPOSED)]
 
 
 def allow_origins(app: Flask, policy: CorsPolicy) -> None:
-    """Register CORS with an app: the policy's origins, and for them any header in a preflight."""
+    """Add CORS to every answer of an app. The policy's origins may send any header."""
 
     def answer_preflight() -> Response | None:
-        """Answer a preflight for any path, so that a page gets to read a 404 too."""
-        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
-            return None
-        response = Response(status=204)
-        response.headers.pop("Content-Type")
-        if policy.allows(request.headers.get("Origin")):
-            response.headers["Access-Control-Allow-Methods"] = _METHODS
-            # Echoed, as the wildcard leaves out Authorization and old browsers don't know it.
-            response.headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "*")
-            response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_SECONDS)
-        response.vary.add("Access-Control-Request-Headers")
-        return response
+        """Answer a preflight for any path: a browser that gets a 404 here doesn't show the page the real one."""
+        return Response(status=204) if _is_preflight() else None
 
-    def allow(response: Response) -> Response:
-        for name, value in policy.headers(request.headers.get("Origin")):
-            if name == "Vary":
-                response.vary.add(value)
-            else:
-                response.headers[name] = value
+    def complete(response: Response) -> Response:
+        """Add what flask-cors leaves out."""
+        if not policy.allows_all:
+            response.vary.add("Origin")  # also without a match: a cache must not hand one origin's answer to another
+        if _is_preflight() and "Access-Control-Allow-Origin" in response.headers:
+            # Echoed as it came, and for HEAD too; flask-cors sorts the list, and omits it for a method that needs no leave.
+            response.headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "*")
         return response
 
     app.extensions[CORS_EXTENSION] = policy
     app.before_request(answer_preflight)
-    app.after_request(allow)
+    app.after_request(complete)  # before CORS(), as Flask calls the last one first
+    CORS(
+        app,
+        # Patterns, as flask-cors compares plain text without regard to case, and names the whole list to who is no page.
+        origins="*" if policy.allows_all else [re.compile(rf"{re.escape(origin)}\Z") for origin in policy.origins],
+        methods=_METHODS,
+        expose_headers=_EXPOSED,
+        max_age=_PREFLIGHT_SECONDS,
+        send_wildcard=True,
+        vary_header=False,
+    )
+
+
+def _is_preflight() -> bool:
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers

@@ -22,13 +22,12 @@ from consts import (
     MAX_BUFFERED_BYTES,
     MAX_RECEIVED_BYTES,
     OTHER_FILES,
-    SERVER_THREADS,
-    SPARE_THREADS,
 )
 from server.cors import CORS_EXTENSION, CorsPolicy
 from server.error_shapes import error_body
 from server.errors import BODY_TOO_LARGE
 from server.request_ids import begin_request, end_request
+from server.thread_limit import server_threads
 
 try:
     import resource
@@ -110,9 +109,10 @@ def address_of(listener: socket.socket) -> str:
 def build_server(app: Flask, listener: socket.socket, most_waiting: int = 0) -> Any:
     """Start listening, and build the waitress server whose `run()` serves until the process is told to stop.
 
-    `most_waiting` callers can be drawn for or wait at once, and others are answered all the same.
+    `most_waiting` callers can be drawn for or wait at once, and others are answered all the same. Raises RuntimeError where the
+    system allows too few threads.
     """
-    threads = max(SERVER_THREADS, most_waiting + SPARE_THREADS)
+    threads = server_threads(most_waiting)
     _allow_reuse(listener, True)  # the next server's start needs it of this one's connections
     server = create_server(
         app,

@@ -38,7 +38,7 @@ class Flag:
     parse: Callable[[str], Any]  # raises ValueError with what is accepted: "must be ..."
     metavar: str
     bare: str | None = None  # what the option means when it is given without a value
-    is_secret: bool = False  # its value is shown nowhere
+    is_secret: bool = False  # its value is shown nowhere, and an empty one is a mistake
     may_repeat: bool = False  # given several times, the values are joined by commas
 
     @property
@@ -109,7 +109,11 @@ class Settings:
     )
     request_timeout: int = _flag(600, _SERVER, "seconds that a request may take, waiting included", _SECONDS, "SECONDS")
     step_timeout: int = _flag(
-        60, _SERVER, "seconds after which a step is taken to hang, and /health/live says so", _SECONDS, "SECONDS"
+        60,
+        _SERVER,
+        "seconds after which a step is taken to hang, and /health/live says so; after five times as many the process ends",
+        _SECONDS,
+        "SECONDS",
     )
     drain_timeout: int = _flag(
         60,

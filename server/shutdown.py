@@ -1,4 +1,4 @@
-"""Serve until the process is told to stop, or the engine dies; then finish what was accepted.
+"""Serve until the process is told to stop, or the engine dies or hangs; then finish what was accepted.
 
 signal ─> not ready, no new work ─> accepted requests are answered, for --drain_timeout at most ─> the engine stops, who still
 waits is told so ─> the end. A second signal ends the process at once.
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
 
+from server.watchdog import Watchdog
+
 if TYPE_CHECKING:
     from dalle_model import DalleModel
 
 log = logging.getLogger("dalle.shutdown")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_TURN_SECONDS = 1.0  # the longest that a dead engine goes unnoticed
+_TURN_SECONDS = 1.0  # the longest that a lost engine goes unnoticed
 # How long the engine may take to stop, and again those who are told that it did to be told: a step of the largest model on a
 # slow machine fits in.
 _GRACE_SECONDS = 5.0
@@ -30,16 +32,18 @@ _GRACE_SECONDS = 5.0
 class Serving:
     """Run a waitress server on the main thread, turn by turn, so that it still answers while it stops."""
 
-    def __init__(self, server: Any, model: DalleModel) -> None:
+    def __init__(self, server: Any, model: DalleModel, step_timeout: float) -> None:
+        """Take a server and its model, whose steps are taken to hang after `step_timeout` seconds."""
         self._server, self._model = server, model
+        self._watchdog = Watchdog(model, step_timeout)
         self._is_told_to_stop = False
 
     def run(self, drain_timeout: float) -> bool:
         """Serve; tell whether the end was asked for and in order: False where the engine died, or hangs."""
         for number in _SIGNALS:
             signal.signal(number, self._stop)
-        self._turn_while(lambda: not self._is_told_to_stop and self._is_alive())
-        was_alive = self._is_alive()
+        self._turn_while(lambda: not self._is_told_to_stop and not self._watchdog.is_engine_lost)
+        was_alive = not self._watchdog.is_engine_lost
         self._model.drain()
         accepted = _Accepted(self._server.active_channels.values())
         if was_alive:
@@ -48,7 +52,7 @@ class Serving:
                 len(accepted),
                 drain_timeout,
             )
-        self._turn_while(lambda: accepted.are_unanswered and self._is_alive(), drain_timeout)
+        self._turn_while(lambda: accepted.are_unanswered and not self._watchdog.is_engine_lost, drain_timeout)
         has_stopped = self._model.close(_GRACE_SECONDS)
         self._turn_while(lambda: accepted.are_unanswered, _GRACE_SECONDS)
         self._server.task_dispatcher.shutdown(timeout=_GRACE_SECONDS)
@@ -60,9 +64,6 @@ class Serving:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         self._server.pull_trigger()  # ends the turn
-
-    def _is_alive(self) -> bool:
-        return self._model.state.is_alive
 
     def _turn_while(self, is_wanted: Callable[[], bool], seconds: float = float("inf")) -> None:
         """Do what waitress's own `run()` does, for as long as it is wanted."""

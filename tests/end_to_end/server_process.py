@@ -29,10 +29,15 @@ def app_command(*arguments: str, script: tuple[str, ...] = APP) -> list[str]:
     return [sys.executable, *script, "--model_version", "tiny", "--port", "0", "--threads", "1", *arguments]
 
 
-def run_app(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a server that is not to come up, to its end."""
+def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a server that is not to come up, to its end; `run_by` is a command that becomes the one after it."""
     return subprocess.run(
-        app_command(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=START_SECONDS
+        [*run_by, *app_command(*arguments)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
     )
 
 

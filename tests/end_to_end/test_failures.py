@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from consts import EXIT_ENGINE_FAILED
-from tests.end_to_end.callers import ask, draw, eventually, eventually_shows, health, metric, post, status_of
+from server.watchdog import HANG_GRACE
+from tests.end_to_end.callers import PATIENCE_SECONDS, ask, draw, eventually, eventually_shows, health, metric, post, status_of
 from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 
 
@@ -42,13 +45,49 @@ def test_exhausted_memory_loses_no_image_and_makes_the_batch_smaller(server: Fau
 
 
 def test_a_step_that_hangs_fails_liveness_until_it_goes_on(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path, "--step_timeout", "1") as server:
+    with FaultyServer(tmp_path, "--step_timeout", "2") as server:  # four times as long again, and the process ends
         assert health(server, "live") == health(server, "ready") == (200, "")
         server.fault("step hold")
         caller = ask(server)
         assert eventually(lambda: health(server, "live")[0] == 503)
         assert "hangs" in health(server, "live")[1]
         assert health(server, "ready")[0] == 503
+        server.heal()
+        assert status_of(caller) == 200
+        assert health(server, "live") == (200, "")
+
+
+def test_a_step_that_hangs_on_takes_the_process_with_it(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--step_timeout", "1", "--max_batch_size", "1") as server:
+        server.fault("step hold")
+        began = time.monotonic()
+        callers = [ask(server), ask(server)]
+        assert eventually(lambda: health(server, "live")[0] == 503)
+        assert [status_of(caller) for caller in callers] == [503, 503]
+        assert server.process.wait(STOP_SECONDS) == EXIT_ENGINE_FAILED
+        assert time.monotonic() - began > 1 + HANG_GRACE
+        assert eventually(lambda: any("it hangs, and the process ends" in line for line in server.log))
+        assert not any("Traceback" in line for line in server.log)
+
+
+def test_a_step_that_hangs_on_while_the_server_stops_does_not_hold_it_up(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--step_timeout", "1", "--drain_timeout", "600") as server:
+        server.fault("step hold")
+        caller = ask(server)
+        assert eventually_shows(server, slots_in_use=1)
+        assert server.stop(within=PATIENCE_SECONDS) == EXIT_ENGINE_FAILED
+        assert status_of(caller) == 503
+
+
+def test_a_pause_of_the_process_is_no_hang(tmp_path: Path) -> None:
+    with FaultyServer(tmp_path, "--step_timeout", "1") as server:
+        server.fault("step hold")
+        caller = ask(server)
+        assert eventually_shows(server, slots_in_use=1)
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(1 + HANG_GRACE + 1)
+        server.process.send_signal(signal.SIGCONT)
+        time.sleep(1.5)  # a turn of the server's, in which it looks
         server.heal()
         assert status_of(caller) == 200
         assert health(server, "live") == (200, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -85,6 +86,35 @@ def test_more_images_than_are_held_can_not_be_asked_for() -> None:
         assert answer.status_code == 400
         assert "num_images must be a whole number from 1 to 3" in answer.json()["error"]["message"]
         assert eventually(lambda: any("--max_images is 10" in line for line in running.log))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+def test_a_system_that_allows_too_few_threads_is_one_line_before_anything_is_loaded() -> None:
+    """Each thread takes address space for its stack, which can be limited for root too."""
+    refused = run_app("--max_queue", "3000", run_by=("prlimit", f"--as={4 * 2**30}"))
+    assert_refused(refused, EXIT_BAD_SETTING, "with --max_queue 3000 the server needs")
+
+
+class Limited(ServerProcess):
+    """A running server of a user who may have 1,000 threads, and reads what root may read."""
+
+    run_by = (
+        *("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"),
+        *("--inh-caps=+dac_override,+dac_read_search", "--ambient-caps=+dac_override,+dac_read_search"),
+        *("prlimit", "--nproc=1000"),
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can run it as a user without other processes")
+def test_the_queue_that_is_advised_for_few_threads_is_served() -> None:
+    refused = run_app("--max_queue", "3000", run_by=Limited.run_by)
+    assert_refused(refused, EXIT_BAD_SETTING, "with --max_queue 3000 the server needs")
+    advised = re.search(r"set it to (\d+) at most, or raise the limit \(ulimit -u", refused.stderr)
+    assert advised is not None
+    # Torch, so that nothing is written into the cache of the tests' own user.
+    with Limited("--max_queue", advised[1], "--runner", "torch", PYTHONDONTWRITEBYTECODE="1") as running:
+        assert requests.post(f"{running.url}/dalle", json={"text": "a red circle"}, timeout=60).status_code == 200
+        assert running.stop() == EXIT_OK
 
 
 def test_an_unwritable_output_folder_is_one_line_before_anything_is_loaded(tmp_path: Path) -> None:

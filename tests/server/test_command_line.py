@@ -143,7 +143,26 @@ def test_a_key_given_wrongly_is_not_shown(
     assert "hush" not in said
 
 
-@pytest.mark.parametrize("content", [b"", b"# only a remark\n", b"short\n", b"first-key\nsecond, key\n", b"\xff\xfe12345678\n"])
+@pytest.mark.parametrize("empty", ["", " ", "\t\n"])
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.is_secret], ids=lambda flag: flag.name)
+def test_an_empty_secret_is_a_mistake(flag: Flag, empty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert flag.default == ()  # nobody is kept out by it
+    for source, arguments, environment in ((flag.option, [flag.option, empty], {}), (flag.variable, [], {flag.variable: empty})):
+        with pytest.raises(SystemExit) as exit_:
+            read_settings(arguments, environment)
+        assert exit_.value.code == EXIT_BAD_SETTING
+        said = f"app.py: {source} is empty: give it a value, or leave it out to let everybody draw; see python app.py --help"
+        assert capsys.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.is_secret], ids=lambda flag: flag.name)
+def test_another_empty_variable_counts_as_not_given(flag: Flag) -> None:
+    assert read_settings([], {flag.variable: ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n \n\t\n", b"# only a remark\n", b"short\n", b"first-key\nsecond, key\n", b"\xff\xfe12345678\n"]
+)
 def test_a_file_without_a_good_key_is_refused(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keys").write_bytes(content)
     with pytest.raises(SystemExit):
