@@ -46,6 +46,7 @@ from engine.request import (
     Tick,
 )
 from engine.statistics import EngineState, Observer
+from engine.threads import usable_threads
 
 __all__ = [
     "IMAGE_TOKEN_COUNT",
@@ -71,6 +72,7 @@ __all__ = [
     "SamplingSettings",
     "Tick",
     "share_arenas",
+    "usable_threads",
 ]
 
 CANCEL_POLL_SECONDS = 0.25  # how often a caller's `is_cancelled` is asked at least

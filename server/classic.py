@@ -8,14 +8,14 @@ from flask import Blueprint, Response, request
 
 from server.classic_stream import DalleWriter
 from server.disconnects import is_gone
-from server.encoding import ENCODING_TURNS
+from server.encoding import encode
 from server.request_log import note_prompt
 from server.saving import save_pictures
 from server.schemas import DalleAnswer, DalleRequest, parse_dalle_request
 from server.settings import Settings
 from server.sse import TICK_SECONDS, stream_events
 from server.storage import Storage
-from utils import encode_image, make_grid, to_base64
+from utils import make_grid, to_base64
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
@@ -41,10 +41,9 @@ def classic_routes(model: DalleModel, settings: Settings, storage: Storage | Non
     def _draw(asked: DalleRequest) -> Response:
         drawing = model.draw(asked.text, asked.num_images, **asked.sampling(), seamless=asked.seamless, is_cancelled=is_gone)
         image_format = asked.img_format or settings.img_format
-        with ENCODING_TURNS:
-            pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
-            warnings = save_pictures(storage, model.name, drawing, pictures, asked.text, image_format, seamless=asked.seamless)
-            in_base64 = [to_base64(encode_image(picture, image_format)) for picture in pictures]
+        pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
+        warnings = save_pictures(storage, model.name, drawing, pictures, asked.text, image_format, seamless=asked.seamless)
+        in_base64 = [to_base64(encode(picture, image_format)) for picture in pictures]
         answer = DalleAnswer(
             generatedImgs=in_base64,
             generatedImages=in_base64,

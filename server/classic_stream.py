@@ -9,13 +9,13 @@ from PIL import Image
 
 from consts import ImageFormat
 from dalle_model import IMAGE_TOKEN_COUNT, Event, ImageDone, Preview, Progress, Queued
-from server.encoding import ENCODING_TURNS
+from server.encoding import encode
 from server.errors import Answer
 from server.saving import gather, save_pictures
 from server.schemas import DalleRequest, DoneEvent, ImageEvent, PreviewEvent, ProgressEvent, QueuedEvent
 from server.sse import frame
 from server.storage import Storage
-from utils import encode_image, make_grid, to_base64
+from utils import make_grid, to_base64
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
@@ -35,8 +35,7 @@ class DalleWriter:
         elif isinstance(event, Progress):
             yield frame("progress", ProgressEvent(index=event.index, percent=_percent(event.tokens_drawn)))
         elif isinstance(event, Preview):
-            with ENCODING_TURNS:
-                image = to_base64(encode_image(event.image, ImageFormat.JPEG))
+            image = to_base64(encode(event.image, ImageFormat.JPEG))
             yield frame("preview", PreviewEvent(index=event.index, percent=_percent(event.tokens_drawn), image=image))
         elif isinstance(event, ImageDone):
             self._done[event.index] = event
@@ -50,10 +49,9 @@ class DalleWriter:
         pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
         if asked.grid:
             yield self._image(0, drawing.seeds[0], pictures[0])
-        with ENCODING_TURNS:
-            warnings = save_pictures(
-                self._storage, self._model.name, drawing, pictures, asked.text, self._format, seamless=asked.seamless
-            )
+        warnings = save_pictures(
+            self._storage, self._model.name, drawing, pictures, asked.text, self._format, seamless=asked.seamless
+        )
         done = DoneEvent(seeds=drawing.seeds, model=self._model.name, generatedImgsFormat=self._format, warnings=warnings or None)
         yield frame("done", done.model_dump(mode="json", exclude_none=True))
 
@@ -62,8 +60,7 @@ class DalleWriter:
         return frame("error", answer.body)
 
     def _image(self, index: int, seed: int, picture: Image.Image) -> bytes:
-        with ENCODING_TURNS:
-            image = to_base64(encode_image(picture, self._format))
+        image = to_base64(encode(picture, self._format))
         return frame("image", ImageEvent(index=index, seed=seed, image=image, format=self._format))
 
 

@@ -2,88 +2,99 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cachetools import TTLCache
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from consts import MAX_LINKED_BYTES, ImageFormat
 from server.settings import Settings
 
-_NAME_BYTES = 24  # random: nobody tries 2**192 names
+# A name is 32 characters of random: 16 of its answer, then 16 of its own, so that one link doesn't give away its siblings.
+_RANDOM_BYTES = 12
+_RANDOM_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Hold one encoded image until a time by the keeper's clock."""
+class LinkedAnswer:
+    """The encoded images of one answer by name, and when they expire by the keeper's clock."""
+
+    images: Mapping[str, bytes]
+    media_type: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class LinkedImage:
+    """An encoded image and the whole seconds for which its link still works."""
 
     data: bytes
     media_type: str
-    until: float
+    seconds_left: int
 
 
 class ImageKeeper:
-    """Keep encoded images in memory for `seconds`, all together in at most `max_bytes`: past it the oldest go first.
+    """Encoded images in memory, each answer's for `seconds`, in `max_bytes` altogether.
 
-    In memory, as these are copies for an hour of what their callers could have had in the answer: so there is no folder to
+    Past `max_bytes` the answer whose images were not fetched for longest is dropped, as a whole: dropping single images would
+    break links of an answer that is still being written. An answer larger than `max_bytes` is kept alone.
+
+    In memory, as these are copies for an hour of what their callers could have had in the answer: there is no folder to
     be writable, to fill up, or to be swept after a crash. A restart forgets them.
     """
 
     def __init__(self, seconds: float, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._max_bytes, self._clock = seconds, max_bytes, clock
-        self._kept: OrderedDict[str, Kept] = OrderedDict()  # the first to go is the first
-        self._bytes = 0
+        # Without a bound of its own: it would refuse an answer that is larger.
+        self._answers: TTLCache[str, LinkedAnswer] = TTLCache(math.inf, seconds, clock, _size_of)
         self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
 
-    def keep(self, data: bytes, image_format: ImageFormat) -> str:
-        """Keep an image; return its name."""
-        name = f"{secrets.token_urlsafe(_NAME_BYTES)}.{image_format.value}"
+    def keep(self, images: Sequence[bytes], image_format: ImageFormat) -> list[str]:
+        """Keep an answer's encoded images; return their names."""
+        key = secrets.token_urlsafe(_RANDOM_BYTES)
+        names = [f"{key}{secrets.token_urlsafe(_RANDOM_BYTES)}.{image_format.value}" for _ in images]
         with self._lock:
-            self._kept[name] = Kept(data, f"image/{image_format.value}", self._clock() + self._seconds)
-            self._bytes += len(data)
-        self.sweep()
-        return name
+            self._answers[key] = LinkedAnswer(
+                dict(zip(names, images, strict=True)), f"image/{image_format.value}", self._clock() + self._seconds
+            )
+            while self._answers.currsize > self._max_bytes and len(self._answers) > 1:
+                self._answers.popitem()
+        return names
 
-    def find(self, name: str) -> tuple[Kept, int] | None:
-        """Return an image and for how many seconds it is still kept, None where there is none of that name."""
+    def find(self, name: str) -> LinkedImage | None:
+        """Return the image of this name, or None if there is none or it has expired."""
         with self._lock:
-            kept = self._kept.get(name)
-        left = 0.0 if kept is None else kept.until - self._clock()
-        return None if kept is None or left <= 0 else (kept, int(left))
+            answer = self._answers.get(name[:_RANDOM_CHARACTERS])
+        if answer is None or name not in answer.images:
+            return None
+        return LinkedImage(answer.images[name], answer.media_type, max(0, int(answer.expires_at - self._clock())))
 
-    def sweep(self) -> None:
-        """Let go of what has had its time and of what is too much, and come again when the next one's time is up."""
+    def expire(self) -> None:
+        """Free the memory of expired images."""
         with self._lock:
-            while self._kept:
-                first = next(iter(self._kept))
-                left = self._kept[first].until - self._clock()
-                if left > 0 and self._bytes <= self._max_bytes:
-                    break
-                self._bytes -= len(self._kept.pop(first).data)
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._kept:
-                self._timer = threading.Timer(max(left, 0.0), self.sweep)
-                self._timer.daemon = True
-                self._timer.start()
+            self._answers.expire()
 
     @property
     def kept_bytes(self) -> int:
-        """Return how much memory the images take."""
-        return self._bytes
+        """How much memory the images take."""
+        with self._lock:
+            return int(self._answers.currsize)
 
 
-def link_to(keeper: ImageKeeper, settings: Settings, data: bytes, image_format: ImageFormat) -> str:
-    """Keep an image, and write the URL at which the caller of the request being served finds it."""
-    base = settings.public_url or request.url_root
-    return f"{base.rstrip('/')}/images/{keeper.keep(data, image_format)}"
+def _size_of(answer: LinkedAnswer) -> int:
+    return sum(len(data) for data in answer.images.values())
+
+
+def links_to(keeper: ImageKeeper, settings: Settings, images: Sequence[bytes], image_format: ImageFormat) -> list[str]:
+    """Keep an answer's images; return the URLs at which the caller of the current request finds them."""
+    base = (settings.public_url or request.url_root).rstrip("/")
+    return [f"{base}/images/{name}" for name in keeper.keep(images, image_format)]
 
 
 def build_keeper(settings: Settings) -> ImageKeeper:
@@ -94,6 +105,8 @@ def build_keeper(settings: Settings) -> ImageKeeper:
 def image_link_routes(keeper: ImageKeeper) -> Blueprint:
     """Build `GET /images/<name>`."""
     blueprint = Blueprint("image_links", __name__)
+    # The cache drops expired images only when it is used. Every request sweeps it, and supervisors ask for /health all the time.
+    blueprint.before_app_request(keeper.expire)
 
     @blueprint.get("/images/<name>")
     def image(name: str) -> Response:
@@ -101,9 +114,8 @@ def image_link_routes(keeper: ImageKeeper) -> Blueprint:
         found = keeper.find(name)
         if found is None:
             raise NotFound("There is no image here, or no longer: links to images work for a limited time only.")
-        kept, seconds_left = found
-        response = Response(kept.data, mimetype=kept.media_type)
-        response.headers["Cache-Control"] = f"private, max-age={seconds_left}, immutable"
+        response = Response(found.data, mimetype=found.media_type)
+        response.headers["Cache-Control"] = f"private, max-age={found.seconds_left}, immutable"
         response.set_etag(name)
         response.make_conditional(request)
         return response

@@ -16,7 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from consts import ImageFormat
 from dalle_model import SamplingSettings
-from utils import encode_image
+from server.encoding import encode
+from server.sizes import Size
 
 if TYPE_CHECKING:
     from dalle_model import Drawing
@@ -42,19 +43,21 @@ def describe(drawing: Drawing, picture_count: int, prompt: str, model: str, seam
     return [ImageMetadata(prompt, own, model, drawing.settings, seamless) for own in seeds]
 
 
-def encode_with_metadata(image: Image.Image, image_format: ImageFormat, metadata: ImageMetadata) -> bytes:
-    """Encode an image with its metadata inside."""
+def encode_with_metadata(
+    image: Image.Image, image_format: ImageFormat, metadata: ImageMetadata, size: Size | None = None
+) -> bytes:
+    """Scale an image to `size` (None: as drawn) and encode it with its metadata inside."""
     description = " ".join(metadata.prompt.replace("\0", " ").split())
     comment = json.dumps(asdict(metadata), ensure_ascii=False)
     if image_format is ImageFormat.PNG:
         chunks = PngInfo()
         chunks.add_itxt("Description", description)
         chunks.add_itxt("Comment", comment)
-        return encode_image(image, image_format, pnginfo=chunks)
+        return encode(image, image_format, size, pnginfo=chunks)
     exif = Image.Exif()
     exif[ExifTags.Base.ImageDescription] = description.encode("utf-8")
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE + comment.encode("utf-16-le")
-    return encode_image(image, image_format, exif=exif.tobytes())
+    return encode(image, image_format, size, exif=exif.tobytes())
 
 
 def read_metadata(data: bytes) -> ImageMetadata:

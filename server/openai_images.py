@@ -10,14 +10,12 @@ from werkzeug.exceptions import NotImplemented as NotImplementedHere
 
 from dalle_model import IMAGE_TOKEN_COUNT, InvalidRequest
 from server.disconnects import is_gone
-from server.encoding import ENCODING_TURNS
-from server.image_links import ImageKeeper, link_to
+from server.image_links import ImageKeeper, links_to
 from server.openai_schemas import ImageItem, ImagesAnswer, ImagesRequest, Usage, parse_images_request
 from server.openai_stream import ImagesWriter, preview_positions
 from server.request_log import note_prompt
 from server.saving import save_pictures
 from server.settings import Settings
-from server.sizes import Fitted
 from server.sse import TICK_SECONDS, stream_events
 from server.storage import Storage
 from utils import to_base64
@@ -51,13 +49,11 @@ def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage 
 
     def _draw(asked: ImagesRequest) -> Response:
         drawing = model.draw(asked.prompt, asked.n, **asked.sampling(), is_cancelled=is_gone)
-        pictures = Fitted(drawing.images, asked.size)
-        with ENCODING_TURNS:
-            warnings = save_pictures(storage, model.name, drawing, pictures, asked.prompt, asked.output_format)
-            encoded = [asked.encode(picture) for picture in pictures]
+        warnings = save_pictures(storage, model.name, drawing, drawing.images, asked.prompt, asked.output_format, size=asked.size)
+        encoded = [asked.encode(image) for image in drawing.images]
         answer = ImagesAnswer(
             created=int(time.time()),
-            data=[_item(asked, data, seed) for data, seed in zip(encoded, drawing.seeds, strict=True)],
+            data=_items(asked, encoded, drawing.seeds),
             output_format=asked.output_format,
             size=asked.size_text,
             usage=Usage.of(model.count_text_tokens(asked.prompt), IMAGE_TOKEN_COUNT * asked.n),
@@ -65,10 +61,11 @@ def openai_image_routes(model: DalleModel, settings: Settings, storage: Storage 
         )
         return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
 
-    def _item(asked: ImagesRequest, data: bytes, seed: int) -> ImageItem:
+    def _items(asked: ImagesRequest, encoded: list[bytes], seeds: list[int]) -> list[ImageItem]:
         if asked.response_format == "url":
-            return ImageItem(url=link_to(keeper, settings, data, asked.output_format), seed=seed)
-        return ImageItem(b64_json=to_base64(data), seed=seed)
+            urls = links_to(keeper, settings, encoded, asked.output_format)
+            return [ImageItem(url=url, seed=seed) for url, seed in zip(urls, seeds, strict=True)]
+        return [ImageItem(b64_json=to_base64(data), seed=seed) for data, seed in zip(encoded, seeds, strict=True)]
 
     def _stream(asked: ImagesRequest) -> Response:
         previews = preview_positions(asked.partial_images)

@@ -11,9 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJson
 
 from consts import MAX_IMAGE_SIDE, MAX_OPENAI_PROMPT_CHARACTERS, MIN_IMAGE_SIDE, ImageFormat
 from server.body import read_body
+from server.encoding import encode
 from server.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked
 from server.sizes import NATIVE_SIZE, SIZE_PATTERN, Size, parse_size
-from utils import encode_image
 
 _SIDES = f"{MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE}"
 
@@ -80,9 +80,9 @@ class ImagesRequest(SamplingAsked):
         return str(self.size or NATIVE_SIZE)
 
     def encode(self, picture: Image.Image) -> bytes:
-        """Encode a picture of that size as was asked."""
+        """Scale a picture to that size and encode it as was asked."""
         quality = {} if self.output_format is ImageFormat.PNG else {"quality": self.output_compression}
-        return encode_image(picture, self.output_format, **quality)
+        return encode(picture, self.output_format, self.size, **quality)
 
 
 @cache

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from dalle_model import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, Event, ImageDone, Preview
-from server.encoding import ENCODING_TURNS
 from server.error_shapes import OpenAIErrorEvent
 from server.errors import Answer
 from server.openai_schemas import CompletedEvent, ImagesRequest, PartialImageEvent, Usage
 from server.saving import gather, save_pictures
-from server.sizes import Fitted, fit
 from server.sse import frame
 from server.storage import Storage
 from utils import to_base64
@@ -46,9 +44,9 @@ class ImagesWriter:
         if self._storage is not None:
             asked = self._asked
             drawing = gather(self._done, asked.n, asked.settings(self._model.sampling))
-            pictures = Fitted(drawing.images, asked.size)
-            with ENCODING_TURNS:
-                save_pictures(self._storage, self._model.name, drawing, pictures, asked.prompt, asked.output_format)
+            save_pictures(
+                self._storage, self._model.name, drawing, drawing.images, asked.prompt, asked.output_format, size=asked.size
+            )
         yield from ()
 
     def fail(self, answer: Answer) -> bytes:
@@ -84,8 +82,7 @@ class ImagesWriter:
         return frame(finished.type, finished)
 
     def _encoded(self, image: Image.Image) -> str:
-        with ENCODING_TURNS:
-            return to_base64(self._asked.encode(fit(image, self._asked.size)))
+        return to_base64(self._asked.encode(image))
 
 
 def preview_positions(count: int) -> list[int]:

@@ -9,6 +9,7 @@ from PIL import Image
 from consts import MAX_PROMPT_CHARACTERS, ImageFormat
 from dalle_model import Drawing, ImageDone, SamplingSettings
 from server.image_metadata import describe, encode_with_metadata
+from server.sizes import Size
 from server.storage import Storage
 
 
@@ -26,9 +27,12 @@ def save_pictures(
     prompt: str,
     image_format: ImageFormat,
     *,
+    size: Size | None = None,
     seamless: bool = False,
 ) -> list[str]:
-    """Save a drawing's pictures if there is a storage, how they were drawn inside each; return warnings for the caller.
+    """Save a drawing's pictures if there is a storage, scaled to `size` and each with how it was drawn inside.
+
+    Returns warnings for the caller.
 
     A prompt longer than the classic route takes is cut, as EXIF has no room for it: the model reads no more than its first 64
     tokens.
@@ -40,6 +44,8 @@ def save_pictures(
     descriptions = describe(drawing, len(pictures), prompt, model_name, seamless)
 
     def encode() -> list[bytes]:
-        return [encode_with_metadata(picture, image_format, said) for picture, said in zip(pictures, descriptions, strict=True)]
+        return [
+            encode_with_metadata(picture, image_format, said, size) for picture, said in zip(pictures, descriptions, strict=True)
+        ]
 
     return storage.save_or_warn(encode, image_format.value, prompt)

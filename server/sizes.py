@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 from PIL import Image, ImageOps
 
@@ -35,27 +33,6 @@ def parse_size(text: str) -> Size | None:
     if match is None:
         raise ValueError("must be auto or <width>x<height>")
     return None if text == "auto" else Size(int(match[2]), int(match[3]))
-
-
-class Fitted(Sequence[Image.Image]):
-    """Be pictures at a size, each scaled when it is asked for: the largest takes 17 MB."""
-
-    def __init__(self, images: Sequence[Image.Image], size: Size | None) -> None:
-        self._images, self._size = images, size
-
-    def __len__(self) -> int:
-        """Count the pictures."""
-        return len(self._images)
-
-    @overload
-    def __getitem__(self, index: int) -> Image.Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> Fitted: ...
-    def __getitem__(self, index: int | slice) -> Image.Image | Fitted:
-        """Scale a picture."""
-        if isinstance(index, slice):
-            return Fitted(self._images[index], self._size)
-        return fit(self._images[index], self._size)
 
 
 def fit(image: Image.Image, size: Size | None) -> Image.Image:

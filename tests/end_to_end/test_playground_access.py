@@ -9,14 +9,35 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.end_to_end.browser import Visit
+from tests.end_to_end.fonts import use_wide_font
 
 FAULTS = Path(__file__).with_name("access_faults.js")
+LAYOUT_FAULTS = Path(__file__).with_name("layout_faults.js")
+
+# WCAG 1.4.12: what readers may set without losing anything.
+SPACED = (
+    "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important }"
+    "p { margin-bottom: 2em !important }"
+)
+LARGE = ":root { font-size: 200% !important }"
 
 
 def faults_of(page: Page) -> list[str]:
     """Find what is without a name, not unique, or too faint: WCAG's AA."""
     found: list[str] = page.evaluate(FAULTS.read_text(encoding="utf-8"))
     return found
+
+
+def layout_faults_of(page: Page) -> list[str]:
+    """Find what sticks out of the screen, or of its own frame."""
+    found: list[str] = page.evaluate(LAYOUT_FAULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def add_style(page: Page, style: str) -> None:
+    """Add rules as a reader's own style sheet would."""
+    add = "(style) => { const sheet = new CSSStyleSheet(); sheet.replaceSync(style); document.adoptedStyleSheets.push(sheet) }"
+    page.evaluate(add, style)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -27,7 +48,7 @@ def test_everything_has_a_name_and_can_be_read(visit: Callable[..., Visit], sche
     assert faults_of(page) == []
     page.click("#advanced summary")
     page.fill("#seed", "1")
-    person.draw("a red circle", 2)
+    person.draw("i", 2)  # with the narrowest of prompts its button is still large enough
     person.wait_for("done")
     assert faults_of(page) == []
     page.press("#text", "Enter")
@@ -61,19 +82,43 @@ def test_the_check_finds_what_is_wrong(visit: Callable[..., Visit]) -> None:
         assert [said for said in found if said.startswith(fault)], (fault, found)
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1440, 2560])
-def test_no_width_makes_the_page_wider_than_its_screen(visit: Callable[..., Visit], width: int) -> None:
-    person = visit(viewport={"width": width, "height": 844})
-    person.page.click("#advanced summary")
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [(width, "as it is") for width in (320, 390, 768, 1440, 2560)]
+    + [(width, "wide") for width in (320, 768, 1440)]
+    + [(320, "large")],
+)
+def test_no_width_makes_the_page_wider_than_its_screen(visit: Callable[..., Visit], width: int, text: str) -> None:
+    person = visit(viewport={"width": width, "height": 844}, reduced_motion="reduce")
+    person.is_refused = True  # for the seed below
+    page = person.page
+    if text == "wide":
+        use_wide_font(page)
+        add_style(page, SPACED)
+    elif text == "large":
+        add_style(page, LARGE)
+    assert layout_faults_of(page) == []
+    page.click("#advanced summary")
+    page.fill("#seed", "none")
+    person.draw("a red circle")
+    person.problem("seed")
+    page.evaluate("document.getElementById('key-form').hidden = false")
+    assert layout_faults_of(page) == []
+    page.fill("#seed", str(2**63 - 2))
     person.draw("a-word-without-an-end-" * 9, 2)
     person.wait_for("done")
-    too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert person.page.evaluate(too_wide) == 0
-    person.page.click(".tile .open >> nth=0")
-    box = person.page.locator("#viewer").bounding_box()
+    page.click("[data-act=again] >> nth=0")
+    page.wait_for_selector("#toast.shown")
+    assert layout_faults_of(page) == []
+    page.click(".tile .open >> nth=0")
+    assert layout_faults_of(page) == []
+    box = page.locator("#viewer").bounding_box()
     assert box is not None
     assert box["x"] >= 0 and box["y"] >= 0
     assert box["x"] + box["width"] <= width and box["y"] + box["height"] <= 844
+    page.keyboard.press("Escape")
+    page.click("#clear")
+    assert layout_faults_of(page) == []
 
 
 def test_the_tab_key_goes_through_the_form_in_the_order_it_is_read(visit: Callable[..., Visit]) -> None:
