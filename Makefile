@@ -2,6 +2,7 @@
 #   make serve                        draw with the built-in Tiny at http://127.0.0.1:8000
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
+#   make test-quick PYTHON=python3.14 VENV=.venv-3.14   what may differ by Python, on another one, in an environment of its own
 #   make soak                         the long forms of what tests/faults provokes; a quarter of an hour
 #   make lint                         style and types
 #   make bench                        our figures, beside min-dalle's; half an hour
@@ -13,17 +14,24 @@ MODEL ?= Tiny
 PORT ?= 8000
 ARGS ?=
 
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: serve test soak lint bench evaluate train clean
+# What may differ by Python. The rest tests what a person or a fault does to the server, alike on each.
+END_TO_END := draw_command log openai_client shutdown start
+QUICK := tests/test_*.py tests/engine tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
+
+.PHONY: serve test test-quick soak lint bench evaluate train clean
 
 serve: $(VENV)/.serve-ready
 	$(BIN)/python app.py --model_version $(MODEL) --port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -m "not slow and not soak" $(QUICK) $(ARGS)
 
 soak: $(VENV)/.dev-ready
 	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults tests/benchmarks -m "soak or not soak" -n 0 -s $(ARGS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 VERSION = "1.0.0"
 
 
-class ModelSize(str, Enum):
+class ModelSize(StrEnum):
     """Name the models that can be served."""
 
     TINY = "Tiny"
@@ -16,7 +16,7 @@ class ModelSize(str, Enum):
     MEGA_FULL = "Mega_full"
 
 
-class ImageFormat(str, Enum):
+class ImageFormat(StrEnum):
     """Name the formats that an image can be answered or saved in; the value is the answer's `generatedImgsFormat`."""
 
     JPEG = "jpeg"

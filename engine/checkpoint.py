@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from engine.config import ModelConfig, ModelSpec, WeightFile, model_spec, read_config
 from engine.detokenizer import build_detokenizer
 from engine.errors import CheckpointError
 from engine.hub import HubSource
+from engine.progress import tqdm
 from engine.skeleton import build_decoder, build_encoder, without_weights
 from engine.sources import FolderSource, Source, is_there
 from engine.tensor_file import fill_module, read_tensors

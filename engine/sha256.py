@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from tqdm import tqdm
+from engine.progress import tqdm
 
 _CHUNK = 1 << 20  # bytes
 

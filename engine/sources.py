@@ -26,9 +26,12 @@ class Source(Protocol):
 def is_there(path: Path) -> bool:
     """Tell if a file or folder is there; raise CheckpointError where that can't be told."""
     try:
-        return path.exists()
+        path.stat()  # `Path.exists` hides from Python 3.14 on that it could not look
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:
         raise CheckpointError(f"{path} can't be looked for ({error.strerror}): choose another --models_root") from error
+    return True
 
 
 @dataclass(frozen=True)

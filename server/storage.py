@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -67,7 +67,7 @@ def check_writable(folder: Path) -> None:
 
 def request_folder_name(prompt: str, now: datetime) -> str:
     """Name a request's folder `<time>_<slug of the prompt>_<random id>`: plain ASCII on any system, whatever the prompt holds."""
-    return f"{now.astimezone(timezone.utc):%Y-%m-%dT%H-%M-%SZ}_{slugify(prompt)}_{secrets.token_hex(4)}"
+    return f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}_{slugify(prompt)}_{secrets.token_hex(4)}"
 
 
 def save_images(encoded: Sequence[bytes], extension: str, prompt: str, output_dir: Path) -> Path:
@@ -75,7 +75,7 @@ def save_images(encoded: Sequence[bytes], extension: str, prompt: str, output_di
 
     They are written under a temporary name that is then renamed, so under a final name there are whole requests only.
     """
-    final = output_dir / request_folder_name(prompt, datetime.now(timezone.utc))
+    final = output_dir / request_folder_name(prompt, datetime.now(UTC))
     with unfinished_folder(output_dir) as temporary:
         for index, data in enumerate(encoded):
             _write_synced(temporary / f"{index}.{extension}", data)

@@ -45,8 +45,9 @@ def lines() -> list[Line]:
 
 @pytest.mark.parametrize("line", lines(), ids=lambda line: f"{line.heading} {line.language}")
 def test_a_line_does_what_it_says(line: Line, server: ServerProcess, tmp_path: Path) -> None:
-    if line.language == "js" and shutil.which("node") is None:
-        pytest.skip("node is not installed: apt-get install nodejs")
+    for language, program, package in (("js", "node", "nodejs"), ("sh", "curl", "curl")):
+        if line.language == language and shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: apt-get install {package}")
     code = re.sub(r"(http://)?localhost:8000", server.url, line.code)
     run = subprocess.run([*COMMANDS[line.language], code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr

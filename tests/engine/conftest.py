@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from engine.checkpoint import ModelFiles
+from engine.detokenizer import attend_over_any_grid
 from engine.engine import Engine
 from engine.runners import Runner, load_runner
+from engine.upstream import VQGanDetokenizer
 from tests.engine.watched_runner import WatchedRunner
 
 MakeEngine = Callable[..., Engine]
@@ -45,3 +49,18 @@ def make_engine(loaded: tuple[ModelFiles, Runner], runner: WatchedRunner) -> Ite
 @pytest.fixture
 def engine(make_engine: MakeEngine) -> Engine:
     return make_engine()
+
+
+@pytest.fixture(scope="module")
+def vqgan() -> nn.Module:
+    """Return min-dalle's own, of random weights, norms included, and of full contrast."""
+    torch.manual_seed(0)
+    whole = attend_over_any_grid(VQGanDetokenizer()).eval()
+    with torch.no_grad():
+        for part in whole.modules():
+            if isinstance(part, nn.GroupNorm):
+                part.weight.uniform_(0.5, 1.5)
+                part.bias.normal_(0, 0.2)
+        last: nn.Conv2d = whole.decoder.conv_out  # type: ignore[union-attr, assignment]
+        last.weight.mul_(5)
+    return whole

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from engine.checkpoint import load_checkpoint
-from engine.detokenizer import attend_over_any_grid
 from engine.runners import default_cache
 from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
@@ -19,45 +18,29 @@ from engine.runners.native.pixels import FinePixels
 from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
 from engine.runners.openvino.detokenizing import coarse_graph
 from engine.runners.openvino.pixels import Pixels
-from engine.upstream import VQGanDetokenizer
 from tests.cpu import needs_native
 
 pytestmark = needs_native
 
 
 @pytest.fixture(scope="module")
-def detokenizer() -> nn.Module:
-    """Return min-dalle's own, of random weights, norms included, and of full contrast."""
-    torch.manual_seed(0)
-    whole = attend_over_any_grid(VQGanDetokenizer()).eval()
-    with torch.no_grad():
-        for part in whole.modules():
-            if isinstance(part, nn.GroupNorm):
-                part.weight.uniform_(0.5, 1.5)
-                part.bias.normal_(0, 0.2)
-        last: nn.Conv2d = whole.decoder.conv_out  # type: ignore[union-attr, assignment]
-        last.weight.mul_(5)
-    return whole
-
-
-@pytest.fixture(scope="module")
-def painter(detokenizer: nn.Module) -> Callable[[int], FinePixels]:
+def painter(vqgan: nn.Module) -> Callable[[int], FinePixels]:
     """Return what makes `FinePixels` of so many threads."""
-    tiny, arrays = load_checkpoint("tiny", progress=False), pack_fine_levels(detokenizer)
+    tiny, arrays = load_checkpoint("tiny", progress=False), pack_fine_levels(vqgan)
     packed = pack_decoder(tiny.decoder, tiny.config.logit_count, "float32")
     library = load_library(default_cache())
-    graph = coarse_graph(detokenizer, FINE_LEVELS)
+    graph = coarse_graph(vqgan, FINE_LEVELS)
     return lambda threads: FinePixels(Pixels(graph, 2), Decoder(library, tiny.config, packed, threads), arrays)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 3, 5), (1, 10, 9)], ids=["a picture", "two small ones", "a seamless one"])
 def test_pictures_are_the_detokenizers(
-    shape: tuple[int, int, int], detokenizer: nn.Module, painter: Callable[[int], FinePixels]
+    shape: tuple[int, int, int], vqgan: nn.Module, painter: Callable[[int], FinePixels]
 ) -> None:
     grids = torch.from_numpy(np.random.default_rng(1).integers(0, 16384, shape))
     with torch.inference_mode():
-        z = detokenizer.embedding(grids).permute(0, 3, 1, 2)  # type: ignore[operator]
-        whole = detokenizer.decoder(detokenizer.post_quant_conv(z))  # type: ignore[operator]
+        z = vqgan.embedding(grids).permute(0, 3, 1, 2)  # type: ignore[operator]
+        whole = vqgan.decoder(vqgan.post_quant_conv(z))  # type: ignore[operator]
     theirs = (whole.permute(0, 2, 3, 1).clip(0, 1) * 255).round().numpy()
     ours = painter(2).draw(grids.numpy())
     assert theirs.std() > 30 and ours.shape == theirs.shape

@@ -14,15 +14,15 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from engine.checkpoint import Checkpoint, ModelFiles
 from engine.config import ModelConfig
 from engine.errors import first_line
 from engine.malloc import freed_memory_given_back
+from engine.progress import tqdm
 from engine.runners import rounding
 from engine.runners.native import layout, winograd
-from engine.runners.openvino import detokenizing, graphs, operations, weights
+from engine.runners.openvino import calibration, detokenizing, graphs, operations, weights
 from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
@@ -34,7 +34,7 @@ from engine.runners.unfinished import PREFIX, sweep_unfinished
 from engine.upstream import DalleBartDecoder
 
 # What is kept depends on how these make it: where one has changed, it is made again.
-_MAKERS = (graphs, operations, weights, detokenizing, rounding, layout, winograd)
+_MAKERS = (graphs, operations, weights, detokenizing, calibration, rounding, layout, winograd)
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,10 @@
 """The graph that turns tokens into pixels; where asked, its convolutions multiply numbers of 8 bits.
 
-OpenVINO convolves with an image's channels side by side. min-dalle's group norm, taken as it is, turns them apart and back each
-time; it is written so here that they stay, which saves a tenth.
+It is built here, block by block: OpenVINO's own conversion goes through `torch.jit.trace`, which Python 3.14 ends, or through
+`torch.export`, which is slow (decision 5).
+
+OpenVINO convolves with an image's channels side by side. The group norm is written so that they stay so; as `GroupNormalization`
+it would turn them apart and back each time, a tenth of a picture's time.
 
 A convolution's time is its multiplications, which a CPU with VNNI does four times as fast in 8 bits as in float32. The state that
 residual blocks add to stays in float32; only what is convolved is rounded.
@@ -9,179 +12,179 @@ residual blocks add to stays in float32; only what is convolved is rounded.
 
 from __future__ import annotations
 
-import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import openvino as ov
 import torch
+from openvino import opset15 as op
 from torch import Tensor, nn
 
-# Pictures of 8 x 8 tokens that show what a convolution is given: each token alone, or in patches of this many tokens a side.
-_PATCHES = (1, 1, 2, 4)
-_CALIBRATION_SIDE = 8
-# Of the picture that is traced, several times over. The graph is that of any size; a whole picture takes ten seconds for it.
-_TRACED_SIDE = 4
+from engine.detokenizer import TinyDecoder
+from engine.runners.openvino.calibration import Ranges, convolution_ranges
+from engine.runners.openvino.operations import Node, parameter, result
+from engine.runners.rounding import floats, rounded_to_int8
+from engine.upstream import Upsample
 
-
-Module = TypeVar("Module", bound=nn.Module)
-
-
-class _Pixels(nn.Module):
-    """Turn a token grid int64 [1, H, W] into pixels uint8 [1, 16 H, 16 W, 3]."""
-
-    def __init__(self, detokenizer: nn.Module) -> None:
-        super().__init__()
-        self.parts = detokenizer
-
-    def forward(self, grid: Tensor) -> Tensor:
-        z = self.parts.embedding(grid).permute(0, 3, 1, 2)  # type: ignore[operator]
-        z = self.parts.decoder(self.parts.post_quant_conv(z))  # type: ignore[operator]
-        return (z.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8)
-
-
-class _GroupNorm(nn.Module):
-    """Normalise as torch.nn.GroupNorm, but take each group's mean, and mean square, over its channels' means."""
-
-    def __init__(self, norm: nn.GroupNorm) -> None:
-        super().__init__()
-        self._norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        own = self._norm
-        mean = self._of_groups(x.mean((2, 3)))
-        centred = x - mean[..., None, None]
-        scale = torch.rsqrt(self._of_groups((centred * centred).mean((2, 3))) + own.eps) * own.weight
-        return x * scale[..., None, None] + (own.bias - mean * scale)[..., None, None]
-
-    def _of_groups(self, means: Tensor) -> Tensor:
-        """Turn channels' means [1, C] into their groups' [1, C]."""
-        grouped = means.view(1, self._norm.num_groups, -1)
-        return grouped.mean(2, keepdim=True).expand_as(grouped).reshape(1, -1)
-
-
-class _LastConvolution(nn.Module):
-    """Convolve to red, green and blue, four pixels at once: a register's 16 numbers are then 12 of use, not three."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        weight = convolution.weight.detach()
-        four = weight.new_zeros(len(weight), 2, 2, weight.shape[1], 4, 4)
-        for row in range(2):
-            for column in range(2):
-                four[:, row, column, :, row : row + 3, column : column + 3] = weight
-        self._weight = four.flatten(0, 2)
-        self._bias = convolution.get_parameter("bias").detach().repeat_interleave(4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.pixel_shuffle(nn.functional.conv2d(x, self._weight, self._bias, stride=2, padding=1), 2)
-
-
-class _RoundedConvolution(nn.Module):
-    """Convolve in 8 bits: activations rounded in 255 equal steps over their range, weights in 255 for each channel.
-
-    It has to be shown its range first: it notes that of all it convolves until `round_from_now_on`.
-    """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self._convolution = convolution
-        self._low = self._high = 0.0
-        self._is_rounding = False
-        self._scales = (convolution.weight.detach().abs().amax((1, 2, 3)) / 127).clamp(min=1e-12)
-        self._no_shift = torch.zeros(len(self._scales), dtype=torch.int32)
-
-    def round_from_now_on(self) -> None:
-        """Take what was seen for the range."""
-        self._is_rounding = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        own = self._convolution
-        if not self._is_rounding:
-            self._low, self._high = min(self._low, float(x.min())), max(self._high, float(x.max()))
-            return own(x)
-        step = (self._high - self._low) / 255
-        x = torch.fake_quantize_per_tensor_affine(x, step, round(-self._low / step), 0, 255)
-        weight = torch.fake_quantize_per_channel_affine(own.weight, self._scales, self._no_shift, 0, -127, 127)
-        return nn.functional.conv2d(x, weight, own.bias, own.stride, own.padding)
-
-
-class _CoarseLevels(nn.Module):
-    """Turn a token grid int64 [1, H, W] into what the VQGAN's finest levels take, before it is doubled: [1, 2 H, 2 W, 256]."""
-
-    def __init__(self, detokenizer: nn.Module, fine_levels: int) -> None:
-        super().__init__()
-        self.parts, self._fine_levels = detokenizer, fine_levels
-
-    def forward(self, grid: Tensor) -> Tensor:
-        decoder: Any = self.parts.decoder
-        z = self.parts.embedding(grid).permute(0, 3, 1, 2)  # type: ignore[operator]
-        z = decoder.mid(decoder.conv_in(self.parts.post_quant_conv(z)))  # type: ignore[operator]
-        coarse: list[Any] = list(decoder.up)[self._fine_levels :]
-        for level in reversed(coarse):
-            level.has_upsample = level is not coarse[0]
-            z = level(z)
-        return z.permute(0, 2, 3, 1)
+_SPATIAL = np.array([2, 3])  # axes of height and width in [1, C, H, W]
+_CHANNELS_LAST = np.array([0, 2, 3, 1])
 
 
 def coarse_graph(detokenizer: nn.Module, fine_levels: int) -> ov.Model:
-    """Convert a VQGAN without its finest levels.
+    """Build the graph of a VQGAN without its finest levels.
 
     `grid` int64 [1, H, W] -> what the first of them doubles, float32 [1, H2, W2, C].
     """
-    with torch.inference_mode():
-        return _converted(_in_one_layout(_CoarseLevels(detokenizer, fine_levels).eval()))
+    parts: Any = detokenizer
+    grid, blocks = _grid(), _Blocks({})
+    state = blocks.levels(blocks.latents(grid, parts), parts.decoder, skipped=fine_levels)
+    return ov.Model([result("state", op.transpose(state, op.constant(_CHANNELS_LAST)))], [grid], "coarse")
 
 
 def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
-    """Convert a detokenizer: `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3]."""
+    """Build a detokenizer's graph: `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3]."""
+    parts: Any = detokenizer
     with torch.inference_mode():
-        pixels = _in_one_layout(_Pixels(detokenizer).eval())
-        if rounds:
-            _round_convolutions(pixels)
-        return _converted(pixels)
+        grid, blocks = _grid(), _Blocks(convolution_ranges(detokenizer) if rounds else {})
+    draw = blocks.tiny if isinstance(parts.decoder, TinyDecoder) else blocks.vqgan
+    colours = op.clamp(op.transpose(draw(blocks.latents(grid, parts), parts.decoder), op.constant(_CHANNELS_LAST)), 0.0, 1.0)
+    pixels = op.convert(op.round(op.multiply(colours, op.constant(np.float32(255))), "half_to_even"), "u8")
+    return ov.Model([result("pixels", pixels)], [grid], "detokenizing")
 
 
-def _converted(module: nn.Module) -> ov.Model:
-    example = torch.zeros((1, _TRACED_SIDE, _TRACED_SIDE), dtype=torch.int64)
-    traced = torch.jit.trace(module, example, check_trace=False)  # OpenVINO would draw twice more, to check its trace
-    return ov.convert_model(traced, input=[ov.PartialShape([1, -1, -1])])
+def _grid() -> Node:
+    return parameter("grid", [1, -1, -1], np.int64)
 
 
-def _in_one_layout(pixels: Module) -> Module:
-    """Copy a detokenizer, with what OpenVINO does badly written otherwise."""
-    pixels = copy.deepcopy(pixels)
-    for parent in list(pixels.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.GroupNorm):
-                setattr(parent, name, _GroupNorm(child))
-            elif name == "conv_out" and isinstance(child, nn.Conv2d) and child.out_channels == 3:
-                setattr(parent, name, _LastConvolution(child))
-    return pixels
+class _Blocks:
+    """min-dalle's blocks as nodes over features [1, C, H, W], named for the modules they take.
 
-
-def _round_convolutions(pixels: _Pixels) -> None:
-    """Have a detokenizer round its large convolutions.
-
-    The first and the last stay: they are cheap, and nothing after the last hides what it rounds away.
+    Convolutions whose weight is in `ranges` multiply in 8 bits: activations in 255 equal steps over their range, weights in 254
+    for each output channel.
     """
-    rounded = []
-    for parent in list(pixels.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3) and name not in ("conv_in", "conv_out"):
-                rounded.append(_RoundedConvolution(child))
-                setattr(parent, name, rounded[-1])
-    for grid in _calibration_grids(pixels.parts.embedding.num_embeddings):  # type: ignore[union-attr, arg-type]
-        pixels(grid)
-    for convolution in rounded:
-        convolution.round_from_now_on()
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges = ranges
+
+    def latents(self, grid: Node, parts: Any) -> Node:
+        """Look tokens up: a grid [1, H, W] -> what the decoder takes."""
+        embedded = op.gather(_constant(parts.embedding.weight), grid, op.constant(0))
+        return self._convolution(op.transpose(embedded, op.constant(np.array([0, 3, 1, 2]))), parts.post_quant_conv)
+
+    def vqgan(self, x: Node, decoder: Any) -> Node:
+        """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
+        x = self.levels(x, decoder)
+        return _last_convolution(op.swish(_group_norm(x, decoder.norm_out)), decoder.conv_out)
+
+    def levels(self, x: Node, decoder: Any, *, skipped: int = 0) -> Node:
+        """Run a VQGAN up to its finest levels, of which so many are skipped; the first of those does the doubling before it."""
+        x = self._residual(self._convolution(x, decoder.conv_in), decoder.mid.block_1)
+        x = self._residual(_attention(x, decoder.mid.attn_1), decoder.mid.block_2)
+        for index in reversed(range(skipped, len(decoder.up))):
+            x = self._level(x, decoder.up[index], widens=index > skipped or not skipped)
+        return x
+
+    def tiny(self, x: Node, decoder: Any) -> Node:
+        """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
+        x = self._residual(self._convolution(x, decoder.conv_in), decoder.mid.block_1)
+        x = op.depth_to_space(self._convolution(x, decoder.expand), "depth_first", 4)
+        for level in reversed(decoder.up):
+            x = self._level(x, level)
+        return op.depth_to_space(self._convolution(op.swish(x), decoder.conv_out), "depth_first", 2)
+
+    def _level(self, x: Node, level: Any, *, widens: bool = True) -> Node:
+        attentions = getattr(level, "attn", [])
+        for index, block in enumerate(level.block):
+            x = self._residual(x, block)
+            if attentions:
+                x = _attention(x, attentions[index])
+        upsample = getattr(level, "upsample", None)
+        return self._convolution(_doubled(x), upsample.conv) if widens and isinstance(upsample, Upsample) else x
+
+    def _residual(self, x: Node, block: Any) -> Node:
+        inner = self._convolution(op.swish(_group_norm(x, block.norm1)), block.conv1)
+        inner = self._convolution(op.swish(_group_norm(inner, block.norm2)), block.conv2)
+        return op.add(x if block.is_middle else self._convolution(x, block.nin_shortcut), inner)
+
+    def _convolution(self, x: Node, layer: nn.Conv2d) -> Node:
+        if layer.weight not in self._ranges:
+            return _convolved(x, _constant(layer.weight), layer)
+        low, high = self._ranges[layer.weight]
+        step = (high - low) / 255
+        zero = round(-low / step)
+        ends = [op.constant(np.float32((end - zero) * step)) for end in (0, 255)]
+        weight = floats(layer.weight)
+        whole, scales = rounded_to_int8(weight.flatten(1))
+        scaled = op.multiply(op.convert(_constant(whole.view_as(weight)), "f32"), _constant(scales[..., None, None]))
+        return _convolved(op.fake_quantize(x, *ends, *ends, 256), scaled, layer)
 
 
-def _calibration_grids(token_count: int) -> list[Tensor]:
-    """Make pictures between noise and flat colours; the norms before the convolutions leave little difference to real ones."""
-    random = np.random.default_rng(0)
-    grids = []
-    for patch in _PATCHES:
-        coarse = random.integers(0, token_count, (_CALIBRATION_SIDE // patch,) * 2)
-        grids.append(torch.from_numpy(np.kron(coarse, np.ones((patch, patch), dtype=np.int64)))[None])
-    return grids
+def _convolved(x: Node, weight: Node, layer: nn.Conv2d) -> Node:
+    pads = list(layer.padding)
+    product = op.convolution(x, weight, [1, 1], pads, pads, [1, 1])
+    return op.add(product, _constant(layer.get_parameter("bias").view(1, -1, 1, 1)))
+
+
+def _last_convolution(x: Node, layer: nn.Conv2d) -> Node:
+    """Convolve to red, green and blue, four pixels at once: a register's 16 numbers are then 12 of use, not three."""
+    weight = floats(layer.weight)
+    four = weight.new_zeros(len(weight), 2, 2, weight.shape[1], 4, 4)
+    for row in range(2):
+        for column in range(2):
+            four[:, row, column, :, row : row + 3, column : column + 3] = weight
+    product = op.convolution(x, _constant(four.flatten(0, 2)), [2, 2], [1, 1], [1, 1], [1, 1])
+    bias = layer.get_parameter("bias").repeat_interleave(4).view(1, -1, 1, 1)
+    return op.depth_to_space(op.add(product, _constant(bias)), "depth_first", 2)
+
+
+def _group_norm(x: Node, norm: nn.GroupNorm) -> Node:
+    """Normalise as torch.nn.GroupNorm, but take each group's mean, and mean square, over its channels' means."""
+    mean = _group_means(x, norm)
+    centred = op.subtract(x, _over_places(mean))
+    deviation = op.sqrt(op.add(_group_means(op.multiply(centred, centred), norm), op.constant(np.float32(norm.eps))))
+    scale = op.multiply(op.divide(op.constant(np.float32(1)), deviation), _constant(norm.weight[None]))
+    shift = op.subtract(_constant(norm.bias[None]), op.multiply(mean, scale))
+    return op.add(op.multiply(x, _over_places(scale)), _over_places(shift))
+
+
+def _group_means(x: Node, norm: nn.GroupNorm) -> Node:
+    """Average each group, and give the average to each of its channels: [1, C, H, W] -> [1, C]."""
+    groups, width = norm.num_groups, norm.num_channels // norm.num_groups
+    means = _reshaped(op.reduce_mean(x, op.constant(_SPATIAL)), [1, groups, width])
+    means = op.reduce_mean(means, op.constant(np.array([2])), keep_dims=True)
+    return _reshaped(op.broadcast(means, op.constant(np.array([1, groups, width]))), [1, -1])
+
+
+def _over_places(channels: Node) -> Node:
+    """Let a number a channel be taken at every place: [1, C] -> [1, C, 1, 1]."""
+    return op.unsqueeze(channels, op.constant(_SPATIAL))
+
+
+def _attention(x: Node, block: Any) -> Node:
+    """Attend from each place to all."""
+    normed = _group_norm(x, block.norm)
+    queries, keys, values = (
+        _reshaped(_convolved(normed, _constant(part.weight), part), [0, 0, -1]) for part in (block.q, block.k, block.v)
+    )  # [1, C, H W]
+    width = op.constant(np.float32(block.q.out_channels**0.5))
+    weights = op.softmax(op.divide(op.matmul(queries, keys, True, False), width), 2)
+    mixed = op.reshape(op.matmul(values, weights, False, True), op.shape_of(x), special_zero=False)
+    return op.add(x, _convolved(mixed, _constant(block.proj_out.weight), block.proj_out))
+
+
+def _doubled(x: Node) -> Node:
+    """Double height and width by copying."""
+    scales = op.constant(np.array([2, 2], dtype=np.float32))
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return op.interpolate(x, scales, "nearest", "scales", axes=op.constant(_SPATIAL), **how)
+
+
+def _reshaped(x: Node, shape: list[int]) -> Node:
+    """Give another shape; 0 keeps a length, -1 takes what is left."""
+    return op.reshape(x, op.constant(np.array(shape)), special_zero=True)
+
+
+def _constant(tensor: Tensor) -> Node:
+    """Make a node that reads a tensor where it is, and keeps it alive."""
+    tensor = tensor.detach()
+    return op.constant((tensor if tensor.dtype == torch.int8 else floats(tensor)).numpy(), shared_memory=True)
