@@ -22,11 +22,11 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (DEPLOY / "dalle-server.service").read_text(encoding="utf-8")
 
 
-def tool(name: str) -> str:
-    """Find a program, in the virtual environment or the system, or skip."""
+def tool(name: str, package: str = "") -> str:
+    """Find a program in the virtual environment or the system; skip where it is missing, naming its Debian package."""
     found = shutil.which(name, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))))
     if found is None:
-        pytest.skip(f"{name} is not installed (Debian: apt-get install systemd nginx openssl)")
+        pytest.skip(f"{name} is not installed (Debian: apt-get install {package or name})")
     return found
 
 
@@ -93,7 +93,9 @@ def test_systemd_finds_nothing(tmp_path: Path) -> None:
     assert here.count(sys.executable) == 1
     (tmp_path / "dalle-server.service").write_text(here, encoding="utf-8")
     run = subprocess.run(
-        [tool("systemd-analyze"), "verify", "--man=no", str(tmp_path / "dalle-server.service")], capture_output=True, text=True
+        [tool("systemd-analyze", "systemd"), "verify", "--man=no", str(tmp_path / "dalle-server.service")],
+        capture_output=True,
+        text=True,
     )
     assert (run.returncode, run.stderr) == (0, "")
 

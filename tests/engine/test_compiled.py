@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.checkpoint import BUILT_IN_MODELS, ModelFiles, find_model
 from engine.runners.native import layout
@@ -28,7 +29,7 @@ def files(tmp_path: Path) -> ModelFiles:
     return find_model("tiny", models_root=tmp_path / "models")
 
 
-def first_logits(files: ModelFiles, cache: Path, precision: str = "int8", threads: int = 2) -> np.ndarray:  # type: ignore[type-arg]
+def first_logits(files: ModelFiles, cache: Path, precision: str = "int8", threads: int = 2) -> NDArray[Any]:
     runner = OpenVinoRunner(compile_model(files, PRECISIONS[precision], threads, cache))
     runner.admit([runner.encode([0, 5, 6, 2])])
     assert runner.detokenize(GRID).std() > 10
