@@ -105,6 +105,8 @@ def test_nginx_finds_nothing(tmp_path: Path) -> None:
     make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=dalle.example"]
     subprocess.run([*make, "-keyout", tmp_path / "dalle.key", "-out", tmp_path / "dalle.pem"], check=True, capture_output=True)
     ours = (DEPLOY / "nginx.conf").read_text(encoding="utf-8").replace("/etc/nginx/", f"{tmp_path}/")
+    # It binds what it is to listen on: files instead of ports, which may be taken, or closed to this user.
+    ours = re.sub(r"listen (\S+?)(?=[ ;])", lambda listen: f"listen unix:{tmp_path}/{listen[1].replace(':', '-')}", ours)
     (tmp_path / "dalle.conf").write_text(ours, encoding="utf-8")
     # Folders of its own, as a user who is not root can't write to the system's.
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
