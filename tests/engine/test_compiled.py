@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> ModelFiles:
     return find_model("tiny", models_root=tmp_path / "models")
 
 
-def first_logits(files: ModelFiles, cache: Path, precision: str = "int8", threads: int = 2) -> np.ndarray:  # type: ignore[type-arg]
+def first_logits(files: ModelFiles, cache: Path, precision: str = "int8", threads: int = 2) -> np.ndarray:
     runner = OpenVinoRunner(compile_model(files, PRECISIONS[precision], threads, cache))
     runner.admit([runner.encode([0, 5, 6, 2])])
     assert runner.detokenize(GRID).std() > 10
