@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -21,11 +24,35 @@ def chromium() -> Iterator[Browser]:
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("there is no Chromium: install it (Debian: apt-get install chromium) to test the page")
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright, ExitStack() as stack:
         # Its sandbox refuses to run as root, as CI does; the only pages it opens are ours.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        launch = partial(playwright.chromium.launch, executable_path=program, args=["--no-sandbox"])
+        browser = launch()
+        if not has_fonts(browser):
+            browser.close()
+            browser = launch(env={**os.environ, "FONTCONFIG_FILE": stack.enter_context(font_configuration())})
         yield browser
         browser.close()
+
+
+def has_fonts(browser: Browser) -> bool:
+    """Whether text has a size: on a machine without fonts Chromium shows none, and crashes at a password."""
+    page = browser.new_page()
+    width: float = page.evaluate("document.createElement('canvas').getContext('2d').measureText('text').width")
+    page.close()
+    return width > 0
+
+
+@contextmanager
+def font_configuration() -> Iterator[str]:
+    """Write a configuration of fontconfig with the fonts that matplotlib brings."""
+    import matplotlib
+
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "fonts.conf"
+        path.write_text(f"<fontconfig><dir>{fonts}</dir><cachedir>{folder}</cachedir></fontconfig>", encoding="utf-8")
+        yield str(path)
 
 
 class Visit:

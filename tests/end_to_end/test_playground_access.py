@@ -54,7 +54,7 @@ def test_everything_has_a_name_and_can_be_read(visit: Callable[..., Visit], sche
     page.press("#text", "Enter")
     page.fill("#text", " ")
     page.press("#text", "Enter")
-    page.wait_for_selector("#text-error:not(:empty)")
+    person.problem("text")
     assert faults_of(page) == []
     page.wait_for_selector(".drawing:nth-child(2)")
     person.wait_for("done")
