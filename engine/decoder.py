@@ -38,7 +38,7 @@ class Reach:
 
 
 def find_reaches(positions: Sequence[int], text_lengths: Sequence[int], device: torch.device) -> list[Reach]:
-    """Say for a batch of images how far to attend, whole blocks each.
+    """Return how far each image of a batch attends, in whole blocks.
 
     On a CPU each image attends by itself and to its own lengths: the number of rows and what is masked would change how its sums
     are rounded. Elsewhere all images attend together, to the longest lengths, which takes the fewest kernels.

@@ -15,7 +15,7 @@ _LARGE, _LARGEST = 2**20, 2**25  # bytes; glibc itself goes up to the second
 
 
 def share_arenas() -> None:
-    """Let all threads share two arenas, unless MALLOC_ARENA_MAX is set.
+    """Limit malloc to two arenas for all threads, unless MALLOC_ARENA_MAX is set.
 
     With glibc's own eight per core, memory grew by a quarter over 400 images of Tiny.
     """

@@ -156,7 +156,7 @@ def _group_means(x: Node, norm: nn.GroupNorm) -> Node:
 
 
 def _over_places(channels: Node) -> Node:
-    """Let a number a channel be taken at every place: [1, C] -> [1, C, 1, 1]."""
+    """Append height and width of 1, so that a number for each channel applies at every place: [1, C] -> [1, C, 1, 1]."""
     return op.unsqueeze(channels, op.constant(_SPATIAL))
 
 
