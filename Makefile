@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # What may differ by Python. The rest tests what a person or a fault does to the server, alike on each.
-END_TO_END := draw_command log openai_client shutdown start
+END_TO_END := draw.command log openai_client shutdown start
 QUICK := tests/test_*.py tests/engine tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
 
 .PHONY: serve test test-quick soak lint bench evaluate train clean

@@ -22,18 +22,19 @@ from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_ENGINE_FAILED, EX
 try:
     from tqdm import tqdm
 
-    from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer, share_arenas
+    from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
+    from host.malloc import share_arenas
+    from host.unfinished import sweep_unfinished
     from server import create_app
-    from server.command_line import read_settings, warn_of_unknown_variables
-    from server.keys import warn_of_open_door
-    from server.logs import configure_logging
-    from server.metrics import Metrics
-    from server.serving import address_of, build_server, is_loopback, take_port
-    from server.settings import Settings
-    from server.shutdown import Serving
-    from server.storage import check_writable
-    from server.thread_limit import why_too_few_threads
-    from server.unfinished import sweep_unfinished
+    from server.config.command_line import read_settings, warn_of_unknown_variables
+    from server.config.settings import Settings
+    from server.images.output_folder import check_writable
+    from server.operations.logs import configure_logging
+    from server.operations.metrics import Metrics
+    from server.wsgi.listener import address_of, is_loopback, take_port, warn_of_open_door
+    from server.wsgi.server import build_server
+    from server.wsgi.shutdown import Serving
+    from server.wsgi.thread_limit import why_too_few_threads
 except ModuleNotFoundError as error:
     print(f"app.py: this Python has no package {error.name}: run `make serve`, or app.py with .venv/bin/python", file=sys.stderr)
     sys.exit(EXIT_BAD_SETTING)

@@ -88,7 +88,7 @@ OTHER_FILES = 200  # that a process may have open beside its connections
 RESTART_SECONDS = 10
 
 # Another repository of the hub with weights of the same form: `owner/name` or `owner/name@revision`. For mirrors and tests, so no
-# flag; engine/hub.py reads it.
+# flag; engine/weights/hub.py reads it.
 HUB_REPO_VARIABLE = "DALLE_HUB_REPO"
 
 EXIT_OK = 0

@@ -20,6 +20,7 @@ from types import TracebackType
 from PIL import Image
 
 from consts import MAX_SEED
+from engine.batching.statistics import EngineState, Observer
 from engine.errors import (
     Cancelled,
     CheckpointError,
@@ -31,22 +32,8 @@ from engine.errors import (
     InvalidRequest,
     QueueFull,
 )
-from engine.malloc import share_arenas
-from engine.request import (
-    IMAGE_TOKEN_COUNT,
-    PREVIEW_EVERY,
-    PREVIEWS,
-    Event,
-    ImageDone,
-    ImageRequest,
-    Preview,
-    Progress,
-    Queued,
-    SamplingSettings,
-    Tick,
-)
-from engine.statistics import EngineState, Observer
-from engine.threads import usable_threads
+from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
+from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, ImageRequest, SamplingSettings
 
 __all__ = [
     "IMAGE_TOKEN_COUNT",
@@ -71,8 +58,6 @@ __all__ = [
     "Queued",
     "SamplingSettings",
     "Tick",
-    "share_arenas",
-    "usable_threads",
 ]
 
 CANCEL_POLL_SECONDS = 0.25  # how often a caller's `is_cancelled` is asked at least
@@ -117,7 +102,7 @@ class DalleModel:
         Raises CheckpointError where its weights are missing or wrong, InvalidRequest for a version, device, runner or
         precision that is not to be had.
         """
-        from engine.engine import Engine
+        from engine.batching.engine import Engine
         from engine.runners import load_runner
 
         load = partial(
@@ -291,6 +276,6 @@ def _seeds(seed: int | None, num_images: int) -> tuple[int, ...]:
 if __name__ == "__main__":
     import sys
 
-    from draw_command import main
+    from draw.command import main
 
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], DalleModel))

@@ -23,7 +23,7 @@ from benchmarks.profile import measure_profile
 from benchmarks.random_weights import SIZES, write_models_root
 from benchmarks.serving import measure_serving, measure_tiny
 from benchmarks.starting import measure_starting
-from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.weights.checkpoint import Checkpoint, load_checkpoint
 
 IN_PROCESS: dict[str, Callable[[Checkpoint, Plan, Figures], None]] = {
     "drawing": measure_drawing,

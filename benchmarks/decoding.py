@@ -13,7 +13,6 @@ from tqdm import tqdm
 from benchmarks.bandwidth import memory_bandwidth
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
-from engine.checkpoint import Checkpoint
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native.runner import NativeRunner
@@ -21,6 +20,7 @@ from engine.runners.openvino.precision import Precision
 from engine.runners.rounding import INT4_GROUP, WeightKind
 from engine.sampler import sample, uniforms
 from engine.text import tokenize_prompt
+from engine.weights.checkpoint import Checkpoint
 
 _CACHED_BYTES = {"f32": 4, "bf16": 2, "u8": 1}
 _SCALE_BYTES = 4  # of a head's rounded key or value: a scale; OpenVINO has a zero point, too

@@ -12,11 +12,11 @@ from tqdm import tqdm
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
 from benchmarks.reference import min_dalle_on
-from engine.checkpoint import Checkpoint
-from engine.engine import Engine
+from engine.batching.engine import Engine
 from engine.request import ImageRequest
 from engine.runners import default_cache, runner_on
 from engine.runners.openvino.precision import Precision
+from engine.weights.checkpoint import Checkpoint
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.plan import PROMPT
 from benchmarks.server_process import our_command, running
-from engine.threads import usable_threads
+from host.threads import usable_threads
 
 # Note when Enter was pressed and when each state of the newest tile began, in the browser's own milliseconds.
 WATCH = """

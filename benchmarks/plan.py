@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import MODELS
 from engine.runners.openvino.precision import PRECISIONS, Precision, choose_precision
-from engine.threads import usable_threads
+from engine.weights.models import MODELS
+from host.threads import usable_threads
 
 PROMPT = "a red circle on a blue background"
 PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny")

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from consts import RUNNERS
-from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.picture import GRID
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.openvino.precision import PRECISIONS
 from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
-from engine.threads import usable_threads
+from engine.weights.checkpoint import Checkpoint, load_checkpoint
+from host.threads import usable_threads
 from training.evaluate import trials
 
 

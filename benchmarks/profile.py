@@ -13,12 +13,12 @@ from tqdm import tqdm
 from benchmarks.decoding import Decoding
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
-from engine.checkpoint import Checkpoint
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.compiled import compile_checkpoint
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.runner import OpenVinoRunner
+from engine.weights.checkpoint import Checkpoint
 
 _SHOWN = 7  # kinds of work
 

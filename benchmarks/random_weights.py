@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.config import DetokenizerConfig
-from engine.detokenizer import TinyDetokenizer
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
+from engine.weights.config import DetokenizerConfig
+from engine.weights.detokenizer import TinyDetokenizer
 
 SCALE_LESS = re.compile(r"(^|\.)(pre_self_attn_layer_norm|pre_encoder_attn_layer_norm|glu\.ln0|glu\.ln1|final_ln)\.weight$")
 LAYER = re.compile(r"^layers\.(\d+)\.(.+)$")

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from min_dalle import MinDalle
 
-from engine.checkpoint import Checkpoint
-from engine.config import MODELS, ModelConfig, read_config
-from engine.detokenizer import build_detokenizer
 from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer, VQGanDetokenizer
+from engine.weights.checkpoint import Checkpoint
+from engine.weights.config import ModelConfig, read_config
+from engine.weights.detokenizer import build_detokenizer
+from engine.weights.models import MODELS
 
 
 def random_checkpoint(config: ModelConfig, tokenizer: TextTokenizer, seed: int = 0) -> Checkpoint:

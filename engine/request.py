@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import Image
-
 IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
 PREVIEW_EVERY = 32  # tokens, as in min-dalle
 PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))
@@ -33,44 +31,3 @@ class ImageRequest:
     previews: tuple[int, ...] = ()  # the numbers of tokens at which an image is shown
     progress: bool = True  # tell how many tokens are drawn: each time wakes the caller's thread
     seamless: bool = False  # detokenize all images as one picture without seams
-
-
-@dataclass(frozen=True)
-class Queued:
-    """Tell a request's place in the line: 1 is next, 0 that its first image is being drawn."""
-
-    position: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Tell how many tokens of image `index` are drawn."""
-
-    index: int
-    tokens_drawn: int
-
-
-@dataclass(frozen=True)
-class Preview:
-    """Show image `index` as far as it is drawn; the rest is grey."""
-
-    index: int
-    tokens_drawn: int
-    image: Image.Image
-
-
-@dataclass(frozen=True)
-class ImageDone:
-    """Hand over finished image `index`."""
-
-    index: int
-    seed: int
-    image: Image.Image
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Tell that nothing happened for a while: time to see whether the caller is still there."""
-
-
-Event = Queued | Progress | Preview | ImageDone | Tick

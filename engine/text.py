@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 
-from engine.config import ModelConfig
 from engine.upstream import TextTokenizer, demojize
+from engine.weights.config import ModelConfig
 
 _WORD_START = chr(ord(" ") + 256)
 

@@ -11,8 +11,8 @@ import os
 
 import torch
 
-# MKL then adds in the same order for any number of rows on Intel, so that engine/batch_invariant.py need not split products. MKL
-# reads it once, at its first product.
+# With this setting MKL on Intel CPUs adds in the same order for any number of rows, so that
+# engine/runners/torch/batch_invariant.py need not split products. MKL reads it once, at its first product.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()

@@ -8,22 +8,22 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from consts import MAX_BODY_BYTES
-from server.classic import classic_routes
-from server.cors import CorsPolicy, allow_origins
-from server.docs import docs_routes
-from server.errors import answer_errors
-from server.health import health_routes
-from server.image_links import build_keeper, image_link_routes
-from server.keys import require_keys
-from server.metrics import Metrics, measure_requests, metrics_routes
-from server.openai_images import openai_image_routes
-from server.openai_models import openai_model_routes
-from server.playground import playground_routes
-from server.request_ids import identify_requests
-from server.request_log import log_requests
-from server.security_headers import secure_answers
-from server.settings import Settings
-from server.storage import Storage
+from server.api.classic.routes import classic_routes
+from server.api.errors import answer_errors
+from server.api.openai.images import openai_image_routes
+from server.api.openai.models import openai_model_routes
+from server.config.settings import Settings
+from server.documentation.routes import docs_routes
+from server.images.links import build_keeper, image_link_routes
+from server.images.output_folder import Storage
+from server.middleware.cors import CorsPolicy, allow_origins
+from server.middleware.keys import require_keys
+from server.middleware.request_ids import identify_requests
+from server.middleware.request_log import log_requests
+from server.middleware.security_headers import secure_answers
+from server.operations.health import health_routes
+from server.operations.metrics import Metrics, measure_requests, metrics_routes
+from server.playground.routes import playground_routes
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel

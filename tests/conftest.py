@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 
 from dalle_model import DalleModel
 from server import create_app
-from server.settings import Settings
+from server.config.settings import Settings
 
 # Before torch is imported. Every engine has a thread of its own, and OpenMP keeps a team of threads for each: the many engines of
 # one test process would draw at a third of their speed. Where more threads matter, a test asks for them.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from server.settings import FLAGS
+from server.config.settings import FLAGS
 from tests.end_to_end.server_process import environment
 
 ROOT = Path(__file__).parents[1]

@@ -1,54 +1,117 @@
-"""Hold the direction of imports: app -> server, dalle_model -> engine."""
+"""Who may import whom: one direction between the parts of the project, and no circle anywhere."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMPUTING = {"engine", "torch", "min_dalle", "openvino", "numpy", "safetensors", "huggingface_hub"}
+PARTS = ("app", "benchmarks", "consts", "dalle_model", "draw", "engine", "host", "server", "training", "utils")
+FILES = [ROOT / f"{part}.py" for part in PARTS if (ROOT / f"{part}.py").exists()] + [
+    path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))
+]
 
-# Who may not import what; utils and consts are everybody's, so they know nobody.
-FORBIDDEN = {
-    "server": COMPUTING | {"app", "training"},
-    "engine": {"app", "server", "dalle_model", "training", "flask", "werkzeug", "waitress", "pydantic"},
-    "dalle_model.py": {"app", "server", "training", "flask", "werkzeug", "waitress", "pydantic"},
-    "draw_command.py": COMPUTING | {"app", "server", "training", "flask", "werkzeug", "waitress", "pydantic"},
-    "app.py": COMPUTING | {"training"},
-    "utils.py": COMPUTING | {"app", "server", "dalle_model", "training", "flask", "werkzeug", "waitress", "pydantic"},
-    "consts.py": COMPUTING
-    | {"app", "server", "dalle_model", "training", "utils", "flask", "werkzeug", "waitress", "pydantic", "PIL"},
+COMPUTING = {"torch", "min_dalle", "openvino", "numpy", "safetensors", "huggingface_hub"}
+SERVING = {"flask", "flask_cors", "werkzeug", "waitress", "pydantic", "prometheus_client"}
+
+# A part -> the parts of the project that it may import, and the libraries that it may not.
+MAY_IMPORT: Mapping[str, tuple[set[str], set[str]]] = {
+    "consts": (set(), COMPUTING | SERVING | {"PIL"}),
+    "utils": ({"consts"}, COMPUTING | SERVING),
+    "host": (set(), COMPUTING | SERVING | {"PIL"}),
+    "engine": ({"consts", "host"}, SERVING),
+    "dalle_model": ({"consts", "engine", "draw"}, SERVING),
+    "draw": ({"consts", "utils", "engine"}, COMPUTING | SERVING),
+    "server": ({"consts", "utils", "host", "dalle_model"}, COMPUTING),
+    "app": ({"consts", "host", "dalle_model", "server"}, COMPUTING),
+    "training": ({"consts", "utils", "host", "dalle_model", "engine"}, SERVING),
+    "benchmarks": ({"consts", "utils", "host", "dalle_model", "engine", "server", "training"}, set()),
 }
 
 
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
 def imports_of(path: Path) -> Iterator[str]:
-    """Give the top-level name of every import in a file, also those inside functions."""
+    """Yield every module that a file imports, inside functions and for types only too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            yield (node.module or "").split(".")[0]
+            assert node.level == 0 and node.module, f"{path} imports relatively"
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            submodules = [name for name in inside if name in MODULES]
+            yield from submodules
+            if len(submodules) < len(inside):
+                yield node.module
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
+GRAPH = {name: set(imports_of(path)) for name, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    """Return the package of a module: `server.api` for what is in it, `engine.runners.native` for what is in that."""
+    depth = 3 if module.startswith("engine.runners.") and (ROOT / module.replace(".", "/")).parent.name != "runners" else 2
+    parts = module.split(".")
+    is_package = MODULES[module].name == "__init__.py"
+    return ".".join(parts[: min(depth, len(parts) if is_package else len(parts) - 1)])
+
+
+def is_inside(room: str, other: str) -> bool:
+    """Return whether one of two packages is the other, or holds it."""
+    return f"{room}.".startswith(f"{other}.") or f"{other}.".startswith(f"{room}.")
+
+
+def circle_in(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_imports_point_one_way(part: str) -> None:
-    files = sorted((ROOT / part).rglob("*.py")) or [ROOT / part]
-    found = {(path.relative_to(ROOT).as_posix(), name) for path in files for name in imports_of(path)}
-    assert {(path, name) for path, name in found if name in FORBIDDEN[part]} == set()
+    parts, libraries = MAY_IMPORT[part]
+    found = {(module, name.split(".")[0]) for module in MODULES if module.split(".")[0] == part for name in GRAPH[module]}
+    assert found, f"there is no {part}"
+    forbidden = (set(PARTS) - parts - {part}) | libraries
+    assert {(module, name) for module, name in found if name in forbidden} == set()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert sum(len(names & MODULES.keys()) for names in GRAPH.values()) > 100
+    assert circle_in({module: names & MODULES.keys() for module, names in GRAPH.items()}) == []
+
+
+@pytest.mark.parametrize("part", ["server", "engine"])
+def test_no_package_imports_itself_by_way_of_others(part: str) -> None:
+    """Packages at the same level: what is in `server.api` may import `server.images`, or the other way round, but not both."""
+    rooms: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module.startswith(f"{part}.") and (own := room_of(module)) != part:
+            imported = {room_of(name) for name in GRAPH[module] if name.startswith(f"{part}.") and name in MODULES}
+            rooms.setdefault(own, set()).update(room for room in imported - {part} if not is_inside(room, own))
+    assert len(rooms) >= 3
+    assert circle_in(rooms) == []
 
 
 def test_importing_app_loads_no_torch() -> None:
     """So that a bad setting is told at once."""
     code = "import app, sys; print(sorted({'torch', 'min_dalle', 'openvino'} & set(sys.modules)))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "[]\n", run.stderr
 
 
 def test_a_start_loads_no_compiler() -> None:

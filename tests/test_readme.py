@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server.settings import FLAGS
+from server.config.settings import FLAGS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -15,7 +15,8 @@ SOURCES = sorted(
     for part in (
         "app.py",
         "dalle_model.py",
-        "draw_command.py",
+        "draw",
+        "host",
         "utils.py",
         "consts.py",
         "server",

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from engine.config import DetokenizerConfig
-from engine.detokenizer import TinyDetokenizer
 from engine.upstream import ResnetBlock, Upsample
+from engine.weights.config import DetokenizerConfig
+from engine.weights.detokenizer import TinyDetokenizer
 from training.codebook import TOKEN_COUNT, Codebook, token_parts
 from training.painting import paint
 from training.palette import RGB

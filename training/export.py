@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from engine.config import ModelConfig
+from engine.weights.config import ModelConfig
 from training.codebook import Codebook
 from training.detokenizer import CONFIG, TrainedDetokenizer
 from training.model import SCALELESS, TinyTransformer

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.config import ModelConfig
 from engine.upstream import AttentionBase, DalleBartDecoder, DalleBartEncoder
+from engine.weights.config import ModelConfig
 from training.codebook import MASK_COUNT, TOKEN_COUNT, token_parts
 from training.palette import COLOUR_NAMES
 from training.pool import PAD

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from engine.config import ModelConfig
+from engine.weights.config import ModelConfig
 from training.codebook import TOKEN_COUNT, Codebook
 from training.model import TinyTransformer
 from training.paths import RUNS

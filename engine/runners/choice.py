@@ -13,12 +13,13 @@ import torch
 from platformdirs import user_cache_path
 
 from consts import RUNNERS
-from engine.checkpoint import Checkpoint, ModelFiles, find_model
-from engine.config import ModelConfig, model_spec
 from engine.errors import InvalidRequest
 from engine.runners.runner import Runner
-from engine.runners.torch import TorchRunner, choose_device, choose_dtype
-from engine.threads import usable_threads
+from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
+from engine.weights.checkpoint import Checkpoint, ModelFiles, find_model
+from engine.weights.config import ModelConfig
+from engine.weights.models import model_spec
+from host.threads import usable_threads
 
 if TYPE_CHECKING:
     from engine.runners.openvino.precision import Precision

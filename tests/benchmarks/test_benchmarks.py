@@ -19,9 +19,9 @@ from benchmarks.plan import Plan, read_plan
 from benchmarks.plot import draw_plot
 from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from benchmarks.reference import LocalMinDalle
-from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.runners.native import library
 from engine.runners.openvino.precision import PRECISIONS
+from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.cpu import WHY_NOT_NATIVE
 
 # min-dalle draws with no other image vocabulary, with as many layers in both halves, and with the VQGAN's true sizes alone.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.precision import compare, psnr
-from engine.checkpoint import load_checkpoint
+from engine.weights.checkpoint import load_checkpoint
 
 MOST_NATS = 0.01  # what a faster precision may cost
 LEAST_DECIBELS = 38

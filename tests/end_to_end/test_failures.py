@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consts import EXIT_ENGINE_FAILED
-from server.watchdog import HANG_GRACE
+from server.wsgi.watchdog import HANG_GRACE
 from tests.end_to_end.callers import PATIENCE_SECONDS, ask, draw, eventually, eventually_shows, health, metric, post, status_of
 from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine.checkpoint import ModelFiles
-from engine.detokenizer import attend_over_any_grid
-from engine.engine import Engine
+from engine.batching.engine import Engine
 from engine.runners import Runner, load_runner
 from engine.upstream import VQGanDetokenizer
+from engine.weights.checkpoint import ModelFiles
+from engine.weights.detokenizer import attend_over_any_grid
 from tests.engine.watched_runner import WatchedRunner
 
 MakeEngine = Callable[..., Engine]

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.random_weights import write_vocabulary
-from engine.config import MODELS, ModelConfig
 from engine.text import merge_pairs, tokenize_prompt
 from engine.upstream import TextTokenizer
+from engine.weights.config import ModelConfig
+from engine.weights.models import MODELS
 
 ROWS = 300
 START, END, UNKNOWN = 0, 2, 3

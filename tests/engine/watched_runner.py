@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.job import Job
-from engine.request import ImageDone, ImageRequest, SamplingSettings
+from engine.batching.job import Job
+from engine.events import ImageDone
+from engine.request import ImageRequest, SamplingSettings
 from engine.runners import Runner
 
 

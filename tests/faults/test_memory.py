@@ -35,7 +35,7 @@ def test_memory_stays_while_many_images_are_drawn(server: ServerProcess, first: 
 
 _COUNT_ARENAS = """
 import ctypes, os, threading
-from dalle_model import share_arenas
+from host.malloc import share_arenas
 share_arenas()
 meeting = threading.Barrier(7)
 

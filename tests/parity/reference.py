@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.checkpoint import Checkpoint
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.text import tokenize_prompt
+from engine.weights.checkpoint import Checkpoint
 
 MIN_DALLE_START = 2**14 - 1  # what min-dalle feeds first, whatever the model's configuration says
 

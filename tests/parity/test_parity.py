@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from benchmarks.reference import min_dalle_on, random_checkpoint
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.config import MODELS, ModelConfig
-from engine.engine import Engine
-from engine.request import ImageDone, ImageRequest, SamplingSettings
+from engine.batching.engine import Engine
+from engine.events import ImageDone
+from engine.request import ImageRequest, SamplingSettings
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.openvino.precision import PRECISIONS
-from engine.runners.torch import TorchRunner
+from engine.runners.torch.runner import TorchRunner
 from engine.text import tokenize_prompt
+from engine.weights.checkpoint import Checkpoint, load_checkpoint
+from engine.weights.config import ModelConfig
+from engine.weights.models import MODELS
 from tests.cpu import skip_unless_it_runs
 from tests.parity.reference import MIN_DALLE_START, reference_logits
 from training.caption import describe, random_said

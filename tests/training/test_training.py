@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from engine.checkpoint import load_checkpoint
 from engine.request import IMAGE_TOKEN_COUNT
+from engine.weights.checkpoint import load_checkpoint
 from training import detokenizer, export
 from training.codebook import TOKEN_COUNT, learn
 from training.model import SCALELESS, TinyTransformer

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import ModelConfig
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.native.layout import BFLOATS, FLOATS, HALVES, INT8, PIECE
+from engine.weights.config import ModelConfig
 
 _EPSILON = 1e-5  # of torch.nn.LayerNorm
 _NORMS = ("before_self", "after_self", "before_text", "after_text", "glu_in", "glu_middle")

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.config import ModelConfig
 from engine.runners.rounding import INT4_GROUP, WeightKind, floats, rounded_to_int4, rounded_to_int8, shortest
 from engine.upstream import DalleBartDecoder
+from engine.weights.config import ModelConfig
 
 PANEL = 16  # output channels in a register
 PIECE = 64  # output channels that a thread takes at a time

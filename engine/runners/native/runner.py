@@ -17,7 +17,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engine.config import ModelConfig
+from engine.runners.native import layout, winograd
 from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
 from engine.runners.native.pixels import FinePixels
@@ -27,13 +27,14 @@ from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.rounding import WeightKind
 from engine.runners.runner import KEPT_PROMPTS
 from engine.upstream import DalleBartDecoder
+from engine.weights.config import ModelConfig
 
 
 def _pack(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> list[NDArray[Any]]:
     return pack_decoder(decoder, config.logit_count, kind)
 
 
-NATIVE = Form("native", {"encoding": prompt_graph}, _pack, FineLevels(FINE_LEVELS, pack_fine_levels))
+NATIVE = Form("native", {"encoding": prompt_graph}, _pack, FineLevels(FINE_LEVELS, pack_fine_levels), (layout, winograd))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,19 +9,16 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import openvino as ov
 from numpy.typing import NDArray
 from torch import nn
 
-from engine.checkpoint import Checkpoint, ModelFiles
-from engine.config import ModelConfig
 from engine.errors import first_line
-from engine.malloc import freed_memory_given_back
 from engine.progress import tqdm
 from engine.runners import rounding
-from engine.runners.native import layout, winograd
 from engine.runners.openvino import calibration, detokenizing, graphs, operations, weights
 from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
@@ -32,9 +29,12 @@ from engine.runners.openvino.weights import Weights
 from engine.runners.rounding import WeightKind
 from engine.runners.unfinished import PREFIX, sweep_unfinished
 from engine.upstream import DalleBartDecoder
+from engine.weights.checkpoint import Checkpoint, ModelFiles
+from engine.weights.config import ModelConfig
+from host.malloc import freed_memory_given_back
 
 # What is kept depends on how these make it: where one has changed, it is made again.
-_MAKERS = (graphs, operations, weights, detokenizing, calibration, rounding, layout, winograd)
+_MAKERS = (graphs, operations, weights, detokenizing, calibration, rounding)
 _DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Form:
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
     pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
     fine_levels: FineLevels | None = None  # where pixels aren't rounded
+    makers: tuple[ModuleType, ...] = ()  # the modules that pack
 
 
 PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
@@ -92,7 +93,7 @@ def compile_model(
     progress: bool = False,
 ) -> CompiledModel:
     """Compile a model, whose converted weights are read from `cache_dir` where an earlier start left them; None keeps nothing."""
-    folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files)}"
+    folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files, form)}"
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
         with freed_memory_given_back():
@@ -145,10 +146,10 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
     return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), parts, pixels, converted.constants)
 
 
-def _key(files: ModelFiles) -> str:
+def _key(files: ModelFiles, form: Form) -> str:
     """Name what the converted weights depend on."""
     digest = hashlib.sha256(repr((files.fingerprint(), ov.get_version())).encode())
-    for maker in _MAKERS:
+    for maker in (*_MAKERS, *form.makers):
         digest.update(Path(str(maker.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 

@@ -20,11 +20,11 @@ import torch
 from openvino import opset15 as op
 from torch import Tensor, nn
 
-from engine.detokenizer import TinyDecoder
 from engine.runners.openvino.calibration import Ranges, convolution_ranges
 from engine.runners.openvino.operations import Node, parameter, result
 from engine.runners.rounding import floats, rounded_to_int8
 from engine.upstream import Upsample
+from engine.weights.detokenizer import TinyDecoder
 
 _SPATIAL = np.array([2, 3])  # axes of height and width in [1, C, H, W]
 _CHANNELS_LAST = np.array([0, 2, 3, 1])

@@ -12,9 +12,9 @@ import numpy as np
 import openvino as ov
 from openvino import opset15 as op
 
-from engine.checkpoint import Checkpoint
 from engine.runners.openvino.operations import Node, paged_attention, parameter, result
 from engine.runners.openvino.weights import Weights, stacked
+from engine.weights.checkpoint import Checkpoint
 
 INT = np.int32
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import openvino as ov
 
-from engine.config import ModelSpec
 from engine.errors import InvalidRequest
 from engine.runners.rounding import WeightKind
+from engine.weights.models import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,332 @@
+"""The engine: requests in, images out, all callers' images drawn together. One thread owns the model.
+
+submit ─> line ─> [ _admit ─> _decode ─> _retire ─> _show ] x 256 ─> events
+                   (encode)  (one token (free     (detokenize what is due,
+                              an image)  slots)    one picture while others decode)
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.batching.gallery import PICTURES_AT_ONCE, Gallery, Picture
+from engine.batching.job import Job
+from engine.batching.limit import AdaptiveLimit
+from engine.batching.scheduler import Scheduler
+from engine.batching.statistics import EngineState, Observer, Statistics
+from engine.errors import EngineClosed, GenerationFailed
+from engine.events import ImageDone, Preview, Progress
+from engine.memory import is_memory_exhausted, loading_told_of_memory
+from engine.picture import paint_undrawn
+from engine.request import ImageRequest
+from engine.runners import Runner
+from engine.sampler import NotFinite, sample
+from engine.text import tokenize_prompt
+from engine.weights.checkpoint import Checkpoint, ModelFiles
+
+PROGRESS_EVERY = 8  # tokens
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Draw images for many callers in one running batch."""
+
+    def __init__(
+        self,
+        load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]],
+        max_batch_size: int,
+        max_queue: int | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """Load the model on the engine's own thread, and start it; raise what `load` raises.
+
+        On that thread, because OpenMP keeps a team of threads for every thread that computes: a second team makes more threads
+        than cores, they then sleep between any two operations, and a small model draws at a third of its speed.
+        """
+        self._scheduler = Scheduler(max_batch_size, max_queue)
+        self._batch_limit = AdaptiveLimit(max_batch_size)
+        self._shown_limit = AdaptiveLimit(PICTURES_AT_ONCE)
+        self._statistics = Statistics(observer or Observer())
+        self._gallery = Gallery()
+        self._jobs: set[Job] = set()  # not over yet
+        self._showing: list[Picture] = []
+        self._changed = threading.Condition()
+        self._is_draining = self._is_closing = False
+        self._failure: BaseException | None = None
+        self._is_loaded = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(load,), name="engine", daemon=True)
+        self._thread.start()
+        self._is_loaded.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def count_text_tokens(self, prompt: str) -> int:
+        """Count the tokens that the model reads of a prompt, start and end token included."""
+        return len(tokenize_prompt(self._tokenizer, prompt, self.config))
+
+    def submit(self, request: ImageRequest, timeout: float | None = None) -> Job:
+        """Queue a request that is to be done within `timeout` seconds; its events come on the job that is returned.
+
+        Raises InvalidRequest for more images than can ever wait, QueueFull, EngineClosed.
+        """
+        count = len(request.seeds)
+        with self._changed:
+            self._check_room(count)  # before any work, so that refusing costs next to nothing
+        job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self.config), timeout)
+        with self._changed:
+            self._check_room(count)
+            self._jobs.add(job)
+            self._scheduler.add(job)
+            self._changed.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Stop drawing a request: its slots are free by the next step. Of no effect on one that is over."""
+        with self._changed:
+            if not job.is_over:
+                self._statistics.cancelled(len(job.slots) - job.delivered)
+                self._end(job)
+            self._changed.notify()
+
+    def drain(self) -> None:
+        """Take no new work; what is under way or waits is drawn."""
+        with self._changed:
+            self._is_draining = True
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop: requests under way end with EngineClosed. Tell whether the thread has ended within `timeout` seconds."""
+        self._end_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def state(self) -> EngineState:
+        """Show the engine at this moment; answers while a step hangs, too."""
+        with self._changed:
+            return self._statistics.snapshot(
+                is_alive=self._thread.is_alive(),
+                is_draining=self._is_draining or self._is_closing,
+                images_waiting=self._scheduler.waiting_count,
+                slots_in_use=len(self._scheduler.running),
+                batch_limit=self._scheduler.batch_limit,
+                max_queue=self._scheduler.max_queue,
+            )
+
+    def step(self) -> int:
+        """Draw one more token of every image in the batch, and show what is due; return how many images were in it."""
+        self._retire()  # those that nobody wants any more
+        self._admit()
+        batch = self._decode()
+        self._retire()  # those that are drawn
+        self._show()
+        self._raise_limits()
+        return batch
+
+    def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
+        """Load, then step while there is work: what the engine's own thread does."""
+        try:
+            with loading_told_of_memory():
+                checkpoint, self._runner = load()
+            self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
+        except BaseException as error:
+            self._failure = error
+            return
+        finally:
+            self._is_loaded.set()
+        try:
+            while self._wait_for_work():
+                self._statistics.step_begins()
+                batch = 0
+                try:
+                    batch = self.step()
+                except Exception as error:
+                    self._recover(error)
+                self._statistics.step_ends(batch)
+        except BaseException:
+            _log.critical("the engine's thread ends: nothing can be drawn any more", exc_info=True)
+        finally:
+            self._end_all()
+
+    def _wait_for_work(self) -> bool:
+        """Wait for something to draw or show; False once the engine is to close."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._scheduler.has_work or self._gallery or self._is_closing)
+            return not self._is_closing
+
+    def _check_room(self, count: int) -> None:
+        if self._is_draining or self._is_closing:
+            raise EngineClosed("the server is shutting down and takes no new work")
+        self._scheduler.check_room(count, self._statistics.seconds_per_step.value)
+
+    def _end_all(self) -> None:
+        """End every request and take no more; not left to the thread, which may hang or be dead."""
+        with self._changed:
+            self._is_closing = True
+            for job in list(self._jobs):
+                self._end(job, EngineClosed("the engine stopped before this image was done"))
+            self._changed.notify()
+
+    def _end(self, job: Job, error: Exception | None = None) -> None:
+        """End a job; its images leave the batch at the next step. Needs the lock."""
+        self._jobs.discard(job)
+        self._scheduler.drop(job)
+        job.finish(error)
+
+    def _retire(self) -> None:
+        """Free the slots of images that are drawn, or not wanted any more."""
+        with self._changed:
+            order = self._scheduler.retire(lambda slot: slot.is_drawn or slot.job.is_over)
+        if order is not None:
+            self._runner.rearrange(order)
+
+    def _admit(self) -> None:
+        """Let waiting images into the batch; encode each prompt once."""
+        with self._changed:
+            admitted = self._scheduler.admit()
+        for slot in admitted:
+            slot.admitted_at = time.monotonic()
+            self._statistics.waited(slot.admitted_at - slot.job.submitted_at)
+        for job in dict.fromkeys(slot.job for slot in admitted):
+            if job.encoded is None:
+                self._encode(job)
+        with self._changed:
+            self._scheduler.running = [slot for slot in self._scheduler.running if slot.job.encoded is not None]
+        if admitted:
+            self._runner.admit([slot.job.encoded for slot in admitted if slot.job.encoded is not None])
+
+    def _encode(self, job: Job) -> None:
+        """Encode a job's prompt; where that fails, the job alone ends."""
+        try:
+            job.encoded = self._runner.encode(job.text_tokens)
+        except Exception as error:
+            if is_memory_exhausted(error):
+                raise
+            self._fail([job], error)
+
+    def _decode(self) -> int:
+        """Draw the next token of every image, each at its own position; return how many."""
+        running = self._scheduler.running
+        if not running:
+            return 0
+        start = self.config.decoder_start_token_id
+        logits = self._runner.step(
+            [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
+        )
+        chances = [slot.chances[slot.position] for slot in running]
+        try:
+            tokens = sample(logits, [s.settings for s in running], chances)
+        except NotFinite as error:  # the others take this step again, to the same end
+            self._fail([running[row].job for row in error.rows], error)
+            return len(running)
+        for slot, token in zip(running, tokens, strict=True):
+            slot.tokens.append(token)
+            if slot.job.request.progress and slot.position % PROGRESS_EVERY == 0:
+                slot.job.tell(Progress(slot.index, slot.position))
+            if slot.is_drawn or slot.position in slot.job.request.previews:
+                self._gallery.add(slot)
+        return len(running)
+
+    def _show(self) -> None:
+        """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
+        self._showing = self._gallery.take(self._scheduler.has_work)
+        if self._showing:
+            pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
+            for picture, own in zip(list(self._showing), pixels, strict=True):
+                self._deliver(picture, own)
+                self._showing.remove(picture)  # what is left here failed, if anything does
+                self._gallery.is_through(picture)
+
+    def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
+        """Hand a picture to its caller; the job ends with its last one."""
+        job, first = picture.job, picture.slots[0]
+        if picture.is_preview:
+            image = Image.fromarray(paint_undrawn(pixels, picture.tokens_drawn))
+            job.tell(Preview(first.index, picture.tokens_drawn, image))
+            return
+        image = Image.fromarray(pixels)
+        with self._changed:
+            if job.is_over:  # cancelled meanwhile, and counted so
+                return
+            job.tell(ImageDone(first.index, first.seed, image))
+            job.delivered += len(picture.slots)
+            for slot in picture.slots:
+                self._statistics.drawn(time.monotonic() - slot.admitted_at)
+            if job.delivered == len(job.slots):
+                self._end(job)
+
+    def _recover(self, error: Exception) -> None:
+        """End what failed, or draw or show it again where memory ran out or pictures failed together.
+
+        Images that wait, and those that are drawn and not shown yet, are not touched. A seed draws the same image again.
+        """
+        showing, self._showing = self._showing, []
+        is_memory, batch = is_memory_exhausted(error), len(self._scheduler.running)
+        if len(showing) > 1:  # again, fewer or one by one, so that the one at fault ends alone
+            self._gallery.start_again(showing, are_suspects=not is_memory)
+            if is_memory:
+                self._shown_limit.halve(len(showing))
+                self._apply_limits(f"memory ran out while {len(showing)} pictures were shown at once")
+            if not self._scheduler.running:
+                self._runner.reset()  # gives back the memory of slots that nobody uses
+        elif showing and (not is_memory or batch <= 1 or self._gallery.failed_before(showing)):
+            self._fail([picture.job for picture in showing], error)
+        elif showing and len(showing[0].slots) > 1:  # a seamless picture is as large as was asked; the batch is not to blame
+            self._gallery.start_again(showing, are_suspects=True)
+        else:
+            self._empty_batch(error, showing)
+
+    def _empty_batch(self, error: Exception, showing: Sequence[Picture]) -> None:
+        """Empty the batch; its images end or, where memory ran out, are drawn again, half as many at once.
+
+        `showing` is a picture of one image or nothing. Such a picture is always of the same small size, so that the batch beside
+        it is what takes the memory.
+        """
+        batch = len(self._scheduler.running)
+        with self._changed:
+            undrawn = [slot for slot in self._scheduler.running if not slot.is_drawn and not slot.job.is_over]
+            if is_memory_exhausted(error) and batch > 1:
+                self._gallery.start_again(showing, are_suspects=True)
+                self._gallery.forget_previews()
+                self._scheduler.requeue(undrawn)
+                self._batch_limit.halve(batch)
+                self._apply_limits(f"memory ran out with {batch} images in the batch")
+            else:
+                self._fail([slot.job for slot in undrawn] + [picture.job for picture in showing], error)
+            self._scheduler.running = []
+        self._runner.reset()
+
+    def _raise_limits(self) -> None:
+        """Count a good step; more images at once are tried again after many of them."""
+        if any([self._batch_limit.count_step(), self._shown_limit.count_step()]):
+            self._apply_limits("memory was enough for a while")
+
+    def _apply_limits(self, why: str) -> None:
+        """Set and log how many images are drawn, and pictures shown, at once."""
+        with self._changed:
+            self._scheduler.batch_limit, self._gallery.at_once = self._batch_limit.value, self._shown_limit.value
+        _log.warning(
+            "%s; from now on at most %d images are drawn and %d pictures shown at once (see --max_batch_size)",
+            why,
+            self._batch_limit.value,
+            self._shown_limit.value,
+        )
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        """End jobs whose images could not be drawn."""
+        _log.error("drawing failed; %d requests end", len(set(jobs)), exc_info=error)
+        with self._changed:
+            for job in dict.fromkeys(jobs):
+                if not job.is_over:
+                    self._statistics.failed(len(job.slots) - job.delivered)
+                    failure = GenerationFailed("drawing failed inside the server")
+                    failure.__cause__ = error
+                    self._end(job, failure)

@@ -1,0 +1,1 @@
+"""A model's files: the table of models, and how weights are found, downloaded, checked and loaded."""

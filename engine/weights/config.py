@@ -1,0 +1,145 @@
+"""The sizes of a model, and its config.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CheckpointError, first_line
+from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
+
+
+@dataclass(frozen=True)
+class DetokenizerConfig:
+    """Hold the sizes of the VQGAN detokenizer.
+
+    `None` in place of this means min-dalle's own `VQGanDetokenizer`, whose sizes are fixed.
+    Widths are given as log2, as min-dalle's blocks take them.
+    """
+
+    embed_count: int
+    log2_widths: tuple[int, ...]  # at the tokens' size, and at 4 and 8 times that
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Hold the sizes of one model, and its sampling defaults."""
+
+    name: str
+    embed_count: int
+    attention_head_count: int
+    glu_embed_count: int
+    encoder_layer_count: int
+    decoder_layer_count: int
+    text_vocab_count: int
+    image_vocab_count: int  # the embedding and lm_head have one row more
+    decoder_start_token_id: int
+    text_token_count: int = 64
+    detokenizer: DetokenizerConfig | None = None
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    @property
+    def logit_count(self) -> int:
+        """Return how many tokens can be drawn: those the detokenizer knows, at most 2**14 as in min-dalle."""
+        return min(self.image_vocab_count, 2**14)
+
+
+# A count in config.json, by the name that DALL·E Mini's own configuration gives it -> the field of ModelConfig.
+_COUNTS = {
+    "d_model": "embed_count",
+    "encoder_layers": "encoder_layer_count",
+    "decoder_layers": "decoder_layer_count",
+    "encoder_attention_heads": "attention_head_count",
+    "decoder_attention_heads": "attention_head_count",
+    "encoder_ffn_dim": "glu_embed_count",
+    "decoder_ffn_dim": "glu_embed_count",
+    "encoder_vocab_size": "text_vocab_count",
+    "image_vocab_size": "image_vocab_count",
+    "max_text_length": "text_token_count",
+    "decoder_start_token_id": "decoder_start_token_id",
+}
+_OWN_KEYS = {"image_length", "detokenizer", "sampling", "name"}
+
+
+def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
+    """Read a model's config.json.
+
+    With `defaults`, an absent key keeps its default and an unknown one is passed over: DALL·E Mini's published
+    configurations have many that sizes don't depend on. Without, both are refused, so that a slip is found.
+    Raises CheckpointError, naming the file and the key.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON ({first_line(error)})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object")
+    if defaults is None:
+        _refuse_slips(path, values)
+    fields: dict[str, Any] = {}
+    for key in _COUNTS.keys() & values.keys():
+        count = _positive_int(path, key, values[key])
+        if fields.setdefault(_COUNTS[key], count) != count:
+            raise CheckpointError(f"{path}: {key} is {count}, but the encoder and the decoder must have the same")
+    if values.get("image_length", IMAGE_TOKEN_COUNT) != IMAGE_TOKEN_COUNT:
+        raise CheckpointError(f"{path}: image_length is {values['image_length']!r}, but must be {IMAGE_TOKEN_COUNT}")
+    if "detokenizer" in values:
+        fields["detokenizer"] = _detokenizer(path, values["detokenizer"])
+    if "sampling" in values:
+        fields["sampling"] = _sampling(path, values["sampling"])
+    if defaults is None:
+        config = ModelConfig(name=str(values.get("name", path.parent.name)), **fields)
+    else:
+        config = replace(defaults, **fields)
+    if config.embed_count % config.attention_head_count:
+        raise CheckpointError(f"{path}: d_model {config.embed_count} is not a multiple of {config.attention_head_count} heads")
+    if config.decoder_start_token_id > config.image_vocab_count:
+        raise CheckpointError(f"{path}: decoder_start_token_id {config.decoder_start_token_id} is outside the image vocabulary")
+    return config
+
+
+def _refuse_slips(path: Path, values: dict[str, Any]) -> None:
+    for key in [*_COUNTS, "image_length"]:
+        if key not in values:
+            raise CheckpointError(f"{path} lacks the key {key}")
+    for key in values:
+        if key not in _COUNTS and key not in _OWN_KEYS:
+            raise CheckpointError(f"{path} has an unknown key {key}")
+
+
+def _positive_int(path: Path, key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise CheckpointError(f"{path}: {key} is {value!r}, but must be a whole number above 0")
+    return value
+
+
+def _detokenizer(path: Path, value: object) -> DetokenizerConfig | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != {"embed_count", "log2_widths"}:
+        raise CheckpointError(f"{path}: detokenizer must have the keys embed_count and log2_widths, and no other")
+    widths = value["log2_widths"]
+    if not isinstance(widths, list) or len(widths) != 2:
+        raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of two")
+    if not all(isinstance(width, int) and 5 <= width <= 12 for width in widths):  # 2**5: the blocks' norms have 32 groups
+        raise CheckpointError(f"{path}: detokenizer.log2_widths is {widths}, but must be whole numbers from 5 to 12")
+    return DetokenizerConfig(
+        embed_count=_positive_int(path, "detokenizer.embed_count", value["embed_count"]),
+        log2_widths=tuple(widths),
+    )
+
+
+def _sampling(path: Path, value: object) -> SamplingSettings:
+    names = {"temperature", "top_k", "supercondition_factor"}
+    if not isinstance(value, dict) or not value.keys() <= names:
+        raise CheckpointError(f"{path}: sampling may have the keys {', '.join(sorted(names))}, and no other")
+    settings = dict(value)
+    if "top_k" in settings:
+        settings["top_k"] = _positive_int(path, "sampling.top_k", settings["top_k"])
+    for key in settings.keys() - {"top_k"}:
+        if isinstance(settings[key], bool) or not isinstance(settings[key], (int, float)):
+            raise CheckpointError(f"{path}: sampling.{key} is {settings[key]!r}, but must be a number")
+        settings[key] = float(settings[key])
+    return SamplingSettings(**settings)

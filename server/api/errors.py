@@ -1,0 +1,115 @@
+"""Answer every error as JSON: the one table from exception to status and sentence.
+
+InvalidRequest               400  its own sentence, and the field
+404, 405, 413, ... (Flask)   as is, with a sentence of ours
+QueueFull                    429  a fixed sentence, and Retry-After by the measured speed
+Cancelled                    499  a fixed sentence that nobody reads: the caller has gone
+EngineClosed                 503  a fixed sentence, and Retry-After
+DeadlineExceeded             504  a fixed sentence
+GenerationFailed, any other  500  a fixed sentence and the request's id; the traceback is in the log only
+
+`explain` finds the answer, also for a stream that has begun already; `server.api.error_bodies` writes its body.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from dataclasses import field as field_of
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from consts import MAX_BODY_BYTES, RESTART_SECONDS
+from dalle_model import Cancelled, DeadlineExceeded, EngineClosed, GenerationFailed, InvalidRequest, QueueFull
+from server.api.error_bodies import error_body, is_openai_path
+from server.middleware.request_ids import request_id
+
+log = logging.getLogger("dalle.errors")
+
+# The official OpenAI client asks again after any 5xx, unless it is told not to.
+_NO_RETRY = {"X-Should-Retry": "false"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold what an error is answered with."""
+
+    status: int
+    message: str
+    field: str | None = None
+    code: str | None = None  # OpenAI's, where there is a closer one than the status has
+    headers: Mapping[str, str] = field_of(default_factory=dict)
+    request_id: str | None = None  # where the log has the traceback
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Write the body in the shape of the request's route."""
+        return error_body(request.path, self.status, self.message, self.field, code=self.code, request_id=self.request_id)
+
+
+class ModelNotFound(HTTPException):
+    """Say that no model of this name is loaded."""
+
+    code = 404
+
+
+_ANSWERS: dict[type[Exception], Answer] = {
+    GenerationFailed: Answer(500, "The images could not be drawn: something failed inside the server."),
+    QueueFull: Answer(429, "Too many images wait to be drawn already: ask again in a while."),
+    Cancelled: Answer(499, "The caller has gone."),
+    EngineClosed: Answer(503, "The server is stopping and draws no more images.", headers={"Retry-After": str(RESTART_SECONDS)}),
+    DeadlineExceeded: Answer(504, "The images were not done in the time that a request has.", headers=_NO_RETRY),
+    Exception: Answer(500, "Something failed inside the server."),
+}
+
+BODY_TOO_LARGE = f"The body is too large: at most {MAX_BODY_BYTES} bytes are accepted."
+_HTTP_MESSAGES = {
+    404: "There is nothing at {path}. Images are drawn at POST {route}.",
+    405: "{path} does not take {method}.",
+    413: BODY_TOO_LARGE,
+}
+
+
+def answer_errors(app: Flask) -> None:
+    """Register the table with an app."""
+    app.register_error_handler(Exception, _answer)
+
+
+def explain(error: Exception) -> Answer:
+    """Find the answer to an error; one of our own making goes to the log with its traceback."""
+    if isinstance(error, InvalidRequest):
+        return Answer(400, error.message, error.field)
+    if isinstance(error, HTTPException):
+        return _explain_http(error)
+    answer = next(_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS)
+    if isinstance(error, QueueFull):
+        return replace(answer, headers={"Retry-After": str(error.retry_after)})
+    if answer.status != 500:
+        return answer
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    known = request_id()
+    return replace(answer, message=f"{answer.message} Request {known} in the log tells more.", request_id=known)
+
+
+def _explain_http(error: HTTPException) -> Answer:
+    """Keep the status and headers (405's Allow, say), with a sentence of ours."""
+    status = error.code or 500
+    headers = {name: value for name, value in error.get_response().headers if name not in {"Content-Type", "Content-Length"}}
+    sentence = error.description or error.name
+    if status in _HTTP_MESSAGES and error.description == type(error).description:
+        route = "/v1/images/generations" if is_openai_path(request.path) else "/dalle"
+        sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, route=route)
+    if isinstance(error, ModelNotFound):
+        return Answer(status, sentence, "model", "model_not_found", headers)
+    return Answer(status, sentence, headers={**headers, **_NO_RETRY} if status == 501 else headers)
+
+
+def _answer(error: Exception) -> Response:
+    answer = explain(error)
+    response = Response(json.dumps(answer.body), answer.status, mimetype="application/json")
+    response.headers.update(answer.headers)
+    return response

@@ -1,0 +1,98 @@
+"""Keep saved images below a size, by removing the oldest requests."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+
+from host.unfinished import temporary_path
+
+log = logging.getLogger("dalle.storage")
+
+_OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_[a-z0-9-]{1,60}_[0-9a-f]{8}")
+_BLOCK_BYTES = 4096
+# Removing some more than needed lets many requests be saved before the folder has to be looked through again.
+_FILLED_AFTER_REMOVAL = 0.9
+
+
+class DiskBudget:
+    """Make room in a folder for what is to be saved. Counts only what bears our names, and removes nothing else."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
+        self._used: int | None = None  # at least what is there, as far as this process knows
+        self._lock = threading.Lock()
+
+    def make_room(self, sizes: list[int]) -> int:
+        """Make room for a request with files of these sizes in bytes; give how many requests were removed for it.
+
+        Raises OSError where the request alone is too large, or where old ones can't be removed.
+        """
+        needed = _on_disk(sizes)
+        if needed > self._max_bytes:
+            raise OSError(errno.EFBIG, f"a request of {needed} bytes is larger than --max_disk_mb allows all together")
+        with self._lock:
+            removed = 0
+            if self._used is None or self._used + needed > self._max_bytes:
+                removed = self._remove_oldest(needed)
+            assert self._used is not None
+            self._used += needed
+        return removed
+
+    def _remove_oldest(self, needed: int) -> int:
+        """Look through the folder, as others may have added or removed; remove the oldest while there is no room."""
+        requests = sorted(_requests_in(self._folder))  # their names begin with the time
+        self._used = sum(size for _, size in requests)
+        if self._used + needed <= self._max_bytes:
+            return 0
+        removed = 0
+        for name, size in requests:
+            if self._used + needed <= _FILLED_AFTER_REMOVAL * self._max_bytes:
+                break
+            if self._remove(name):
+                self._used -= size
+                removed += 1
+        log.info("removed the %d oldest saved requests to keep below --max_disk_mb", removed)
+        if self._used + needed > self._max_bytes:
+            raise OSError(errno.ENOSPC, "old requests can't be removed to keep below --max_disk_mb")
+        return removed
+
+    def _remove(self, name: str) -> bool:
+        """Remove a request: first from sight, so that one half removed by a killed process is none."""
+        hidden = temporary_path(self._folder)
+        try:
+            (self._folder / name).rename(hidden)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            log.warning("a saved request can't be removed from %s: %s", self._folder, error.strerror)
+            return False
+        return True
+
+
+def _requests_in(folder: Path) -> list[tuple[str, int]]:
+    """List the saved requests by name and size on disk; a link is none."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [(name, _size_of(folder / name)) for name in names]
+
+
+def _size_of(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            sizes = [entry.stat(follow_symlinks=False).st_size for entry in entries]
+    except OSError:  # removed meanwhile
+        return 0
+    return _on_disk(sizes)
+
+
+def _on_disk(sizes: list[int]) -> int:
+    """Return what a folder with files of these sizes takes, in whole blocks."""
+    return _BLOCK_BYTES + sum(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in sizes)

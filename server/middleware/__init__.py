@@ -1,0 +1,1 @@
+"""What happens to every request, whatever its route: request ids, the request log, CORS, API keys, security headers."""

@@ -1,0 +1,56 @@
+"""The threads that a server needs, and how many the system allows: tried, as a container hides some of the limits."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from consts import SERVER_THREADS, SPARE_THREADS
+from server.config.settings import Settings
+
+# Beside those that serve: the engine's, and the pools of OpenMP, torch and OpenVINO. 17 were seen on 2 cores.
+_OTHER_THREADS = 32
+_OTHER_THREADS_PER_CORE = 4
+
+
+def server_threads(most_waiting: int) -> int:
+    """Return how many threads serve callers of whom `most_waiting` can wait for images at once, each holding one."""
+    return max(SERVER_THREADS, most_waiting + SPARE_THREADS)
+
+
+def startable_threads(wanted: int) -> int:
+    """Start up to `wanted` threads and end them; return how many the system allowed."""
+    end = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError):
+        pass
+    finally:
+        end.set()
+        for thread in started:
+            thread.join()
+    return len(started)
+
+
+def why_too_few_threads(settings: Settings, allowed: int | None = None) -> str | None:
+    """Return one line that names the flag and the remedy where the system allows too few threads, None where it allows enough.
+
+    `allowed` is how many can be started; by default it is tried.
+    """
+    others = _OTHER_THREADS + _OTHER_THREADS_PER_CORE * max(settings.threads, os.cpu_count() or 1)
+    needed = server_threads(settings.max_batch_size + settings.max_queue) + others
+    if allowed is None:
+        allowed = startable_threads(needed)
+    if allowed >= needed:
+        return None
+    longest_queue = allowed - others - SPARE_THREADS - settings.max_batch_size
+    is_short_enough_possible = longest_queue >= 0 and allowed >= SERVER_THREADS + others
+    return (
+        f"with --max_queue {settings.max_queue} the server needs {needed} threads, and the system allows {allowed}: "
+        f"{f'set it to {longest_queue} at most, or ' if is_short_enough_possible else ''}raise the limit "
+        "(ulimit -u; pids_limit of a container; TasksMax of a systemd unit)"
+    )

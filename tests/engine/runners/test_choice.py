@@ -1,0 +1,108 @@
+"""Which runner, precision and number of threads are chosen, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import InvalidRequest
+from engine.runners import default_cache, load_runner
+from engine.runners.choice import choose_library
+from engine.runners.openvino.precision import choose_precision
+from engine.runners.torch.runner import TorchRunner
+from engine.weights.checkpoint import find_model
+from engine.weights.models import MODELS
+from host.threads import usable_threads
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "asked", "expected"),
+    [
+        ("x86_64", CPU, "auto", "openvino"),
+        ("AMD64", CPU, "auto", "openvino"),
+        ("x86_64", CPU, "torch", "torch"),
+        ("x86_64", CUDA, "auto", "torch"),
+        ("arm64", CPU, "auto", "torch"),
+    ],
+)
+def test_openvino_computes_on_x86(
+    machine: str, device: torch.device, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert choose_library(asked, device) == expected
+
+
+@pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("tensorrt", CPU)])
+def test_a_runner_that_is_not_to_be_had_is_refused(asked: str, device: torch.device) -> None:
+    with pytest.raises(InvalidRequest, match="take") as refused:
+        choose_library(asked, device)
+    assert refused.value.field == "runner"
+
+
+def test_torch_computes_where_it_is_asked_for() -> None:
+    before = torch.get_num_threads()
+    try:
+        files, runner = load_runner("tiny", device="cpu", runner="torch", threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert isinstance(runner, TorchRunner)
+    runner.admit([runner.encode([0, 5, 6, 2])])
+    assert runner.step([files.config.decoder_start_token_id], [0]).std() > 0.5
+
+
+def test_auto_is_int4_where_the_weights_are_large() -> None:
+    assert {name: choose_precision("auto", spec).name for name, spec in MODELS.items()} == {
+        "tiny": "int8",
+        "mini": "int4",
+        "mega": "int4",
+        "mega_full": "int4",
+    }
+    assert choose_precision("float32", MODELS["mini"]).decoder_weights == "float32"
+
+
+@pytest.mark.parametrize(("runner", "precision"), [("auto", "float16"), ("torch", "int8"), ("torch", "float16")])
+def test_a_precision_is_refused_before_weights_are_looked_for(runner: str, precision: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=precision):
+        load_runner("mini", models_root=tmp_path, device="cpu", runner=runner, precision=precision)
+
+
+def test_float16_is_refused_on_a_cpu() -> None:
+    with pytest.raises(InvalidRequest, match="float16"):
+        choose_precision("float16", MODELS["tiny"])
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [("max 100000", 4), ("250000 100000", 2), ("50000 100000", 1), ("900000 100000", 4), ("rubbish", 4)]
+)
+def test_threads_keep_within_the_cgroups_quota(quota: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert usable_threads(0, (tmp_path / "cpu.max", tmp_path / "none")) == threads
+
+
+def test_threads_keep_within_an_older_cgroups_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
+    quota = tmp_path / "cpu.cfs_quota_us"
+    for value, threads in (("-1", 4), ("300000", 3)):
+        quota.write_text(f"{value}\n")
+        assert usable_threads(0, (tmp_path / "none", quota)) == threads
+    assert usable_threads(7, (tmp_path / "none", quota)) == 7, "what is asked for is taken"
+
+
+def test_compiled_models_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_cache() == Path("/somewhere/dalle-server")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache().name == "dalle-server" and default_cache().parent != Path("/somewhere")
+
+
+def test_a_folder_without_tiny_leaves_the_built_in_one_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert find_model("tiny", models_root=tmp_path, progress=False).config.name == "tiny"
+    assert caplog.messages == [f"{tmp_path} has no folder tiny: the built-in one draws"]

@@ -1,0 +1,298 @@
+"""Hold the loading of weights to the real files' form, and to one line for every file that is not what it should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from benchmarks.random_weights import SCALE_LESS, SMALL_SIZES, write_hub_folder, write_models_root
+from engine.errors import CheckpointError, InvalidRequest
+from engine.upstream import DalleBartDecoder, DalleBartEncoder
+from engine.weights.checkpoint import Checkpoint, load_checkpoint
+
+ROOT = Path(__file__).parents[3]
+PARTS = ("dalle_bart_mini/encoder.pt", "dalle_bart_mini/decoder.pt", "vqgan/detoker.pt")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_models_root(tmp_path / "models")
+
+
+def load(root: Path, model: str = "mini", dtype: torch.dtype | None = None) -> Checkpoint:
+    return load_checkpoint(model, models_root=root, dtype=dtype, progress=False)
+
+
+def modules_of(checkpoint: Checkpoint) -> dict[str, nn.Module]:
+    return dict(zip(PARTS, (checkpoint.encoder, checkpoint.decoder, checkpoint.detokenizer), strict=True))
+
+
+def refused(root: Path, path: Path) -> str:
+    """Give the line that a file is refused with: it names the file and what to do."""
+    with pytest.raises(CheckpointError) as caught:
+        load(root)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert str(path) in line
+    assert "huggingface.co" in line and "--models_root" in line
+    return line
+
+
+def edit(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    tensors = torch.load(path, weights_only=True)
+    change(tensors)
+    torch.save(tensors, path)
+
+
+def test_every_tensor_is_the_files_own(root: Path) -> None:
+    checkpoint = load(root)
+    for part, module in modules_of(checkpoint).items():
+        saved = torch.load(root / part, weights_only=True)
+        loaded = module.state_dict()
+        assert {name for name in loaded if name not in saved} == {name for name in loaded if SCALE_LESS.search(name)}
+        for name, tensor in loaded.items():
+            assert torch.equal(tensor, saved[name].float() if name in saved else torch.ones_like(tensor)), name
+
+
+def test_no_tensor_keeps_more_memory_than_its_own(root: Path) -> None:
+    """The files hold views of stacked storages: a view kept would keep the weights of all layers."""
+    stacked = torch.load(root / PARTS[0], weights_only=True)["layers.0.self_attn.k_proj.weight"]
+    assert stacked.untyped_storage().nbytes() > stacked.numel() * 2 and not stacked.is_contiguous()
+    for module in modules_of(load(root)).values():
+        storages = set()
+        for name, tensor in module.state_dict().items():
+            assert tensor.is_contiguous() and tensor.device.type == "cpu", name
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size(), name
+            storages.add(tensor.untyped_storage().data_ptr())
+        assert len(storages) == len(module.state_dict())
+
+
+def test_the_encoder_computes_what_min_dalle_computes_for_any_number_of_prompts(root: Path) -> None:
+    """The reference is loaded as min-dalle loads it: into a module made whole, with strict=False."""
+    reference = DalleBartEncoder(2, 64, 4, 300, 64, 96, "cpu").eval()
+    reference.load_state_dict(torch.load(root / PARTS[0], weights_only=True), strict=False)
+    encoder = load(root).encoder
+    tokens = torch.randint(4, 300, (5, 64))
+    with torch.no_grad():
+        expected = torch.cat([reference(pair) for pair in (tokens[:2], tokens[2:4], tokens[[4, 4]])])[:5]
+        assert torch.allclose(encoder(tokens), expected, atol=1e-6)
+        assert torch.allclose(encoder(tokens[:1]), expected[:1], atol=1e-6)
+
+
+def test_the_decoder_computes_what_min_dalle_computes(root: Path) -> None:
+    reference = DalleBartDecoder(512, 64, 4, 96, 3, "cpu").eval()
+    reference.load_state_dict(torch.load(root / PARTS[1], weights_only=True), strict=False)
+    arguments = {
+        "attention_mask": torch.ones(2, 1, 1, 64, dtype=torch.bool),
+        "encoder_state": torch.randn(2, 64, 64),
+        "prev_tokens": torch.tensor([[512]]),
+        "token_index": torch.tensor([0]),
+    }
+    with torch.no_grad():
+        found, _ = load(root).decoder(attention_state=torch.zeros(3, 4, 256, 64), **arguments)
+        expected, _ = reference(attention_state=torch.zeros(3, 4, 256, 64), **arguments)
+    assert found.shape == (2, 1, 513)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_the_modules_are_for_running_only(root: Path) -> None:
+    for module in modules_of(load(root)).values():
+        assert not module.training
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_the_import_of_min_dalle_leaves_the_process_as_it_was() -> None:
+    code = (
+        "import torch; torch.set_num_threads(1); import engine.weights.checkpoint;"
+        "assert torch.is_grad_enabled() and torch.get_num_threads() == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "kept"),
+    [
+        ("mini", None, torch.float32),
+        ("Mini", torch.bfloat16, torch.bfloat16),
+        ("mega", None, torch.float16),
+        ("Mega_full", None, torch.float32),
+    ],
+)
+def test_the_table_says_the_precision_unless_one_is_asked_for(
+    root: Path, model: str, asked: torch.dtype | None, kept: torch.dtype
+) -> None:
+    (root / "dalle_bart_mini").rename(root / f"dalle_bart_{model.lower().removesuffix('_full')}")
+    checkpoint = load(root, model, asked)
+    assert {tensor.dtype for tensor in checkpoint.encoder.state_dict().values()} == {kept}
+    assert {tensor.dtype for tensor in checkpoint.decoder.state_dict().values()} == {kept}
+    assert {tensor.dtype for tensor in checkpoint.detokenizer.state_dict().values()} == {torch.float32}
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="Mini"):
+        load_checkpoint("nano")
+
+
+def test_a_folder_that_can_not_be_looked_into_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"can't be looked for \(File name too long\)"):
+        load_checkpoint("mini", models_root=Path("x" * 300))
+
+
+class _Attack:
+    """Be a pickle that leaves a trace where it is run."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_a_pickle_that_wants_more_than_tensors_is_not_run(root: Path, tmp_path: Path, part: str, is_zip: bool) -> None:
+    trace = tmp_path / "trace"
+    torch.save({"weight": _Attack(trace)}, root / part, _use_new_zipfile_serialization=is_zip)
+    assert "asks for more than tensors" in refused(root, root / part)
+    assert not trace.exists()
+
+
+def test_a_bare_pickle_is_not_run(root: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    (root / PARTS[0]).write_bytes(pickle.dumps(_Attack(trace)))
+    refused(root, root / PARTS[0])
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b'{"error": "not found"}', "not a file of weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        (b"PK\x03\x04", "truncated"),
+        (b"\x80\x02}q\x00", "truncated or damaged"),
+        (bytes(5000), "not a file of weights"),
+    ],
+)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_file_that_is_something_else_is_refused(root: Path, part: str, content: bytes, complaint: str) -> None:
+    (root / part).write_bytes(content)
+    assert complaint in refused(root, root / part)
+
+
+@pytest.mark.parametrize("kept", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_a_truncated_file_is_refused(root: Path, kept: float, is_zip: bool) -> None:
+    path = root / PARTS[1]
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=is_zip)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    assert "truncated" in refused(root, path)
+
+
+def test_a_file_of_before_torch_wrote_zips_is_read(root: Path) -> None:
+    path = root / PARTS[0]
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+    assert load(root).config.embed_count == 64
+
+
+def _cut_a_row(tensors: dict[str, Tensor]) -> None:
+    tensors["embed_positions.weight"] = tensors["embed_positions.weight"][:-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (_cut_a_row, "tensor embed_positions.weight is (63, 64)"),
+        (lambda t: t.pop("layers.1.glu.fc0.weight"), "lacks the tensor layers.1.glu.fc0.weight (1 missing, 0 unexpected)"),
+        (lambda t: t.pop("layers.0.self_attn_layer_norm.weight"), "lacks the tensor layers.0.self_attn_layer_norm.weight"),
+        (lambda t: t.pop("final_ln.bias"), "lacks the tensor final_ln.bias"),
+        (lambda t: t.update({"layers.2.glu.fc0.weight": torch.ones(1)}), "has an unexpected tensor layers.2.glu.fc0.weight"),
+        (
+            lambda t: t.update({"final_ln.bias": torch.ones(64, dtype=torch.int64)}),
+            "tensor final_ln.bias is (64,) of torch.int64",
+        ),
+        (lambda t: t.update({"final_ln.bias": "a string"}), "does not hold named tensors"),
+    ],
+)
+def test_wrong_tensors_are_named(root: Path, change: Callable[[dict[str, Any]], object], complaint: str) -> None:
+    edit(root / PARTS[0], change)
+    assert complaint in refused(root, root / PARTS[0])
+
+
+def test_scales_that_are_in_the_file_are_used(root: Path) -> None:
+    edit(root / PARTS[0], lambda t: t.update({"final_ln.weight": torch.full((64,), 3.0)}))
+    assert torch.equal(load(root).encoder.final_ln.weight, torch.full((64,), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("vocab.json", "<html>", "not readable as JSON"),
+        ("vocab.json", "[]", "does not map subwords"),
+        ("vocab.json", '{"<s>": "0"}', "does not map subwords"),
+        ("vocab.json", '{"<s>": 0, "</s>": 2}', "lacks the subword <unk>"),
+        ("merges.txt", "<!doctype html>\n<html lang=en>\n<body>\n", "line 3 is not a pair"),
+        ("merges.txt", "#version\na b\nc\n", "line 3 is not a pair"),
+        ("config.json", "<html>", "not readable as JSON"),
+        ("config.json", '{"d_model": -1}', "d_model is -1"),
+    ],
+)
+def test_a_damaged_text_file_is_refused(root: Path, name: str, content: str, complaint: str) -> None:
+    path = root / "dalle_bart_mini" / name
+    path.write_text(content)
+    assert complaint in refused(root, path)
+
+
+@pytest.mark.parametrize("name", [*PARTS, "dalle_bart_mini/vocab.json", "dalle_bart_mini/merges.txt"])
+def test_a_file_missing_from_models_root_is_named(root: Path, name: str) -> None:
+    (root / name).unlink()
+    assert "is missing: save" in refused(root, root / name)
+
+
+def test_without_config_json_the_table_says_the_sizes(root: Path) -> None:
+    """As in a folder that min-dalle itself filled. These weights are small, so they are refused."""
+    (root / "dalle_bart_mini" / "config.json").unlink()
+    assert "lacks the tensor layers.2." in refused(root, root / PARTS[0])
+
+
+def write_tiny(folder: Path) -> None:
+    """Write Tiny's form, safetensors in half precision, from Mini's."""
+    source = write_hub_folder(folder / "source")
+    (folder / "tiny").mkdir()
+    for name, to in (("encoder_mini", "encoder"), ("decoder_mini", "decoder"), ("detoker", "detoker")):
+        tensors = torch.load(source / f"{name}.pt", weights_only=True)
+        whole = {key: tensor.half().contiguous().clone() for key, tensor in tensors.items()}
+        save_file(whole, folder / "tiny" / f"{to}.safetensors")
+    (source / "vocab_mini.json").rename(folder / "tiny" / "vocab.json")
+    (source / "merges_mini.txt").rename(folder / "tiny" / "merges.txt")
+    sizes = {key: value for key, value in SMALL_SIZES.items() if key != "activation_function"}
+    (folder / "tiny" / "config.json").write_text(json.dumps(sizes))
+
+
+def test_tiny_is_safetensors_widened_to_float32(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    checkpoint = load(tmp_path, "Tiny")
+    assert checkpoint.config.name == "tiny"
+    assert {tensor.dtype for tensor in checkpoint.decoder.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("content", "complaint"), [(b"<html>", "a web page"), (bytes(100), "truncated or damaged")])
+def test_a_damaged_file_of_tinys_is_restored_from_git(tmp_path: Path, content: bytes, complaint: str) -> None:
+    write_tiny(tmp_path)
+    (tmp_path / "tiny" / "decoder.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"decoder\.safetensors .*{complaint}.*; restore it with: git checkout"):
+        load(tmp_path, "Tiny")

@@ -1,0 +1,75 @@
+"""Hold a process that loads Mini from a hub: cached, refused and fetched again, held in memory once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.random_weights import write_hub_folder
+from tests.loopback_hub import closed_port, serve_hub, serve_random_weights
+
+ROOT = Path(__file__).parents[3]
+
+
+def start(environment: dict[str, str], code: str = "") -> subprocess.CompletedProcess[str]:
+    """Load Mini in a process of its own, so that the library's variables are read as at a server's start."""
+    load = "from engine.weights.checkpoint import load_checkpoint; checkpoint = load_checkpoint('Mini'); print(checkpoint.config)"
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "DALLE_"))}
+    return subprocess.run(
+        [sys.executable, "-c", f"{load}\n{code}"], cwd=ROOT, env=inherited | environment, capture_output=True, text=True
+    )
+
+
+def test_mini_comes_from_the_hub_and_then_from_the_cache(tmp_path: Path) -> None:
+    with serve_random_weights() as hub:
+        first = start(hub.environment(tmp_path))
+        assert "embed_count=64" in first.stdout, first.stderr
+    again = start(hub.environment(tmp_path))  # the hub is gone
+    assert again.stdout == first.stdout
+    offline = start(hub.environment(tmp_path) | {"HF_HUB_OFFLINE": "1"})
+    assert offline.stdout == first.stdout
+
+
+def test_without_a_hub_it_says_so_and_offers_tiny(tmp_path: Path) -> None:
+    """The published repository, at an address where nobody listens."""
+    result = start({"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}", "HF_HOME": str(tmp_path)})
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("engine.errors.HubUnreachable: config_mini.json is not cached") and "--model_version Tiny" in last
+
+
+@pytest.mark.parametrize("name", ["encoder_mini.pt", "vocab_mini.json"])
+def test_a_page_in_place_of_a_file_leaves_the_cache_again(tmp_path: Path, name: str) -> None:
+    """The hub's own size and hash are those of the page, so only the content shows what it is."""
+    folder = write_hub_folder(tmp_path / "served")
+    right = (folder / name).read_bytes()
+    (folder / name).write_text("<!doctype html><title>Please log in</title>")
+    home = tmp_path / "home"
+    with serve_hub(folder) as hub:
+        last = start(hub.environment(home)).stderr.splitlines()[-1]
+        assert last.startswith("engine.errors.CheckpointError: ") and name in last and "start again" in last
+        assert not any("log in" in path.read_text(errors="replace") for path in home.rglob("blobs/*"))
+        (folder / name).write_bytes(right)
+        hub.hashes.clear()
+        assert "embed_count=64" in start(hub.environment(home)).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the process's memory from /proc")
+def test_mini_at_its_true_sizes_is_held_in_memory_once() -> None:
+    count = (
+        "print(sum(p.numel() for m in (checkpoint.encoder, checkpoint.decoder, checkpoint.detokenizer) for p in m.parameters()))"
+    )
+    # Of the process's own memory: the pages of a mapped file are the system's to take back.
+    anonymous = "import re, pathlib; print(re.search(r'RssAnon:\\s+(\\d+) kB', pathlib.Path('/proc/self/status').read_text())[1])"
+    with serve_random_weights("mini") as hub, tempfile.TemporaryDirectory() as home:  # pytest would keep its own: 1 GB a run
+        result = start(hub.environment(Path(home)), f"{count}\n{anonymous}")
+    assert result.returncode == 0, result.stderr
+    config, parameters, kilobytes = result.stdout.splitlines()
+    assert "embed_count=1024" in config and "detokenizer=None" in config
+    assert 480_000_000 < int(parameters) < 490_000_000
+    assert int(kilobytes) * 1024 < int(parameters) * 4 + 500_000_000

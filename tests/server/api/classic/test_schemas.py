@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consts import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageFormat
+from dalle_model import InvalidRequest
+from server.api.classic.schemas import parse_dalle_request
+
+MAX_IMAGES = 10
+
+
+def parse(**fields: Any) -> Any:
+    return parse_dalle_request(json.dumps({"text": "a red circle", **fields}).encode(), MAX_IMAGES)
+
+
+def test_a_text_alone_is_enough() -> None:
+    asked = parse_dalle_request(b'{"text": "  a red circle\\n"}', MAX_IMAGES)
+    assert asked.text == "a red circle"
+    assert asked.num_images == 1
+    assert (asked.seed, asked.temperature, asked.top_k, asked.supercondition_factor, asked.img_format) == (None,) * 5
+    assert not asked.grid
+    assert not asked.seamless
+    assert not asked.stream
+
+
+def test_every_field_is_read() -> None:
+    asked = parse(
+        num_images=3, seed=7, temperature=0.5, top_k=64, supercondition_factor=3, img_format="png", grid=True, seamless=True
+    )
+    assert (asked.num_images, asked.seed, asked.temperature, asked.top_k, asked.supercondition_factor) == (3, 7, 0.5, 64, 3.0)
+    assert asked.img_format is ImageFormat.PNG
+    assert asked.grid
+    assert asked.seamless
+
+
+def test_null_means_the_default() -> None:
+    asked = parse(
+        num_images=None, seed=None, temperature=None, top_k=None, img_format=None, grid=None, seamless=None, guidance=None
+    )
+    assert asked == parse()
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert parse(steps=50, model={"name": "x"}) == parse()
+
+
+def test_of_a_field_given_twice_the_last_counts() -> None:
+    assert parse_dalle_request(b'{"text": "a", "text": "b"}', MAX_IMAGES).text == "b"
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    asked = parse(num_images=3.0, seed=7.0, top_k=64.0)
+    assert (asked.num_images, asked.seed, asked.top_k) == (3, 7, 64)
+    assert isinstance(asked.seed, int)
+
+
+def test_guidance_is_another_name_of_supercondition_factor() -> None:
+    assert parse(guidance=5).sampling()["supercondition_factor"] == 5.0
+    assert parse(guidance=5, supercondition_factor=6).sampling()["supercondition_factor"] == 6.0
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [
+        ("JPEG", ImageFormat.JPEG),
+        ("jpg", ImageFormat.JPEG),
+        ("Jpg", ImageFormat.JPEG),
+        ("WebP", ImageFormat.WEBP),
+        ("PNG", ImageFormat.PNG),
+    ],
+)
+def test_formats_are_read_in_any_case(name: str, format_: ImageFormat) -> None:
+    assert parse(img_format=name).img_format is format_
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "x" * MAX_PROMPT_CHARACTERS},
+        {"num_images": MAX_IMAGES},
+        {"seed": 0},
+        {"seed": MAX_SEED},
+        {"temperature": 0.01},
+        {"temperature": 100},
+        {"top_k": 1},
+        {"top_k": 16384},
+        {"supercondition_factor": 0},
+        {"supercondition_factor": 100},
+    ],
+)
+def test_the_ends_of_every_range_are_accepted(fields: dict[str, Any]) -> None:
+    parse(**fields)
+
+
+BAD_FIELDS: list[tuple[str, Any, str]] = [
+    ("text", "", "a string of 1 to 4000 characters"),
+    ("text", " \n\t", "not blank"),
+    ("text", "x" * (MAX_PROMPT_CHARACTERS + 1), "not 4001 characters"),
+    ("text", 5, "not 5"),
+    ("text", ["a"], "not an array"),
+    ("num_images", True, "a whole number from 1 to 10, not true"),
+    ("num_images", "4", 'not "4"'),
+    ("num_images", 3.5, "not 3.5"),
+    ("num_images", 1e300, "from 1 to 10"),
+    ("num_images", 0, "not 0"),
+    ("num_images", -1, "not -1"),
+    ("num_images", MAX_IMAGES + 1, "from 1 to 10, not 11"),
+    ("num_images", 10**30, "from 1 to 10"),
+    ("seed", -1, f"from 0 to {MAX_SEED}"),
+    ("seed", MAX_SEED + 1, f"from 0 to {MAX_SEED}"),
+    ("seed", 1.5, "a whole number"),
+    ("seed", False, "a whole number"),
+    ("temperature", 0, "a number from 0.01 to 100.0"),
+    ("temperature", 100.1, "a number from 0.01 to 100.0"),
+    ("temperature", "hot", "a number"),
+    ("temperature", True, "a number"),
+    ("temperature", 10**400, "a number"),
+    ("top_k", 0, "from 1 to 16384"),
+    ("top_k", 16385, "from 1 to 16384"),
+    ("top_k", 2.5, "a whole number"),
+    ("supercondition_factor", -0.1, "from 0.0 to 100.0"),
+    ("supercondition_factor", 101, "from 0.0 to 100.0"),
+    ("guidance", {}, "not an object"),
+    ("img_format", "gif", "jpeg, png or webp"),
+    ("img_format", 3, "jpeg, png or webp"),
+    ("grid", 1, "true or false"),
+    ("seamless", "yes", "true or false"),
+    ("stream", "true", "true or false"),
+    ("previews", 0, "true or false"),
+    ("text", "\x1c", "not blank"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "said"), BAD_FIELDS)
+def test_a_bad_value_is_refused_by_the_field_and_what_is_accepted(field: str, value: Any, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse(**{field: value})
+    assert refused.value.field == field
+    assert refused.value.message.startswith(field)
+    assert said in refused.value.message
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"text": null}', b'{"num_images": 2}'])
+def test_a_missing_text_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="text is required") as refused:
+        parse_dalle_request(body, MAX_IMAGES)
+    assert refused.value.field == "text"
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [("temperature", "a number from"), ("num_images", "a whole number from 1"), ("grid", "true or false"), ("odd", "JSON")],
+)
+def test_a_number_that_is_not_finite_is_refused_by_its_field(field: str, said: str, literal: str) -> None:
+    with pytest.raises(InvalidRequest, match="NaN and Infinity are not JSON") as refused:
+        parse_dalle_request(f'{{"text": "a", "{field}": {literal}}}'.encode(), MAX_IMAGES)
+    assert refused.value.field == field
+    assert refused.value.message.startswith(f"{field} must be {said}")
+
+
+def test_a_number_too_large_for_a_float_is_refused_by_its_field() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_dalle_request(b'{"text": "a", "temperature": 1e999}', MAX_IMAGES)
+    assert refused.value.field == "temperature"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"text=a+red+circle",
+        b"{'text': 'a'}",
+        b'{"text": "a",}',
+        b'{"text": "a"} {"text": "b"}',
+        b'{"text": "\xff"}',
+        b'{"text": "\\ud800"}',
+        b'{"text": "a", "nested": [NaN]}',
+        b"[" * 100_000,
+        b'{"text": "a", "seed": ' + b"9" * 10_000 + b"}",
+    ],
+)
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="must be a JSON object") as refused:
+        parse_dalle_request(body, MAX_IMAGES)
+    assert refused.value.field is None
+
+
+@pytest.mark.parametrize("body", [b'["a"]', b'"a"', b"5", b"null", b"true"])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="must be a JSON object") as refused:
+        parse_dalle_request(body, MAX_IMAGES)
+    assert refused.value.field is None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
+    try:
+        parse_dalle_request(body, MAX_IMAGES)
+    except InvalidRequest as refused:
+        assert refused.message
+
+
+FIELD_NAMES = [
+    "text",
+    "num_images",
+    "seed",
+    "temperature",
+    "top_k",
+    "supercondition_factor",
+    "guidance",
+    "img_format",
+    "grid",
+    "seamless",
+    "stream",
+    "previews",
+]
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELD_NAMES), JSON_VALUES))
+def test_any_values_give_a_request_within_its_ranges_or_name_a_field(fields: dict[str, Any]) -> None:
+    try:
+        asked = parse_dalle_request(json.dumps(fields).encode(), MAX_IMAGES)
+    except InvalidRequest as refused:
+        assert refused.message
+        return
+    assert 1 <= len(asked.text) <= MAX_PROMPT_CHARACTERS
+    assert 1 <= asked.num_images <= MAX_IMAGES

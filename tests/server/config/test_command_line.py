@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from consts import EXIT_BAD_SETTING, ImageFormat, ModelSize
+from server.config.command_line import build_parser, read_settings, warn_of_unknown_variables
+from server.config.settings import FLAGS, Flag, Settings
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert read_settings([], {}) == Settings()
+
+
+def test_every_flag_is_read(tmp_path: Path) -> None:
+    key_file = tmp_path / "keys"
+    key_file.write_text("# of the bot\nthird-key\n\n  fourth-key  \n")
+    given = {
+        "--model_version": "MEGA_FULL",
+        "--models_root": "~",
+        "--device": "CPU",
+        "--precision": "Float32",
+        "--max_batch_size": "4",
+        "--host": "0.0.0.0",
+        "--port": "9",
+        "--max_images": "3",
+        "--api_key": "first-key,second-key",
+        "--api_key_file": str(key_file),
+        "--open_metrics": "false",
+        "--cors_origins": "https://Play.example, http://localhost:3000,null",
+        "--log_level": "DEBUG",
+        "--log_format": "JSON",
+        "--log_prompts": "true",
+        "--img_format": "webp",
+        "--save_to_disk": "yes",
+        "--output_dir": "out",
+        "--max_disk_mb": "100",
+    }
+    assert read_settings([word for pair in given.items() for word in pair], {}) == Settings(
+        model_version=ModelSize.MEGA_FULL,
+        models_root=Path.home(),
+        device="cpu",
+        precision="float32",
+        max_batch_size=4,
+        host="0.0.0.0",
+        port=9,
+        max_images=3,
+        api_key=("first-key", "second-key"),
+        api_key_file=("third-key", "fourth-key"),
+        open_metrics=False,
+        cors_origins=("https://play.example", "http://localhost:3000", "null"),
+        log_level="debug",
+        log_format="json",
+        log_prompts=True,
+        img_format=ImageFormat.WEBP,
+        save_to_disk=True,
+        output_dir=Path("out"),
+        max_disk_mb=100,
+    )
+
+
+def test_the_environment_is_read_and_the_command_line_wins() -> None:
+    environment = {"DALLE_PORT": "9", "DALLE_SAVE_TO_DISK": "true", "DALLE_MODEL_VERSION": "tiny", "DALLE_HOST": ""}
+    settings = read_settings(["--port", "10"], environment)
+    assert settings == Settings(port=10, save_to_disk=True, model_version=ModelSize.TINY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saves"),
+    [([], False), (["--save_to_disk"], True), (["--save_to_disk", "true"], True), (["--save_to_disk=False"], False)],
+)
+def test_save_to_disk_stands_alone_or_with_a_value(arguments: list[str], saves: bool) -> None:
+    assert read_settings(arguments, {}).save_to_disk is saves
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--port", "http"], {}, "--port must be a whole number from 0 to 65535, not 'http'"),
+        (["--port", "65536"], {}, "--port must be a whole number from 0 to 65535, not '65536'"),
+        (["--model_version", "maxi"], {}, "--model_version must be one of Tiny, Mini, Mega, Mega_full, not 'maxi'"),
+        (["--device", "gpu"], {}, "--device must be auto, cpu, cuda, cuda:<number> or mps, not 'gpu'"),
+        (["--img_format", "gif"], {}, "--img_format must be one of jpeg, png, webp, not 'gif'"),
+        (["--save_to_disk", "maybe"], {}, "--save_to_disk must be true or false, not 'maybe'"),
+        (["--max_images", "0"], {}, "--max_images must be a whole number from 1 to 1000, not '0'"),
+        (["--host", ""], {}, "--host must not be empty"),
+        (["--output_dir", "~nobody-of-that-name/x"], {}, "--output_dir must be a path whose ~ is somebody's home folder"),
+        (["--max_queue", "10001"], {}, "--max_queue must be a whole number from 0 to 10000, not '10001'"),
+        ([], {"DALLE_MAX_BATCH_SIZE": "many"}, "DALLE_MAX_BATCH_SIZE must be a whole number from 1 to 256, not 'many'"),
+        (["--prot", "8000"], {}, "unrecognized arguments: --prot ..."),
+        (["--log_format", "xml"], {}, "--log_format must be one of text, json, not 'xml'"),
+        (["--cors_origins", "play.example"], {}, "--cors_origins must be *, none, or origins such as https://play.example"),
+        (["--cors_origins", "https://play.example/"], {}, "--cors_origins must be *, none, or origins such as"),
+        (["--cors_origins", "*,https://play.example"], {}, "--cors_origins must be *, none, or origins such as"),
+        (["--max_disk_mb", "0"], {}, "--max_disk_mb must be a whole number from 1 to 1000000000, not '0'"),
+        (["--api_key_file", "/nowhere/keys"], {}, "--api_key_file must be a file that can be read (No such file or directory)"),
+        (["--port"], {}, "argument --port: expected one argument"),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_status_2(
+    arguments: list[str], environment: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        read_settings(arguments, environment)
+    assert exit_.value.code == EXIT_BAD_SETTING
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"app.py: {said}")
+
+
+def test_an_option_that_repeats_adds_up() -> None:
+    settings = read_settings(["--api_key", "first-key", "--api_key", "second-key,third-key"], {"DALLE_API_KEY": "passed-over"})
+    assert settings.api_keys == ("first-key", "second-key", "third-key")
+
+
+def test_no_origin_at_all_can_be_said() -> None:
+    assert read_settings(["--cors_origins", "none"], {}).cors_origins == ()
+
+
+SECRET = "hush hush"  # no key, for its blank
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--api_key", SECRET], {}),
+        (["--api_key", f"first-key,{SECRET}"], {}),
+        ([], {"DALLE_API_KEY": SECRET}),
+        (["--api_keys", SECRET], {}),
+        ([f"--api-key={SECRET}"], {}),
+        (["--api_key", "first-key", SECRET], {}),
+        (["--api_key_file", SECRET], {}),
+    ],
+)
+def test_a_key_given_wrongly_is_not_shown(
+    arguments: list[str], environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read_settings(arguments, environment)
+    said = capsys.readouterr().err
+    assert said.startswith("app.py: ")
+    assert "hush" not in said
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t\n"])
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.is_secret], ids=lambda flag: flag.name)
+def test_an_empty_secret_is_a_mistake(flag: Flag, empty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert flag.default == ()  # nobody is kept out by it
+    for source, arguments, environment in ((flag.option, [flag.option, empty], {}), (flag.variable, [], {flag.variable: empty})):
+        with pytest.raises(SystemExit) as exit_:
+            read_settings(arguments, environment)
+        assert exit_.value.code == EXIT_BAD_SETTING
+        said = f"app.py: {source} is empty: give it a value, or leave it out to let everybody draw; see python app.py --help"
+        assert capsys.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.is_secret], ids=lambda flag: flag.name)
+def test_another_empty_variable_counts_as_not_given(flag: Flag) -> None:
+    assert read_settings([], {flag.variable: ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n \n\t\n", b"# only a remark\n", b"short\n", b"first-key\nsecond, key\n", b"\xff\xfe12345678\n"]
+)
+def test_a_file_without_a_good_key_is_refused(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "keys").write_bytes(content)
+    with pytest.raises(SystemExit):
+        read_settings(["--api_key_file", str(tmp_path / "keys")], {})
+    assert capsys.readouterr().err.startswith("app.py: --api_key_file must be a file with at least one key, one a line")
+
+
+def test_settings_as_text_hold_no_key(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("hush-of-file")
+    settings = read_settings(["--api_key", "hush-of-line", "--api_key_file", str(tmp_path / "keys")], {})
+    assert settings.api_keys == ("hush-of-line", "hush-of-file")
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_a_default_as_written_is_read_as_the_default(flag: Flag) -> None:
+    if flag.default_text != "none":
+        assert flag.parse(flag.default_text) == flag.default
+
+
+def test_help_names_every_flag_and_its_default() -> None:
+    text = re.sub(r"\s+", " ", build_parser().format_help())
+    for flag in FLAGS:
+        assert f"{flag.option} " in text
+        assert flag.default_text == "none" or f"(default: {flag.default_text})" in text
+
+
+def test_a_mistyped_variable_is_logged_with_what_may_be_meant(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_unknown_variables({"DALLE_PROT": "1", "DALLE_PORT": "1", "DALLE_HUB_REPO": "a/b", "HOME": "/"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "the environment variable DALLE_PROT sets nothing; is DALLE_PORT meant?"
+    ]

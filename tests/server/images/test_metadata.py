@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+
+from consts import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageFormat
+from dalle_model import SamplingSettings
+from server.images.metadata import ImageMetadata, encode_with_metadata, read_metadata
+from utils import encode_image
+
+IMAGE = Image.new("RGB", (16, 16), "red")
+
+
+def metadata_of(prompt: str) -> ImageMetadata:
+    return ImageMetadata(prompt, (MAX_SEED - 1, MAX_SEED), "Tiny", SamplingSettings(0.5, 64, 3.0), seamless=False)
+
+
+@pytest.mark.parametrize("image_format", ImageFormat)
+@given(prompt=st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
+@example(prompt="🦊" * MAX_PROMPT_CHARACTERS)
+@example(prompt="\x01" * MAX_PROMPT_CHARACTERS)
+@example(prompt='"\\' * (MAX_PROMPT_CHARACTERS // 2))
+@example(prompt="a\0b")
+def test_what_is_written_is_read_back(image_format: ImageFormat, prompt: str) -> None:
+    assert read_metadata(encode_with_metadata(IMAGE, image_format, metadata_of(prompt))) == metadata_of(prompt)
+
+
+@pytest.mark.parametrize("image_format", ImageFormat)
+def test_other_programs_find_the_prompt_where_they_look(image_format: ImageFormat) -> None:
+    with Image.open(BytesIO(encode_with_metadata(IMAGE, image_format, metadata_of("a red\ncircle")))) as image:
+        if image_format is ImageFormat.PNG:
+            assert image.info["Description"] == "a red circle"
+        else:
+            assert image.getexif()[ExifTags.Base.ImageDescription] == "a red circle"
+
+
+@pytest.mark.parametrize("image_format", ImageFormat)
+def test_the_pixels_are_the_same_with_and_without(image_format: ImageFormat) -> None:
+    with_it = Image.open(BytesIO(encode_with_metadata(IMAGE, image_format, metadata_of("a red circle"))))
+    without = Image.open(BytesIO(encode_image(IMAGE, image_format)))
+    assert with_it.convert("RGB").tobytes() == without.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("image_format", ImageFormat)
+def test_an_image_of_someone_else_says_nothing(image_format: ImageFormat) -> None:
+    with pytest.raises(ValueError, match="does not say how it was drawn"):
+        read_metadata(encode_image(IMAGE, image_format))
