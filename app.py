@@ -1,6 +1,6 @@
-"""Start the server: read the settings, take the port, load and warm up the model, serve.
+"""Start the server: read the settings, bind the port, load and warm up the model, serve.
 
-What can be wrong without the model is found before torch is imported or a weight is read.
+Everything that can be wrong without the model is checked before torch is imported or a weight is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -44,15 +43,15 @@ _log = logging.getLogger("dalle.start")
 
 
 class StartRefused(Exception):
-    """Say in one line why the server can't start as it is set."""
+    """The server cannot start with these settings: one line with the reason and the remedy."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run the server until it is told to stop; give the process's exit status."""
+    """Run the server until it is told to stop; return the exit status."""
     share_arenas()
     settings = read_settings(arguments, environment)
     configure_logging(settings.log_level, settings.log_format)
-    settings = _within_what_is_held(settings)
+    _warn_of_small_queue(settings)
     warn_of_unknown_variables(environment)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_loading)
@@ -62,28 +61,31 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             _check_output_dir(settings)
             _check_threads(settings)
             has_ended_well = _serve(settings, listener)
-    except (StartRefused, InvalidRequest) as error:  # the latter: a device or precision that this machine lacks
+    except (StartRefused, InvalidRequest) as error:  # InvalidRequest: this machine lacks the device or precision
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_SETTING
     except CheckpointError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_CHECKPOINT
     except (GenerationFailed, EngineClosed):
-        print("app.py: the model is loaded, but could not draw a first image; the log above says why", file=sys.stderr)
+        print("app.py: the model is loaded, but could not draw a first image; the log above has the reason", file=sys.stderr)
         return EXIT_ENGINE_FAILED
     if not has_ended_well:
-        print("app.py: the engine died, or hangs; the log above says more", file=sys.stderr)
+        print("app.py: the engine died, or hangs; the log above has the reason", file=sys.stderr)
         return EXIT_ENGINE_FAILED
     print("Stopped.", flush=True)
     return EXIT_OK
 
 
-def _within_what_is_held(settings: Settings) -> Settings:
-    """Let no request ask for more images than can ever be held: it is to be refused, and described, by the bound that counts."""
-    held = settings.max_batch_size + settings.max_queue
+def _warn_of_small_queue(settings: Settings) -> None:
+    """Log a warning if the batch and the queue together hold fewer images than --max_images."""
+    held = settings.images_per_request
     if settings.max_images > held:
-        _log.warning("--max_images is %d, but --max_batch_size and --max_queue hold %d: that counts", settings.max_images, held)
-    return replace(settings, max_images=min(settings.max_images, held))
+        _log.warning(
+            "--max_images is %d, but --max_batch_size and --max_queue hold only %d: requests are limited to that",
+            settings.max_images,
+            held,
+        )
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -117,7 +119,7 @@ def _check_threads(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> bool:
-    """Serve to the end; tell whether it was asked for and in order."""
+    """Serve until the end. Return whether the end was requested and orderly."""
     metrics = Metrics()
     model = _load(settings, metrics)
     app = create_app(model, settings, metrics)
@@ -125,8 +127,10 @@ def _serve(settings: Settings, listener: socket.socket) -> bool:
         server = build_server(app, listener, settings.max_batch_size + settings.max_queue)
     except OSError as error:
         raise _cant_listen(settings, error) from error
-    except RuntimeError as error:  # other processes have taken the threads since they were tried
-        raise StartRefused("the system allows too few threads; others have started some meanwhile: start again") from error
+    except RuntimeError as error:  # other processes have taken threads since the check
+        raise StartRefused(
+            "the system allows too few threads, because other processes have started some meanwhile: start again"
+        ) from error
     print(_welcome(listener, settings), flush=True)
     return Serving(server, model, settings.step_timeout).run(settings.drain_timeout)
 
@@ -179,21 +183,21 @@ def _welcome(listener: socket.socket, settings: Settings) -> str:
     if is_loopback(listener):
         lines += ["Only this computer can reach it. To open it to your network, add --host 0.0.0.0", ""]
     elif settings.api_keys:
-        lines += ["Other computers can reach it too, by this computer's address, and who has a key can draw.", ""]
+        lines += ["Other computers can reach it too, by this computer's address, and draw with an API key.", ""]
     else:
-        lines += ["Warning: other computers can reach it too, and whoever does can draw: no key is set.", ""]
+        lines += ["Warning: other computers can reach it too and draw, because no API key is set.", ""]
     return "\n".join(lines)
 
 
 def _stop_loading(signal_number: int, frame: FrameType | None) -> NoReturn:
-    """End the process, before there is anything to serve; an exception could be swallowed by what is being imported or freed."""
-    with suppress(OSError):  # nobody reads any more
+    """End the process while nothing is served yet. An exception could be swallowed by an import or a destructor."""
+    with suppress(OSError):  # nobody reads the output any more
         os.write(sys.stdout.fileno(), b"Stopped.\n")
     os._exit(EXIT_OK)
 
 
 def exit_at_once(status: int) -> NoReturn:
-    """End the process without taking the interpreter down: a thread that still loads weights in native code would crash in it."""
+    """End the process without shutting the interpreter down, in which a thread that still loads weights would crash."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,26 +1,23 @@
-"""The thin wrapper between HTTP and the engine: prompts in, PIL images out.
+"""The model as the server and other programs use it: prompts in, PIL images out.
 
     >>> DalleModel("tiny").generate_images("a red circle", 4, seed=1)      # four PIL images
 
-Importing this costs no torch; building a `DalleModel` does.
+Importing this module does not import torch; creating a `DalleModel` does.
 """
 
 from __future__ import annotations
 
-import math
-import secrets
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from PIL import Image
 
-from consts import MAX_SEED
 from engine.batching.statistics import EngineState, Observer
+from engine.drawing import Drawing
 from engine.errors import (
     Cancelled,
     CheckpointError,
@@ -33,10 +30,11 @@ from engine.errors import (
     QueueFull,
 )
 from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
-from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, ImageRequest, SamplingSettings
+from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
 
 __all__ = [
     "IMAGE_TOKEN_COUNT",
+    "PREVIEWS",
     "PREVIEW_EVERY",
     "Cancelled",
     "CheckpointError",
@@ -44,6 +42,7 @@ __all__ = [
     "DalleModel",
     "DeadlineExceeded",
     "Drawing",
+    "DrawingRequest",
     "EngineClosed",
     "EngineState",
     "Event",
@@ -58,25 +57,12 @@ __all__ = [
     "Queued",
     "SamplingSettings",
     "Tick",
+    "consecutive_seeds",
 ]
-
-CANCEL_POLL_SECONDS = 0.25  # how often a caller's `is_cancelled` is asked at least
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Hold what was drawn for one prompt.
-
-    `seeds[i]` is image i's. A seamless drawing is one picture made of all of them.
-    """
-
-    images: list[Image.Image]
-    seeds: list[int]
-    settings: SamplingSettings
 
 
 class DalleModel:
-    """Draw pictures from prompts with a loaded model. Safe to call from many threads: they are drawn in one batch."""
+    """A loaded model. It is safe to use from many threads: their images are drawn in one batch."""
 
     def __init__(
         self,
@@ -94,13 +80,24 @@ class DalleModel:
         observer: Observer | None = None,
         show_progress: bool = False,
     ) -> None:
-        """Load a model: `tiny`, `mini`, `mega` or `mega_full`, in any case.
+        """Load a model.
 
-        `runner`, `precision` and `threads` say how it is computed, `cache_dir` where compiled models are kept: see `load_runner`.
-        At most `max_queue` images wait, and a request has `request_timeout` seconds: None sets no limit. `observer` is told
-        each measure that the engine takes.
-        Raises CheckpointError where its weights are missing or wrong, InvalidRequest for a version, device, runner or
-        precision that is not to be had.
+        Args:
+            version: `tiny`, `mini`, `mega` or `mega_full`, in any case.
+            models_root: A folder with weights, laid out as min-dalle's. None downloads them.
+            device: `auto`, or a device by torch's name for it.
+            runner: The library that computes: `auto`, `native`, `openvino` or `torch`.
+            precision: How numbers are kept: `auto`, `float32`, `bfloat16`, `float16`, `int8` or `int4`.
+            threads: Threads to compute with on a CPU. 0 takes as many as this process may use.
+            cache_dir: The folder for converted models. None takes the user's cache folder.
+            max_batch_size: The most images that are drawn at once.
+            max_queue: The most images that wait. None sets no limit.
+            request_timeout: Seconds that a request may take. None sets no limit.
+            observer: Receives each measurement of the engine.
+            show_progress: Whether to show progress bars on standard error.
+
+        Raises CheckpointError if weights are missing or wrong, InvalidRequest if the version, device, runner or precision is
+        not available.
         """
         from engine.batching.engine import Engine
         from engine.runners import load_runner
@@ -121,156 +118,67 @@ class DalleModel:
         self.name = version.capitalize()
         self.sampling: SamplingSettings = self._engine.config.sampling
 
-    def stream(
-        self,
-        prompt: str,
-        num_images: int = 1,
-        *,
-        seed: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        supercondition_factor: float | None = None,
-        seamless: bool = False,
-        previews: bool | Sequence[int] = True,
-        tick: float | None = None,
-    ) -> Generator[Event, None, None]:
-        """Draw pictures and yield `Queued`, `Progress`, `Preview` and `ImageDone` on the way; closing the generator stops it.
+    def start(self, request: DrawingRequest) -> Drawing:
+        """Queue a request and return its handle.
 
-        Image i has seed `seed + i`; without a seed, one is drawn at random. What is not given is the model's default.
-        `previews` are shown at each 32nd token, or at the numbers of tokens that are given; a busy engine leaves some out.
-        `seamless` joins all images into one picture, which has none. With `tick`, a `Tick` comes whenever nothing
-        happened for that many seconds.
-        Raises InvalidRequest at once, QueueFull or EngineClosed instead of the first event, DeadlineExceeded, GenerationFailed
-        or EngineClosed while drawing.
+        Raises InvalidRequest for more images than there is ever room for, QueueFull, EngineClosed.
         """
-        request = ImageRequest(
-            prompt,
-            _seeds(seed, num_images),
-            self._settings(temperature, top_k, supercondition_factor),
-            previews=() if seamless or previews is False else PREVIEWS if previews is True else tuple(previews),
-            seamless=seamless,
-        )
-        return self._events(request, timeout=self._request_timeout, tick=tick)
+        return self._start(request, self._request_timeout)
 
-    def draw(
-        self,
-        prompt: str,
-        num_images: int = 1,
-        *,
-        seed: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        supercondition_factor: float | None = None,
-        seamless: bool = False,
-        is_cancelled: Callable[[], bool] | None = None,
-    ) -> Drawing:
-        """Draw pictures; return them with their seeds and settings. See `stream` for the arguments and errors.
+    def generate_images(self, prompt: str, num_images: int = 1, *, seed: int | None = None, **sampling: Any) -> list[Image.Image]:
+        """Draw images and return them, 256 x 256 each.
 
-        `is_cancelled` is asked a few times a second; raises Cancelled, and stops drawing, once it says so.
+        Args:
+            prompt: What to draw.
+            num_images: How many images.
+            seed: The first image's seed; image i has seed + i. None takes a random one.
+            **sampling: `temperature`, `top_k` and `supercondition_factor` in place of the model's defaults.
+
+        Raises InvalidRequest, and what `start` and `Drawing.result` raise.
         """
-        settings = self._settings(temperature, top_k, supercondition_factor)
-        request = ImageRequest(prompt, _seeds(seed, num_images), settings, seamless=seamless, progress=False)
-        done: dict[int, Image.Image] = {}
-        tick = None if is_cancelled is None else CANCEL_POLL_SECONDS
-        with closing(self._events(request, timeout=self._request_timeout, tick=tick)) as events:
-            for event in events:
-                if is_cancelled is not None and is_cancelled():
-                    raise Cancelled("the caller wants the images no more")
-                if isinstance(event, ImageDone):
-                    done[event.index] = event.image
-        return Drawing([done[index] for index in sorted(done)], list(request.seeds), settings)
-
-    def generate_images(
-        self,
-        prompt: str,
-        num_images: int = 1,
-        *,
-        seed: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        supercondition_factor: float | None = None,
-    ) -> list[Image.Image]:
-        """Draw pictures; return just them, 256 x 256 each. See `stream` for the arguments and errors."""
-        return self.draw(
-            prompt,
-            num_images,
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            supercondition_factor=supercondition_factor,
-        ).images
+        request = DrawingRequest(prompt, consecutive_seeds(seed, num_images), self.sampling.override(**sampling))
+        return self.start(request).result()
 
     def count_text_tokens(self, prompt: str) -> int:
-        """Count the tokens that the model reads of a prompt, start and end token included: 64 at most."""
+        """Return how many tokens of a prompt the model reads, start and end token included: 64 at most."""
         return self._engine.count_text_tokens(prompt)
 
     def warm_up(self, on_progress: Callable[[int, int], None] | None = None) -> float:
-        """Draw one picture for nobody, so that the first caller doesn't wait for first-time work; return the seconds it took.
+        """Draw one image, so that the first request does not wait for first-time work. Return the seconds that it took.
 
-        `on_progress` is told (tokens drawn, tokens in all).
+        `on_progress` is called with the tokens drawn and the tokens in all.
         """
         started = time.perf_counter()
-        request = ImageRequest("a red circle on a blue background", (0,), self.sampling)
-        for event in self._events(request, timeout=None):
+        request = DrawingRequest("a red circle on a blue background", (0,), self.sampling)
+        for event in self._start(request, timeout=None).events():
             if on_progress is not None and isinstance(event, Progress):
                 on_progress(event.tokens_drawn, IMAGE_TOKEN_COUNT)
         return time.perf_counter() - started
 
     @property
     def state(self) -> EngineState:
-        """Show what the engine is doing and has done, at this moment; answers while a step hangs, too."""
+        """A snapshot of the engine. Available while a step hangs, too."""
         return self._engine.state
 
     def drain(self) -> None:
-        """Take no new work; what is under way or waits is drawn."""
+        """Refuse new requests; what is queued or being drawn is finished."""
         self._engine.drain()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Stop the engine; requests under way end with EngineClosed. Tell whether it has stopped within `timeout` seconds."""
+        """Stop the engine: unfinished requests end with EngineClosed. Return whether it stopped within `timeout` seconds."""
         return self._engine.close(timeout)
 
     def __enter__(self) -> DalleModel:
-        """Return the model, to be closed at the end of a `with` block."""
+        """Return the model, which the end of the block closes."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close."""
+        """Close the model."""
         self.close()
 
-    def _events(self, request: ImageRequest, *, timeout: float | None, tick: float | None = None) -> Generator[Event, None, None]:
+    def _start(self, request: DrawingRequest, timeout: float | None) -> Drawing:
         job = self._engine.submit(request, timeout)
-        try:
-            yield from job.events(tick)
-        finally:
-            self._engine.cancel(job)  # of no effect on one that is done
-
-    def _settings(self, temperature: float | None, top_k: int | None, supercondition_factor: float | None) -> SamplingSettings:
-        """Take what is given, the model's defaults for the rest."""
-        default = self.sampling
-        settings = SamplingSettings(
-            default.temperature if temperature is None else temperature,
-            default.top_k if top_k is None else top_k,
-            default.supercondition_factor if supercondition_factor is None else supercondition_factor,
-        )
-        if not settings.temperature > 0:
-            raise InvalidRequest("temperature", "temperature must be above 0")
-        if settings.top_k < 1:
-            raise InvalidRequest("top_k", "top_k must be at least 1")
-        if not math.isfinite(settings.supercondition_factor):
-            raise InvalidRequest("supercondition_factor", "supercondition_factor must be a finite number")
-        return settings
-
-
-def _seeds(seed: int | None, num_images: int) -> tuple[int, ...]:
-    """Return a seed for each image: consecutive, from 0 to 2**63 - 1. Raises InvalidRequest."""
-    if num_images < 1:
-        raise InvalidRequest("num_images", "num_images must be at least 1")
-    first = secrets.randbelow(2**32) if seed is None else seed
-    if not 0 <= first <= MAX_SEED:
-        raise InvalidRequest("seed", f"seed must be from 0 to {MAX_SEED}")
-    if first + num_images - 1 > MAX_SEED:
-        raise InvalidRequest("seed", f"seed must leave room for {num_images} images: image i has seed + i, {MAX_SEED} at most")
-    return tuple(range(first, first + num_images))
+        return Drawing(request, self.name, job, partial(self._engine.cancel, job))
 
 
 if __name__ == "__main__":

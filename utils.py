@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import math
 import re
@@ -10,12 +11,12 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from PIL import Image
 
-from consts import ImageFormat
+from consts import EXIT_BAD_SETTING, ImageFormat
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
@@ -207,3 +208,22 @@ def make_grid(images: Sequence[Image.Image], columns: int | None = None) -> Imag
         row, column = divmod(index, column_count)
         sheet.paste(image, (column * width, row * height))
     return sheet
+
+
+class CommandLineParser(argparse.ArgumentParser):
+    """A parser that reports an error in one line, without argparse's usage lines before it."""
+
+    def __init__(self, command: str, description: str, epilog: str, name: str = "") -> None:
+        """`command` is how a user types the command; `name` is what error messages call it, by default the same."""
+        super().__init__(
+            prog=command,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._name = name or command
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2."""
+        self.exit(EXIT_BAD_SETTING, f"{self._name}: {message}; see {self.prog} --help\n")

@@ -13,7 +13,7 @@ from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
 from benchmarks.reference import min_dalle_on
 from engine.batching.engine import Engine
-from engine.request import ImageRequest
+from engine.request import DrawingRequest
 from engine.runners import default_cache, runner_on
 from engine.runners.openvino.precision import Precision
 from engine.weights.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ def _warm(checkpoint: Checkpoint, engines: dict[str, Engine], plan: Plan) -> Non
 
 
 def _draw(engine: Engine, images: int) -> None:
-    drawn = list(engine.submit(ImageRequest(PROMPT, tuple(range(images)))).events())
+    drawn = list(engine.submit(DrawingRequest(PROMPT, tuple(range(images)))).events())
     assert drawn
 
 

@@ -1,8 +1,14 @@
-"""What is asked of the engine, and what it tells while it draws."""
+"""The request: what to draw, and how its tokens are drawn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+from consts import MAX_SEED
+from engine.errors import InvalidRequest
 
 IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
 PREVIEW_EVERY = 32  # tokens, as in min-dalle
@@ -11,23 +17,58 @@ PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Hold how a token is drawn from logits."""
+    """How a token is drawn from logits. Raises InvalidRequest for a value that has no meaning."""
 
     temperature: float = 1.0
     top_k: int = 256
     supercondition_factor: float = 16.0  # guidance
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.temperature > 0:
+            raise InvalidRequest("temperature", "temperature must be above 0")
+        if self.top_k < 1:
+            raise InvalidRequest("top_k", "top_k must be at least 1")
+        if not math.isfinite(self.supercondition_factor):
+            raise InvalidRequest("supercondition_factor", "supercondition_factor must be a finite number")
+
+    def override(
+        self, temperature: float | None = None, top_k: int | None = None, supercondition_factor: float | None = None
+    ) -> SamplingSettings:
+        """Return these settings with the values that are not None in place of their own."""
+        given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "supercondition_factor": supercondition_factor}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
 
 @dataclass(frozen=True)
-class ImageRequest:
-    """Hold one prompt and the seeds of the images to draw from it.
+class DrawingRequest:
+    """One prompt, and the images to draw from it.
 
-    Image i has seed `seeds[i]`: its own, so that it is the same image alone or in any batch.
+    Image i has the seed `seeds[i]`, so it is the same image alone or in any batch. A seamless drawing is one picture made of all
+    images, and has no previews.
     """
 
     prompt: str
     seeds: tuple[int, ...]
-    settings: SamplingSettings = SamplingSettings()
-    previews: tuple[int, ...] = ()  # the numbers of tokens at which an image is shown
-    progress: bool = True  # tell how many tokens are drawn: each time wakes the caller's thread
-    seamless: bool = False  # detokenize all images as one picture without seams
+    sampling: SamplingSettings = SamplingSettings()
+    previews: tuple[int, ...] = ()  # numbers of tokens at which an image is shown
+    seamless: bool = False
+
+    def has_preview_at(self, token_count: int) -> bool:
+        """Whether an image is shown once it has this many tokens."""
+        return token_count in self.previews and not self.seamless
+
+
+def consecutive_seeds(first: int | None, count: int) -> tuple[int, ...]:
+    """Return one seed for each image: `first`, `first` + 1, and so on. None draws the first one at random.
+
+    Raises InvalidRequest if there is no image, or a seed is not from 0 to 2**63 - 1.
+    """
+    if count < 1:
+        raise InvalidRequest("num_images", "num_images must be at least 1")
+    start = secrets.randbelow(2**32) if first is None else first
+    if not 0 <= start <= MAX_SEED:
+        raise InvalidRequest("seed", f"seed must be from 0 to {MAX_SEED}")
+    if start + count - 1 > MAX_SEED:
+        raise InvalidRequest("seed", f"seed must leave room for {count} images: image i has seed + i, {MAX_SEED} at most")
+    return tuple(range(start, start + count))

@@ -1,4 +1,16 @@
-"""Serve a model over HTTP: `create_app` builds the Flask app, which any WSGI server can run."""
+"""The HTTP server: `create_app` builds the Flask app, which any WSGI server can run.
+
+    api/            what programs call: a package for each dialect, and what the dialects share
+    middleware/     what happens to every request: ids, log, CORS, API keys, headers
+    images/         what happens to finished images: scaling, encoding, metadata, saving, links
+    config/         settings and the command line
+    operations/     health, metrics, the log's format
+    documentation/  OpenAPI and its page
+    playground/     the page to draw on
+    wsgi/           running the app with waitress
+
+Imports Flask, and of the engine only what `dalle_model` exports. Never torch.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +19,16 @@ from typing import TYPE_CHECKING
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from consts import MAX_BODY_BYTES
+from consts import MAX_BODY_BYTES, MAX_LINKED_BYTES
 from server.api.classic.routes import classic_routes
 from server.api.errors import answer_errors
 from server.api.openai.images import openai_image_routes
+from server.api.openai.links import image_link_routes
 from server.api.openai.models import openai_model_routes
 from server.config.settings import Settings
-from server.documentation.routes import docs_routes
-from server.images.links import build_keeper, image_link_routes
-from server.images.output_folder import Storage
+from server.documentation.routes import documentation_routes
+from server.images.link_store import LinkStore
+from server.images.output_folder import OutputFolder
 from server.middleware.cors import CorsPolicy, allow_origins
 from server.middleware.keys import require_keys
 from server.middleware.request_ids import identify_requests
@@ -30,18 +43,18 @@ if TYPE_CHECKING:
 
 
 def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = None) -> Flask:
-    """Build the app that serves `model`; the caller loads it, warms it up and closes it.
+    """Build the app that serves a model. The caller loads the model, warms it up and closes it.
 
-    `metrics` are those that the model was built to tell its measures; new ones count what the app does by itself.
+    `metrics` is the observer that the model was created with. Without it, only what the app itself does is measured.
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     metrics = metrics or Metrics()
-    keeper = build_keeper(settings)
-    metrics.watch(model, lambda: keeper.kept_bytes)
+    store = LinkStore(settings.url_ttl, MAX_LINKED_BYTES)
+    metrics.watch(model, lambda: store.kept_bytes)
     if settings.trust_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)  # type: ignore[method-assign]
-    storage = Storage(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
+    folder = OutputFolder(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
     identify_requests(app)
     log_requests(app, settings.log_prompts)
     measure_requests(app, metrics)
@@ -49,12 +62,12 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     allow_origins(app, CorsPolicy(settings.cors_origins))
     require_keys(app, settings)
     answer_errors(app)
-    app.register_blueprint(classic_routes(model, settings, storage))
+    app.register_blueprint(classic_routes(model, settings, folder))
     app.register_blueprint(playground_routes(model, settings))
-    app.register_blueprint(openai_image_routes(model, settings, storage, keeper))
+    app.register_blueprint(openai_image_routes(model, settings, folder, store))
     app.register_blueprint(openai_model_routes(model))
-    app.register_blueprint(image_link_routes(keeper))
+    app.register_blueprint(image_link_routes(store, settings.url_ttl))
     app.register_blueprint(health_routes(model, settings.step_timeout))
     app.register_blueprint(metrics_routes(metrics))
-    app.register_blueprint(docs_routes(settings))
+    app.register_blueprint(documentation_routes(app, settings))
     return app

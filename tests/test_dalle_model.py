@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dalle_model import Cancelled, DalleModel, ImageDone, InvalidRequest, Preview
+from dalle_model import PREVIEWS, Cancelled, DalleModel, DrawingRequest, ImageDone, InvalidRequest, Preview, consecutive_seeds
 
 
 def test_four_images_for_a_prompt(tiny_model: DalleModel) -> None:
@@ -17,9 +17,9 @@ def test_four_images_for_a_prompt(tiny_model: DalleModel) -> None:
 
 
 def test_image_i_has_seed_plus_i(tiny_model: DalleModel) -> None:
-    drawing = tiny_model.draw("a red circle", 2, seed=2**63 - 2)
+    drawing = tiny_model.start(DrawingRequest("a red circle", consecutive_seeds(2**63 - 2, 2), tiny_model.sampling))
     assert drawing.seeds == [2**63 - 2, 2**63 - 1]
-    assert tiny_model.generate_images("a red circle", seed=2**63 - 1)[0].tobytes() == drawing.images[1].tobytes()
+    assert tiny_model.generate_images("a red circle", seed=2**63 - 1)[0].tobytes() == drawing.result()[1].tobytes()
 
 
 def test_the_same_on_the_next_start(tiny_model: DalleModel) -> None:
@@ -34,28 +34,46 @@ def test_the_same_on_the_next_start(tiny_model: DalleModel) -> None:
     assert hashlib.sha256(here).hexdigest() == there
 
 
-def test_without_a_seed_each_drawing_is_new(tiny_model: DalleModel) -> None:
-    assert tiny_model.draw("a red circle").seeds != tiny_model.draw("a red circle").seeds
+def test_without_a_seed_each_drawing_is_new() -> None:
+    assert consecutive_seeds(None, 1) != consecutive_seeds(None, 1)
 
 
-def test_stream_gives_previews_then_images(tiny_model: DalleModel) -> None:
-    events = list(tiny_model.stream("a red circle", 2, seed=1))
+def test_events_are_previews_then_images(tiny_model: DalleModel) -> None:
+    drawing = tiny_model.start(DrawingRequest("a red circle", (1, 2), previews=PREVIEWS))
+    events = list(drawing.events())
     assert sum(isinstance(event, Preview) for event in events) == 14
-    assert sorted(event.seed for event in events if isinstance(event, ImageDone)) == [1, 2]
+    done = [event for event in events if isinstance(event, ImageDone)]
+    assert sorted(event.seed for event in done) == [1, 2]
+    assert drawing.images == [event.image for event in sorted(done, key=lambda event: event.index)]
 
 
-def test_closing_a_stream_stops_the_drawing(tiny_model: DalleModel) -> None:
-    stream = tiny_model.stream("a red circle", 9)
-    next(stream)
-    stream.close()
-    assert list(stream) == []
+def test_a_seamless_drawing_is_one_picture_without_previews(tiny_model: DalleModel) -> None:
+    drawing = tiny_model.start(DrawingRequest("a red circle", (1, 2), previews=PREVIEWS, seamless=True))
+    assert not any(isinstance(event, Preview) for event in drawing.events())
+    assert [image.size for image in drawing.images] == [(512, 256)]
 
 
-def test_a_drawing_that_nobody_wants_any_more_is_stopped(tiny_model: DalleModel) -> None:
+def test_reading_the_events_no_further_stops_the_drawing(tiny_model: DalleModel) -> None:
+    before = tiny_model.state.images_cancelled
+    for _ in tiny_model.start(DrawingRequest("a red circle", tuple(range(9)))).events():
+        break
+    assert tiny_model.state.images_cancelled == before + 9
+
+
+def test_the_end_of_a_with_block_stops_a_drawing_that_was_never_read(tiny_model: DalleModel) -> None:
+    before = tiny_model.state.images_cancelled
+    with tiny_model.start(DrawingRequest("a red circle", tuple(range(9)))):
+        pass
+    assert tiny_model.state.images_cancelled == before + 9
+
+
+def test_a_result_that_nobody_wants_any_more_is_cancelled(tiny_model: DalleModel) -> None:
+    before = tiny_model.state.images_cancelled
     answers = iter([False, False, True])
     with pytest.raises(Cancelled):
-        tiny_model.draw("a red circle", 9, is_cancelled=lambda: next(answers))
+        tiny_model.start(DrawingRequest("a red circle", tuple(range(9)))).result(lambda: next(answers))
     assert next(answers, None) is None
+    assert tiny_model.state.images_cancelled > before
 
 
 @pytest.mark.parametrize(
@@ -71,7 +89,7 @@ def test_a_drawing_that_nobody_wants_any_more_is_stopped(tiny_model: DalleModel)
 )
 def test_bad_values_name_their_field(tiny_model: DalleModel, fields: dict[str, int], field: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        tiny_model.draw("a red circle", **fields)  # type: ignore[arg-type]
+        tiny_model.generate_images("a red circle", **fields)
     assert error.value.field == field
     assert field in error.value.message
 

@@ -1,8 +1,8 @@
-"""The engine: requests in, images out, all callers' images drawn together. One thread owns the model.
+"""The engine: requests in, events out, the images of all callers drawn in one batch. One thread owns the model.
 
-submit ─> line ─> [ _admit ─> _decode ─> _retire ─> _show ] x 256 ─> events
-                   (encode)  (one token (free     (detokenize what is due,
-                              an image)  slots)    one picture while others decode)
+submit ─> queue ─> [ _admit ─> _decode ─> _retire ─> _show ] x 256 ─> events
+                    (encode)  (one token (free     (detokenize the pictures that are due,
+                               an image)  slots)    one at a time while others decode)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.batching.gallery import PICTURES_AT_ONCE, Gallery, Picture
-from engine.batching.job import Job
+from engine.batching.job import Job, Slot, SlotState
 from engine.batching.limit import AdaptiveLimit
 from engine.batching.scheduler import Scheduler
 from engine.batching.statistics import EngineState, Observer, Statistics
@@ -26,7 +26,7 @@ from engine.errors import EngineClosed, GenerationFailed
 from engine.events import ImageDone, Preview, Progress
 from engine.memory import is_memory_exhausted, loading_told_of_memory
 from engine.picture import paint_undrawn
-from engine.request import ImageRequest
+from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest
 from engine.runners import Runner
 from engine.sampler import NotFinite, sample
 from engine.text import tokenize_prompt
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Draw images for many callers in one running batch."""
+    """A model and the running batch in which it draws the images of many callers."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class Engine:
         max_queue: int | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """Load the model on the engine's own thread, and start it; raise what `load` raises.
+        """Start the engine's thread and load the model on it; raise what `load` raises.
 
-        On that thread, because OpenMP keeps a team of threads for every thread that computes: a second team makes more threads
-        than cores, they then sleep between any two operations, and a small model draws at a third of its speed.
+        The model is loaded on that thread because OpenMP keeps a team of threads for every thread that computes. A second team
+        makes more threads than cores; they sleep between any two operations, and a small model draws at a third of its speed.
         """
         self._scheduler = Scheduler(max_batch_size, max_queue)
         self._batch_limit = AdaptiveLimit(max_batch_size)
@@ -70,17 +70,17 @@ class Engine:
             raise self._failure
 
     def count_text_tokens(self, prompt: str) -> int:
-        """Count the tokens that the model reads of a prompt, start and end token included."""
+        """Return how many tokens of a prompt the model reads, start and end token included."""
         return len(tokenize_prompt(self._tokenizer, prompt, self.config))
 
-    def submit(self, request: ImageRequest, timeout: float | None = None) -> Job:
-        """Queue a request that is to be done within `timeout` seconds; its events come on the job that is returned.
+    def submit(self, request: DrawingRequest, timeout: float | None = None) -> Job:
+        """Queue a request, to be done within `timeout` seconds, and return its job.
 
         Raises InvalidRequest for more images than can ever wait, QueueFull, EngineClosed.
         """
         count = len(request.seeds)
         with self._changed:
-            self._check_room(count)  # before any work, so that refusing costs next to nothing
+            self._check_room(count)  # before any work, so that a refusal costs next to nothing
         job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self.config), timeout)
         with self._changed:
             self._check_room(count)
@@ -90,27 +90,27 @@ class Engine:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Stop drawing a request: its slots are free by the next step. Of no effect on one that is over."""
+        """Stop drawing a job: its slots are free by the next step. No effect on a job that is over."""
         with self._changed:
             if not job.is_over:
-                self._statistics.cancelled(len(job.slots) - job.delivered)
+                self._statistics.cancelled(job.undelivered_count)
                 self._end(job)
             self._changed.notify()
 
     def drain(self) -> None:
-        """Take no new work; what is under way or waits is drawn."""
+        """Refuse new requests; what is queued or in the batch is still drawn."""
         with self._changed:
             self._is_draining = True
 
     def close(self, timeout: float | None = None) -> bool:
-        """Stop: requests under way end with EngineClosed. Tell whether the thread has ended within `timeout` seconds."""
+        """Stop the engine; unfinished requests end with EngineClosed. Return whether its thread ended in `timeout` seconds."""
         self._end_all()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
     def state(self) -> EngineState:
-        """Show the engine at this moment; answers while a step hangs, too."""
+        """A snapshot of the engine. Available while a step hangs, too."""
         with self._changed:
             return self._statistics.snapshot(
                 is_alive=self._thread.is_alive(),
@@ -122,17 +122,17 @@ class Engine:
             )
 
     def step(self) -> int:
-        """Draw one more token of every image in the batch, and show what is due; return how many images were in it."""
-        self._retire()  # those that nobody wants any more
+        """Draw one more token of every image in the batch and show pictures that are due; return the number of images."""
+        self._retire()  # cancelled images
         self._admit()
         batch = self._decode()
-        self._retire()  # those that are drawn
+        self._retire()  # drawn images
         self._show()
         self._raise_limits()
         return batch
 
     def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
-        """Load, then step while there is work: what the engine's own thread does."""
+        """Load the model, then step while there is work. Runs on the engine's thread."""
         try:
             with loading_told_of_memory():
                 checkpoint, self._runner = load()
@@ -157,7 +157,7 @@ class Engine:
             self._end_all()
 
     def _wait_for_work(self) -> bool:
-        """Wait for something to draw or show; False once the engine is to close."""
+        """Wait for images to draw or show; return False once the engine is to close."""
         with self._changed:
             self._changed.wait_for(lambda: self._scheduler.has_work or self._gallery or self._is_closing)
             return not self._is_closing
@@ -168,7 +168,7 @@ class Engine:
         self._scheduler.check_room(count, self._statistics.seconds_per_step.value)
 
     def _end_all(self) -> None:
-        """End every request and take no more; not left to the thread, which may hang or be dead."""
+        """End every request and take no more. Not left to the engine's thread, which may hang or be dead."""
         with self._changed:
             self._is_closing = True
             for job in list(self._jobs):
@@ -176,15 +176,15 @@ class Engine:
             self._changed.notify()
 
     def _end(self, job: Job, error: Exception | None = None) -> None:
-        """End a job; its images leave the batch at the next step. Needs the lock."""
+        """End a job; its images leave the batch at the next step. The caller holds the lock."""
         self._jobs.discard(job)
         self._scheduler.drop(job)
         job.finish(error)
 
     def _retire(self) -> None:
-        """Free the slots of images that are drawn, or not wanted any more."""
+        """Free the slots of images that are drawn or ended."""
         with self._changed:
-            order = self._scheduler.retire(lambda slot: slot.is_drawn or slot.job.is_over)
+            order = self._scheduler.retire()
         if order is not None:
             self._runner.rearrange(order)
 
@@ -204,7 +204,7 @@ class Engine:
             self._runner.admit([slot.job.encoded for slot in admitted if slot.job.encoded is not None])
 
     def _encode(self, job: Job) -> None:
-        """Encode a job's prompt; where that fails, the job alone ends."""
+        """Encode a job's prompt; if that fails, only this job ends."""
         try:
             job.encoded = self._runner.encode(job.text_tokens)
         except Exception as error:
@@ -213,7 +213,7 @@ class Engine:
             self._fail([job], error)
 
     def _decode(self) -> int:
-        """Draw the next token of every image, each at its own position; return how many."""
+        """Draw the next token of every image in the batch, each at its own position; return the number of images."""
         running = self._scheduler.running
         if not running:
             return 0
@@ -223,30 +223,40 @@ class Engine:
         )
         chances = [slot.chances[slot.position] for slot in running]
         try:
-            tokens = sample(logits, [s.settings for s in running], chances)
-        except NotFinite as error:  # the others take this step again, to the same end
+            tokens = sample(logits, [slot.job.request.sampling for slot in running], chances)
+        except NotFinite as error:  # the other images repeat this step and get the same tokens
             self._fail([running[row].job for row in error.rows], error)
             return len(running)
         for slot, token in zip(running, tokens, strict=True):
             slot.tokens.append(token)
-            if slot.job.request.progress and slot.position % PROGRESS_EVERY == 0:
-                slot.job.tell(Progress(slot.index, slot.position))
-            if slot.is_drawn or slot.position in slot.job.request.previews:
-                self._gallery.add(slot)
+            self._note_token(slot)
         return len(running)
 
+    def _note_token(self, slot: Slot) -> None:
+        """Report an image's progress, and pass it to the gallery when it is drawn or has a preview."""
+        job = slot.job
+        if job.reports_progress and slot.position % PROGRESS_EVERY == 0:
+            job.tell(Progress(slot.index, slot.position))
+        if slot.position == IMAGE_TOKEN_COUNT:
+            with self._changed:  # the job may be cancelled at this moment
+                if slot.state is SlotState.DECODING:
+                    slot.state = SlotState.DRAWN
+            self._gallery.add(slot)
+        elif job.request.has_preview_at(slot.position):
+            self._gallery.add(slot)
+
     def _show(self) -> None:
-        """Detokenize what is due and hand it over; while images are decoded, no more of it than holds them up a little."""
+        """Detokenize and deliver pictures that are due; few at a time while images are decoded, which this delays."""
         self._showing = self._gallery.take(self._scheduler.has_work)
         if self._showing:
             pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
             for picture, own in zip(list(self._showing), pixels, strict=True):
                 self._deliver(picture, own)
-                self._showing.remove(picture)  # what is left here failed, if anything does
+                self._showing.remove(picture)  # the pictures left here failed, if any does
                 self._gallery.is_through(picture)
 
     def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
-        """Hand a picture to its caller; the job ends with its last one."""
+        """Send a picture to its caller; the job ends with its last picture."""
         job, first = picture.job, picture.slots[0]
         if picture.is_preview:
             image = Image.fromarray(paint_undrawn(pixels, picture.tokens_drawn))
@@ -254,45 +264,45 @@ class Engine:
             return
         image = Image.fromarray(pixels)
         with self._changed:
-            if job.is_over:  # cancelled meanwhile, and counted so
+            if first.state is SlotState.ENDED:  # cancelled meanwhile, and counted as such
                 return
             job.tell(ImageDone(first.index, first.seed, image))
-            job.delivered += len(picture.slots)
             for slot in picture.slots:
+                slot.state = SlotState.DELIVERED
                 self._statistics.drawn(time.monotonic() - slot.admitted_at)
-            if job.delivered == len(job.slots):
+            if job.is_over:
                 self._end(job)
 
     def _recover(self, error: Exception) -> None:
-        """End what failed, or draw or show it again where memory ran out or pictures failed together.
+        """End the requests that failed; draw or show images again if memory ran out or several pictures failed together.
 
-        Images that wait, and those that are drawn and not shown yet, are not touched. A seed draws the same image again.
+        Waiting images, and drawn images that are not shown yet, are not touched. A seed draws the same image again.
         """
         showing, self._showing = self._showing, []
         is_memory, batch = is_memory_exhausted(error), len(self._scheduler.running)
-        if len(showing) > 1:  # again, fewer or one by one, so that the one at fault ends alone
+        if len(showing) > 1:  # again, fewer at once or one by one, so that the picture at fault ends alone
             self._gallery.start_again(showing, are_suspects=not is_memory)
             if is_memory:
                 self._shown_limit.halve(len(showing))
                 self._apply_limits(f"memory ran out while {len(showing)} pictures were shown at once")
             if not self._scheduler.running:
-                self._runner.reset()  # gives back the memory of slots that nobody uses
+                self._runner.reset()  # frees the memory of unused slots
         elif showing and (not is_memory or batch <= 1 or self._gallery.failed_before(showing)):
             self._fail([picture.job for picture in showing], error)
-        elif showing and len(showing[0].slots) > 1:  # a seamless picture is as large as was asked; the batch is not to blame
+        elif showing and len(showing[0].slots) > 1:  # a seamless picture is as large as its request; the batch is not at fault
             self._gallery.start_again(showing, are_suspects=True)
         else:
             self._empty_batch(error, showing)
 
     def _empty_batch(self, error: Exception, showing: Sequence[Picture]) -> None:
-        """Empty the batch; its images end or, where memory ran out, are drawn again, half as many at once.
+        """Empty the batch. Its images end or, if memory ran out, are drawn again, half as many at once.
 
-        `showing` is a picture of one image or nothing. Such a picture is always of the same small size, so that the batch beside
-        it is what takes the memory.
+        `showing` is a picture of one image, or nothing. Such a picture always has the same small size, so the batch beside it is
+        what takes the memory.
         """
         batch = len(self._scheduler.running)
         with self._changed:
-            undrawn = [slot for slot in self._scheduler.running if not slot.is_drawn and not slot.job.is_over]
+            undrawn = [slot for slot in self._scheduler.running if slot.state is SlotState.DECODING]
             if is_memory_exhausted(error) and batch > 1:
                 self._gallery.start_again(showing, are_suspects=True)
                 self._gallery.forget_previews()
@@ -305,17 +315,17 @@ class Engine:
         self._runner.reset()
 
     def _raise_limits(self) -> None:
-        """Count a good step; more images at once are tried again after many of them."""
+        """Count a good step; after many of them, more images at once are tried again."""
         if any([self._batch_limit.count_step(), self._shown_limit.count_step()]):
             self._apply_limits("memory was enough for a while")
 
-    def _apply_limits(self, why: str) -> None:
+    def _apply_limits(self, reason: str) -> None:
         """Set and log how many images are drawn, and pictures shown, at once."""
         with self._changed:
             self._scheduler.batch_limit, self._gallery.at_once = self._batch_limit.value, self._shown_limit.value
         _log.warning(
             "%s; from now on at most %d images are drawn and %d pictures shown at once (see --max_batch_size)",
-            why,
+            reason,
             self._batch_limit.value,
             self._shown_limit.value,
         )
@@ -326,7 +336,7 @@ class Engine:
         with self._changed:
             for job in dict.fromkeys(jobs):
                 if not job.is_over:
-                    self._statistics.failed(len(job.slots) - job.delivered)
+                    self._statistics.failed(job.undelivered_count)
                     failure = GenerationFailed("drawing failed inside the server")
                     failure.__cause__ = error
                     self._end(job, failure)

@@ -1,4 +1,4 @@
-"""Pictures that are due to be detokenized and shown, in which order."""
+"""Pictures that are due to be detokenized, and their order."""
 
 from __future__ import annotations
 
@@ -9,70 +9,76 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from engine.batching.job import Job, Slot
+from engine.batching.job import Job, Slot, SlotState
 from engine.picture import arrange_seamless, grid_of
 from engine.request import IMAGE_TOKEN_COUNT
 
-# Steps between two previews: of Mini, a picture takes as long as 20 steps of a full batch, and decoding comes first.
+# Steps between two previews. One picture of Mini takes as long as 20 steps of a full batch, and decoding comes first.
 PREVIEW_SPACING = 16
-PICTURES_AT_ONCE = 16  # while nothing is decoded: a caller who comes meanwhile waits for no more
+PICTURES_AT_ONCE = 16  # while nothing is decoded: a request that arrives then waits no longer than this
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Hold what to show: an image as far as it is drawn, or several joined without seams."""
+    """A picture to show: an image as far as it is drawn, or several images joined without seams."""
 
     slots: tuple[Slot, ...]
     tokens_drawn: int
 
     @property
     def job(self) -> Job:
-        """Return the job that the picture is for."""
+        """The job that the picture belongs to."""
         return self.slots[0].job
 
     @property
     def is_preview(self) -> bool:
-        """Tell whether more is to be drawn."""
+        """Whether more tokens are to come."""
         return self.tokens_drawn < IMAGE_TOKEN_COUNT
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether its request has not ended."""
+        return self.slots[0].state is not SlotState.ENDED
+
+    @property
     def grid(self) -> NDArray[Any]:
-        """Return its tokens, int64 [H, W]."""
+        """Its tokens, int64 [H, W]."""
         if len(self.slots) > 1:
             return arrange_seamless([slot.tokens for slot in self.slots])
         return grid_of(self.slots[0].tokens[: self.tokens_drawn])
 
 
 class Gallery:
-    """Keep the pictures that are due: finished ones first, then previews; of an image only the newest."""
+    """The pictures that are due: finished ones first, then previews, of each image only the newest."""
 
     def __init__(self) -> None:
         self._finished: deque[Picture] = deque()
         self._previews: dict[Slot, Picture] = {}
         self._steps_since_preview = PREVIEW_SPACING
-        self._suspects: set[Job] = set()  # whose pictures failed together, or one because memory ran out
-        self.at_once = PICTURES_AT_ONCE  # how many are shown at once at most
+        self._suspects: set[Job] = set()  # jobs whose pictures failed together, or for which memory ran out
+        self.at_once = PICTURES_AT_ONCE  # the most pictures that are shown at once
 
     def __bool__(self) -> bool:
-        """Tell whether any picture is due."""
+        """Whether any picture is due."""
         return bool(self._finished or self._previews)
 
     def add(self, slot: Slot) -> None:
-        """Make an image due as far as it is drawn; a seamless picture is due with its last image."""
-        job = slot.job
-        if not slot.is_drawn:
-            self._previews[slot] = Picture((slot,), slot.position)
+        """Make an image due as far as it is drawn. A seamless picture becomes due with its last image."""
+        job, picture = slot.job, Picture((slot,), slot.position)
+        if picture.is_preview:
+            self._previews[slot] = picture
             return
         self._previews.pop(slot, None)
         if not job.request.seamless:
-            self._finished.append(Picture((slot,), slot.position))
+            self._finished.append(picture)
         elif job.is_drawn:
             self._finished.append(Picture(tuple(job.slots), slot.position))
 
     def take(self, is_decoding: bool) -> list[Picture]:
-        """Take the next pictures that are still wanted, all of one shape; one by one while any is a suspect.
+        """Remove and return the next pictures, all of one shape; one by one while any of them is a suspect.
 
-        While images are decoded it is to be asked once a step, and gives one: a finished one at any step, a preview now and then.
+        While images are decoded, call this once a step. It then returns one picture at most: a finished one at any step, a
+        preview now and then.
         """
         self._forget_unwanted()
         count = 1 if is_decoding or self._suspects else self.at_once
@@ -87,24 +93,24 @@ class Gallery:
         return taken
 
     def is_through(self, picture: Picture) -> None:
-        """Take note that a picture was shown."""
+        """Note that a picture was shown."""
         self._suspects.discard(picture.job)
 
     def failed_before(self, taken: Sequence[Picture]) -> bool:
-        """Tell whether these are a single picture, and a suspect."""
+        """Return whether these are a single picture that is a suspect."""
         return len(taken) == 1 and taken[0].job in self._suspects
 
     def start_again(self, taken: Sequence[Picture], *, are_suspects: bool) -> None:
-        """Make finished pictures that were taken the next ones again."""
+        """Put finished pictures that were taken back at the front."""
         self._suspects = {picture.job for picture in taken} if are_suspects else set()
         self._finished.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
 
     def forget_previews(self) -> None:
-        """Drop every preview that is due, as half-drawn images start again."""
+        """Drop every preview that is due, because half-drawn images start again."""
         self._previews.clear()
 
     def _fits(self, taken: Sequence[Picture]) -> bool:
-        """Tell whether the next picture has the shape of those that are taken."""
+        """Return whether the next picture has the shape of those taken."""
         return not taken or len(self._first().slots) == len(taken[0].slots)
 
     def _first(self) -> Picture:
@@ -115,5 +121,5 @@ class Gallery:
 
     def _forget_unwanted(self) -> None:
         self._suspects = {job for job in self._suspects if not job.is_over}
-        self._finished = deque(picture for picture in self._finished if not picture.job.is_over)
-        self._previews = {slot: picture for slot, picture in self._previews.items() if not slot.job.is_over}
+        self._finished = deque(picture for picture in self._finished if picture.is_wanted)
+        self._previews = {slot: picture for slot, picture in self._previews.items() if picture.is_wanted}

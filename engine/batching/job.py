@@ -1,4 +1,4 @@
-"""A request on its way: its slots, and the line on which events reach the caller."""
+"""A request in the engine: its slots, and the queue of events to its caller."""
 
 from __future__ import annotations
 
@@ -6,54 +6,55 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.errors import DeadlineExceeded, GenerationFailed
 from engine.events import Event, Queued, Tick
-from engine.request import IMAGE_TOKEN_COUNT, ImageRequest, SamplingSettings
+from engine.request import DrawingRequest
 from engine.sampler import uniforms
+
+
+class SlotState(Enum):
+    """Where an image is on its way. Memory that runs out sends it back from DECODING to WAITING."""
+
+    WAITING = auto()  # for a place in the batch
+    DECODING = auto()  # in the batch
+    DRAWN = auto()  # has all its tokens; its picture is due
+    DELIVERED = auto()  # its picture has reached the caller
+    ENDED = auto()  # cancelled or failed
 
 
 @dataclass(eq=False)
 class Slot:
-    """Hold one image being drawn: its tokens so far, and the chances that draw the rest."""
+    """One image: its state, its tokens so far, and the random numbers that draw the rest."""
 
     job: Job
     index: int
     seed: int
     chances: list[float]
+    state: SlotState = SlotState.WAITING
     tokens: list[int] = field(default_factory=list)
     admitted_at: float = 0.0  # to the batch, on the monotonic clock
 
     @property
-    def settings(self) -> SamplingSettings:
-        """Return how this image's tokens are drawn."""
-        return self.job.request.settings
-
-    @property
     def position(self) -> int:
-        """Return which token comes next, 0 to 255."""
+        """How many tokens are drawn, which is also the position of the next one, 0 to 255."""
         return len(self.tokens)
-
-    @property
-    def is_drawn(self) -> bool:
-        """Tell whether all tokens are there."""
-        return len(self.tokens) == IMAGE_TOKEN_COUNT
 
 
 class Job:
-    """Hold one request, and hand its events from the engine's thread to the caller's."""
+    """A request in flight: its slots and its event queue. The engine's thread writes events, the caller's reads them."""
 
-    def __init__(self, request: ImageRequest, text_tokens: list[int], timeout: float | None = None) -> None:
-        """Take a request that is to be done within `timeout` seconds."""
+    def __init__(self, request: DrawingRequest, text_tokens: list[int], timeout: float | None = None) -> None:
+        """`timeout` is how many seconds the request may take; None sets no limit."""
         self.request = request
         self.text_tokens = text_tokens
-        self.slots = [Slot(self, i, seed, uniforms(seed)) for i, seed in enumerate(request.seeds)]
-        self.waiting = deque(self.slots)  # for a place in the batch
-        self.encoded: Any = None  # the runner's, once the first image is admitted
-        self.delivered = 0  # images that reached the caller
-        self.is_over = False
+        self.slots = [Slot(self, index, seed, uniforms(seed)) for index, seed in enumerate(request.seeds)]
+        self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
+        self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted
+        self.reports_progress = False  # each Progress event wakes the caller's thread
         self.submitted_at = time.monotonic()
         self._deadline = None if timeout is None else self.submitted_at + timeout
         self._place: int | None = None
@@ -61,29 +62,45 @@ class Job:
 
     @property
     def is_drawn(self) -> bool:
-        """Tell whether every image has all its tokens."""
-        return all(slot.is_drawn for slot in self.slots)
+        """Whether every image has all its tokens and none is delivered."""
+        return all(slot.state is SlotState.DRAWN for slot in self.slots)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the request is left to do."""
+        return all(slot.state in (SlotState.DELIVERED, SlotState.ENDED) for slot in self.slots)
+
+    @property
+    def undelivered_count(self) -> int:
+        """How many images have not reached the caller."""
+        return sum(slot.state is not SlotState.DELIVERED for slot in self.slots)
 
     def tell(self, event: Event) -> None:
-        """Pass an event to the caller."""
+        """Put an event on the caller's queue."""
         self._events.put(event)
 
     def tell_place(self, place: int) -> None:
-        """Tell the caller their place in the line, where it has changed."""
+        """Tell the caller the request's place in the queue, if it has changed."""
         if place != self._place:
             self._place = place
             self.tell(Queued(place))
 
     def finish(self, error: Exception | None = None) -> None:
-        """End the events, with an error if there was one."""
-        self.is_over = True
+        """End the request and its events; the caller gets `error`, if there is one."""
+        for slot in self.slots:
+            if slot.state is not SlotState.DELIVERED:
+                slot.state = SlotState.ENDED
         self._events.put(error)
 
-    def events(self, tick: float | None = None) -> Iterator[Event]:
-        """Yield the events until the request is done; `Tick` whenever `tick` seconds passed without one.
+    def events(self, tick: float | None = None, *, progress: bool = True) -> Iterator[Event]:
+        """Return the events until the request is done, with a `Tick` whenever none came for `tick` seconds.
 
-        Raises DeadlineExceeded, GenerationFailed, or EngineClosed where the engine stopped first.
+        Raises DeadlineExceeded, GenerationFailed, or EngineClosed if the engine stops first.
         """
+        self.reports_progress = progress
+        return self._read(tick)
+
+    def _read(self, tick: float | None) -> Iterator[Event]:
         while (item := self._next(tick)) is not None:
             if isinstance(item, GenerationFailed):
                 raise GenerationFailed(str(item)) from item.__cause__
@@ -92,7 +109,7 @@ class Job:
             yield item
 
     def _next(self, tick: float | None) -> Event | Exception | None:
-        """Wait for the next event, a tick or the deadline; the caller waits for it, so it holds while the engine hangs, too."""
+        """Wait for the next event, a tick or the deadline. The caller's thread waits, so both hold while the engine hangs."""
         timeout = tick
         if self._deadline is not None:
             left = self._deadline - time.monotonic()

@@ -1,13 +1,13 @@
-"""How many images at once: fewer after memory ran out, and more again once it has held for a while."""
+"""How many images are drawn at once: fewer after memory ran out, more again after many good steps."""
 
 from __future__ import annotations
 
-PATIENCE = 2048  # steps: as long as eight images drawn one after the other
+PATIENCE = 2048  # steps: the time of eight images drawn one after the other
 MAX_PATIENCE = 64 * PATIENCE
 
 
 class AdaptiveLimit:
-    """A limit that halves when memory runs out, and doubles after many good steps (twice as many where that failed before)."""
+    """A limit that halves when memory runs out, and doubles after many good steps: twice as many if that failed before."""
 
     def __init__(self, maximum: int) -> None:
         self.value = maximum
@@ -17,7 +17,7 @@ class AdaptiveLimit:
         self._was_raised = False
 
     def halve(self, count: int) -> None:
-        """Lower the limit to half of what exhausted memory."""
+        """Lower the limit to half of `count`, which exhausted memory."""
         if self._was_raised:
             self._patience = min(2 * self._patience, MAX_PATIENCE)
             self._was_raised = False
@@ -25,7 +25,7 @@ class AdaptiveLimit:
         self._good_steps = 0
 
     def count_step(self) -> bool:
-        """Count a step that did not fail; return whether it raised the limit."""
+        """Count a step that did not fail. Return whether it raised the limit."""
         if self.value == self._maximum:
             return False
         self._good_steps += 1

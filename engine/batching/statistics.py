@@ -1,4 +1,4 @@
-"""What the engine has done and how fast: totals, moving averages, and a hook for who wants every single measure."""
+"""What the engine has done, and how fast: totals, moving averages, and a hook for every single measurement."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-_WEIGHT = 0.05  # of the newest measure in an average
+_WEIGHT = 0.05  # of the newest measurement in an average
 
 
 class Observer:
-    """Be told each measure as it is taken, on the engine's thread; the base does nothing. Must be quick and not raise."""
+    """A listener for measurements; this base class ignores them. It runs on the engine's thread: be quick and do not raise."""
 
     def waited(self, seconds: float) -> None:
-        """Take how long an image waited for a place in the batch."""
+        """An image waited this long for a place in the batch."""
 
     def step_took(self, seconds: float, batch: int) -> None:
-        """Take how long a step took, and how many images were in it."""
+        """A step of `batch` images took this long."""
 
     def image_took(self, seconds: float) -> None:
-        """Take how long an image took from its place in the batch to its pixels."""
+        """An image took this long from its place in the batch to its pixels."""
 
     def drawn(self, images: int) -> None:
-        """Count images that reached their callers."""
+        """Images reached their callers."""
 
     def cancelled(self, images: int) -> None:
-        """Count images that were not wanted any more, or not done in time."""
+        """Images were cancelled, or not done in time."""
 
     def failed(self, images: int) -> None:
-        """Count images that could not be drawn."""
+        """Images could not be drawn."""
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """Show the engine at one moment. Totals only grow; averages are of recent measures, 0 before the first."""
+    """The engine at one moment. Totals only grow; averages are of recent measurements, 0 before the first."""
 
     is_alive: bool  # the engine's thread
-    is_draining: bool  # no new work is taken
+    is_draining: bool  # new requests are refused
     images_waiting: int
     slots_in_use: int
-    batch_limit: int  # smaller than asked for once memory was exhausted
+    batch_limit: int  # below --max_batch_size after memory ran out
     max_queue: int | None
-    seconds_in_step: float  # how long the step under way has been running; 0 between steps
+    seconds_in_step: float  # how long the current step has been running; 0 between steps
     seconds_per_step: float
     seconds_per_image: float  # from a place in the batch to pixels
     seconds_in_queue: float
@@ -52,19 +52,19 @@ class EngineState:
 
 @dataclass
 class Average:
-    """Keep a moving average."""
+    """A moving average."""
 
     value: float = 0.0
     is_empty: bool = True
 
     def add(self, value: float) -> None:
-        """Take a measure."""
+        """Add a measurement."""
         self.value = value if self.is_empty else self.value + _WEIGHT * (value - self.value)
         self.is_empty = False
 
 
 class Statistics:
-    """Keep totals and averages, and pass each measure to an observer."""
+    """Totals and averages. Each measurement also goes to an observer."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -74,12 +74,12 @@ class Statistics:
 
     @property
     def seconds_in_step(self) -> float:
-        """Return how long the step under way has been running; 0 between steps."""
+        """How long the current step has been running; 0 between steps."""
         began_at = self._step_began_at
         return 0.0 if began_at is None else time.monotonic() - began_at
 
     def snapshot(self, **now: Any) -> EngineState:
-        """Show the totals and averages beside what the engine says of itself now."""
+        """Return the totals and averages beside the fields that the engine fills in."""
         return EngineState(
             **now,
             seconds_in_step=self.seconds_in_step,
@@ -92,30 +92,30 @@ class Statistics:
         )
 
     def step_begins(self) -> None:
-        """Start the step's clock."""
+        """Start a step's clock."""
         self._step_began_at = time.monotonic()
 
     def step_ends(self, batch: int) -> None:
-        """Take the time of a step; one that drew nothing, or failed, is not counted."""
+        """Stop a step's clock. A step that failed, or drew nothing, is not counted."""
         seconds, self._step_began_at = self.seconds_in_step, None
         if batch:
             self.seconds_per_step.add(seconds)
             self._observer.step_took(seconds, batch)
 
     def waited(self, seconds: float) -> None:
-        """Take how long an image waited for a place in the batch."""
+        """Add an image's wait for a place in the batch."""
         self.seconds_in_queue.add(seconds)
         self._observer.waited(seconds)
 
     def drawn(self, seconds: float) -> None:
-        """Count an image, and take how long it took from its place in the batch to its pixels."""
+        """Count a drawn image and add its time from a place in the batch to pixels."""
         self.images_drawn += 1
         self.seconds_per_image.add(seconds)
         self._observer.image_took(seconds)
         self._observer.drawn(1)
 
     def cancelled(self, images: int) -> None:
-        """Count images that were not wanted any more."""
+        """Count images that were cancelled, or not done in time."""
         self.images_cancelled += images
         self._observer.cancelled(images)
 

@@ -1,4 +1,4 @@
-"""Read a request's body: strict JSON, validated once, every fault told by its field and what is accepted."""
+"""Request bodies: strict JSON, validated once. Each fault is reported by its field and what the field accepts."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pydantic_core import CoreSchema, ErrorDetails, from_json
 
 from dalle_model import InvalidRequest
 
-AskedT = TypeVar("AskedT", bound="Asked")
+BodyT = TypeVar("BodyT", bound="RequestBody")
 
 _MAX_SHOWN_CHARACTERS = 60
 
 _INTEGERS = (int, int | None)
 
 
-class Asked(BaseModel):
-    """Be the base of what a body may ask for. Null is as good as leaving a field out, as many clients mean it."""
+class RequestBody(BaseModel):
+    """The base of every route's body. Null means the same as leaving a field out, because many clients send it so."""
 
-    # strict: true is no integer, "4" is no number. Unknown fields are ignored: clients of other servers send some.
+    # strict: true is not an integer, "4" is not a number. Unknown fields are ignored: clients of other servers send some.
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
-    accepted: ClassVar[Mapping[str, str]]  # field -> what it takes, to be read after "must be"
-    example: ClassVar[str]  # a body that will do
+    accepted: ClassVar[Mapping[str, str]]  # field -> what it accepts, to be read after "must be"
+    example: ClassVar[str]  # a valid body
 
     @model_validator(mode="before")
     @classmethod
-    def _as_json_means(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """Drop nulls, and take 2.0 for 2: JSON has one kind of number, and JSON Schema calls both integers."""
+    def _normalize(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Drop nulls and read 2.0 as 2: JSON has one kind of number, and JSON Schema calls both integers."""
         whole = {name for name, field in cls.model_fields.items() if field.annotation in _INTEGERS}
         return {
             name: int(value) if name in whole and isinstance(value, float) and value.is_integer() else value
@@ -42,7 +42,7 @@ class Asked(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say in the schema what `_as_json_means` does: where a field may be left out, null will do. What may not comes first."""
+        """Describe what `_normalize` does: an optional field accepts null. Required fields come first."""
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         properties = schema["properties"]
@@ -52,7 +52,7 @@ class Asked(BaseModel):
 
 
 def _or_null(described: dict[str, Any]) -> dict[str, Any]:
-    """Accept null too, in as few words as JSON Schema has for it; null is no default to speak of."""
+    """Return a field's schema that accepts null too, in as few words as JSON Schema allows, without a default of null."""
     kind, *_ = described.pop("anyOf", [{}])
     merged = {**described, **kind}
     if merged.get("default", ...) is None:
@@ -64,8 +64,8 @@ def _or_null(described: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_body(model: type[AskedT], body: bytes) -> AskedT:
-    """Read a body of any content type; raise InvalidRequest with the field and what is accepted."""
+def read_body(model: type[BodyT], body: bytes) -> BodyT:
+    """Parse and validate a body of any content type. Raises InvalidRequest with the field and what it accepts."""
     try:
         return model.model_validate(parse_object(body, model.example, model.accepted))
     except ValidationError as error:
@@ -73,9 +73,9 @@ def read_body(model: type[AskedT], body: bytes) -> AskedT:
 
 
 def parse_object(body: bytes, example: str, accepted: Mapping[str, str]) -> dict[str, Any]:
-    """Parse a body as one strict JSON object, whatever its content type says; raise InvalidRequest.
+    """Parse a body as one strict JSON object, whatever its content type.
 
-    `accepted` says what each field takes, `example` shows a body that will do.
+    Raises InvalidRequest, which quotes `example`, or what `accepted` has for the field.
     """
     try:
         parsed = from_json(body, allow_inf_nan=False)
@@ -91,7 +91,7 @@ def parse_object(body: bytes, example: str, accepted: Mapping[str, str]) -> dict
 
 
 def _field_not_finite(body: bytes) -> str | None:
-    """Find the field that holds NaN or Infinity, where these are all that is wrong with the body."""
+    """Return the field that is NaN or Infinity, if nothing else is wrong with the body."""
     try:
         parsed = from_json(body, allow_inf_nan=True)
     except ValueError:
@@ -100,7 +100,7 @@ def _field_not_finite(body: bytes) -> str | None:
     return next((name for name, value in fields if isinstance(value, float) and not math.isfinite(value)), None)
 
 
-def _invalid(model: type[Asked], error: ErrorDetails) -> InvalidRequest:
+def _invalid(model: type[RequestBody], error: ErrorDetails) -> InvalidRequest:
     field = str(error["loc"][0])
     if error["type"] == "missing":
         return InvalidRequest(field, f"{field} is required: {model.accepted[field]}")
@@ -108,7 +108,7 @@ def _invalid(model: type[Asked], error: ErrorDetails) -> InvalidRequest:
 
 
 def _show(value: Any) -> str:
-    """Write a JSON value as its sender would, cut short; a long text by its length only."""
+    """Return a JSON value as its sender wrote it, cut short; a long text as its length only."""
     if isinstance(value, str) and len(value) > _MAX_SHOWN_CHARACTERS:
         return f"{len(value)} characters"
     if isinstance(value, (dict, list)):

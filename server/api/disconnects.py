@@ -1,4 +1,4 @@
-"""Notice a caller who has gone away while images are drawn for them."""
+"""Clients that close the connection while their images are drawn."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from flask import request
 
 
 def is_gone() -> bool:
-    """Tell whether the caller of the request being served has closed the connection.
+    """Return whether the client of the current request has closed the connection.
 
-    Waitress knows, as `build_server` lets it read on while a request is served; other WSGI servers don't say, and False is
-    the answer there.
+    Waitress knows it, because `build_server` lets it read on while a request is served. Other WSGI servers do not say; there the
+    result is False.
     """
     is_disconnected = request.environ.get("waitress.client_disconnected")
     return bool(is_disconnected and is_disconnected())

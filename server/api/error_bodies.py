@@ -1,4 +1,4 @@
-"""Give an error's body the shape that the route's clients read: OpenAI's under `/v1`, the classic one elsewhere."""
+"""Bodies of errors, in the shape that each dialect's clients read: OpenAI's under `/v1`, the classic one elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS: dict[int, tuple[str, str | None]] = {
 
 
 class ClassicError(BaseModel):
-    """Say what is wrong, with which field, and by which id the log knows an internal error."""
+    """What is wrong, with which field, and the id under which the log has an internal error."""
 
     message: str
     field: str | None
@@ -29,13 +29,13 @@ class ClassicError(BaseModel):
 
 
 class ClassicErrorBody(BaseModel):
-    """Hold an error of the classic routes."""
+    """An error of the classic routes."""
 
     error: ClassicError
 
 
 class OpenAIError(BaseModel):
-    """Say what is wrong, in the words of OpenAI's API."""
+    """What is wrong, with the fields of OpenAI's API."""
 
     message: str
     type: str
@@ -44,26 +44,26 @@ class OpenAIError(BaseModel):
 
 
 class OpenAIErrorBody(BaseModel):
-    """Hold an error of the routes under /v1."""
+    """An error of the routes under `/v1`."""
 
     error: OpenAIError
 
 
 class OpenAIErrorEvent(OpenAIErrorBody):
-    """End a stream in which something failed."""
+    """The end of a stream in which something failed."""
 
     type: Literal["error"] = "error"
 
 
 def is_openai_path(path: str) -> bool:
-    """Tell whether a path's errors have OpenAI's shape."""
+    """Return whether a path's errors have OpenAI's shape."""
     return path == "/v1" or path.startswith("/v1/")
 
 
 def error_body(
     path: str, status: int, message: str, field: str | None = None, *, code: str | None = None, request_id: str | None = None
 ) -> dict[str, Any]:
-    """Build the body of an error at a path; `code` is a closer one than the status has."""
+    """Return the body of an error at a path. `code` replaces the status's usual code."""
     if is_openai_path(path):
         kind, usual_code = _KINDS.get(status, ("invalid_request_error" if status < 500 else "server_error", None))
         error = OpenAIError(message=message, type=kind, param=field, code=code or usual_code)

@@ -1,14 +1,14 @@
-"""Answer every error as JSON: the one table from exception to status and sentence.
+"""Errors answered as JSON: the one table from exception to status and message.
 
-InvalidRequest               400  its own sentence, and the field
-404, 405, 413, ... (Flask)   as is, with a sentence of ours
-QueueFull                    429  a fixed sentence, and Retry-After by the measured speed
-Cancelled                    499  a fixed sentence that nobody reads: the caller has gone
-EngineClosed                 503  a fixed sentence, and Retry-After
-DeadlineExceeded             504  a fixed sentence
-GenerationFailed, any other  500  a fixed sentence and the request's id; the traceback is in the log only
+InvalidRequest               400  its own message, and the field
+404, 405, 413, ... (Flask)   the same status, a message of ours
+QueueFull                    429  a fixed message, and Retry-After from the measured speed
+Cancelled                    499  a fixed message that nobody reads: the client has gone
+EngineClosed                 503  a fixed message, and Retry-After
+DeadlineExceeded             504  a fixed message
+GenerationFailed, any other  500  a fixed message and the request's id; the traceback is in the log only
 
-`explain` finds the answer, also for a stream that has begun already; `server.api.error_bodies` writes its body.
+`explain` returns the answer, also inside a stream. `server.api.error_bodies` has the bodies.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from server.middleware.request_ids import request_id
 
 log = logging.getLogger("dalle.errors")
 
-# The official OpenAI client asks again after any 5xx, unless it is told not to.
+# OpenAI's client retries after any 5xx, unless a header forbids it.
 _NO_RETRY = {"X-Should-Retry": "false"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold what an error is answered with."""
+    """The answer to an error."""
 
     status: int
     message: str
     field: str | None = None
-    code: str | None = None  # OpenAI's, where there is a closer one than the status has
+    code: str | None = None  # OpenAI's code, if the status's usual one is not close enough
     headers: Mapping[str, str] = field_of(default_factory=dict)
-    request_id: str | None = None  # where the log has the traceback
+    request_id: str | None = None  # if the log has a traceback
 
     @property
     def body(self) -> dict[str, Any]:
-        """Write the body in the shape of the request's route."""
+        """The body, in the shape of the request's dialect."""
         return error_body(request.path, self.status, self.message, self.field, code=self.code, request_id=self.request_id)
 
 
 class ModelNotFound(HTTPException):
-    """Say that no model of this name is loaded."""
+    """No model of this name is loaded."""
 
     code = 404
 
 
 _ANSWERS: dict[type[Exception], Answer] = {
     GenerationFailed: Answer(500, "The images could not be drawn: something failed inside the server."),
-    QueueFull: Answer(429, "Too many images wait to be drawn already: ask again in a while."),
-    Cancelled: Answer(499, "The caller has gone."),
+    QueueFull: Answer(429, "Too many images wait to be drawn already: try again later."),
+    Cancelled: Answer(499, "The client has closed the connection."),
     EngineClosed: Answer(503, "The server is stopping and draws no more images.", headers={"Retry-After": str(RESTART_SECONDS)}),
-    DeadlineExceeded: Answer(504, "The images were not done in the time that a request has.", headers=_NO_RETRY),
+    DeadlineExceeded: Answer(504, "The images were not done within the time limit of a request.", headers=_NO_RETRY),
     Exception: Answer(500, "Something failed inside the server."),
 }
 
@@ -75,12 +75,12 @@ _HTTP_MESSAGES = {
 
 
 def answer_errors(app: Flask) -> None:
-    """Register the table with an app."""
+    """Make an app answer its errors by the table."""
     app.register_error_handler(Exception, _answer)
 
 
 def explain(error: Exception) -> Answer:
-    """Find the answer to an error; one of our own making goes to the log with its traceback."""
+    """Return the answer to an error. An internal error is logged with its traceback."""
     if isinstance(error, InvalidRequest):
         return Answer(400, error.message, error.field)
     if isinstance(error, HTTPException):
@@ -92,11 +92,11 @@ def explain(error: Exception) -> Answer:
         return answer
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     known = request_id()
-    return replace(answer, message=f"{answer.message} Request {known} in the log tells more.", request_id=known)
+    return replace(answer, message=f"{answer.message} See request {known} in the log.", request_id=known)
 
 
 def _explain_http(error: HTTPException) -> Answer:
-    """Keep the status and headers (405's Allow, say), with a sentence of ours."""
+    """Return the answer to Flask's own error: its status and headers (405's Allow, for one) with a message of ours."""
     status = error.code or 500
     headers = {name: value for name, value in error.get_response().headers if name not in {"Content-Type", "Content-Length"}}
     sentence = error.description or error.name

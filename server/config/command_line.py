@@ -1,4 +1,4 @@
-"""Read the settings: the command line wins over the environment, which wins over the defaults."""
+"""The settings from the command line and the environment. The command line wins, then the environment, then the defaults."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from consts import EXIT_BAD_SETTING, HUB_REPO_VARIABLE
+from consts import HUB_REPO_VARIABLE
 from server.config.settings import FLAGS, Flag, Settings
+from utils import CommandLineParser
 
 _DESCRIPTION = """\
 Serve DALL-E Mini, DALL-E Mega or the small built-in Tiny over HTTP:
@@ -23,46 +24,22 @@ DALLE_MAX_IMAGES. The command line wins.
 examples:
   python app.py --model_version Tiny         try it at once: Tiny is built in
   python app.py                              DALL-E Mini; the first start downloads 1 GB
-  python app.py --save_to_disk               keep what is drawn, in ./generations
+  python app.py --save_to_disk               save images in ./generations
   python app.py --host 0.0.0.0 --port 8080   for the whole network
-  DALLE_MODEL_VERSION=mega python app.py     the big one; wants a GPU
+  DALLE_MODEL_VERSION=mega python app.py     the large model; needs a GPU
   python app.py --host :: --api_key_file keys.txt
-                                             only for who has a key
+                                             only with an API key
 
-exit status: 0 stopped on request, 2 a setting can't be used, 3 the weights can't,
-4 the engine failed: it died, or a step hung. Start it again.
+exit status: 0 stopped on request, 2 bad setting, 3 bad weights, 4 the engine
+failed (it died, or a step hung): start the server again.
 """
 
 log = logging.getLogger("dalle.settings")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Say what is wrong in one line, without argparse's usage lines before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_BAD_SETTING, f"app.py: {message}; see python app.py --help\n")
-
-    def refuse_unknown(self, words: Sequence[str]) -> NoReturn:
-        """Name the options that are unknown, but no value: `--api_keys SECRET` is a mistake easily made."""
-        self.error(f"unrecognized arguments: {' '.join(_without_value(word) for word in words)}")
-
-
-def _without_value(word: str) -> str:
-    if not word.startswith("-"):
-        return "..."
-    name, equals, _ = word.partition("=")
-    return f"{name}=..." if equals else name
-
-
-def build_parser() -> _Parser:
-    """Build the parser from the table of flags; every value stays text until it is read."""
-    parser = _Parser(
-        prog="python app.py",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser() -> CommandLineParser:
+    """Build the parser from the table of flags. Values stay text, to be parsed like those of the environment."""
+    parser = CommandLineParser("python app.py", _DESCRIPTION, _EPILOG, name="app.py")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for flag in FLAGS:
         if flag.group not in groups:
@@ -76,11 +53,11 @@ def build_parser() -> _Parser:
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Read the settings; a bad one ends the process with one line on stderr and status 2."""
+    """Return the settings. A bad one ends the process with one line on standard error and status 2."""
     parser = build_parser()
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser.refuse_unknown(unknown)
+        _refuse_unknown(parser, unknown)
     given = vars(known)
     values: dict[str, Any] = {}
     for flag in FLAGS:
@@ -91,15 +68,27 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     return Settings(**values)
 
 
+def _refuse_unknown(parser: CommandLineParser, words: Sequence[str]) -> NoReturn:
+    """Report unknown options without their values: `--api_keys SECRET` is an easy mistake."""
+    parser.error(f"unrecognized arguments: {' '.join(_without_value(word) for word in words)}")
+
+
+def _without_value(word: str) -> str:
+    if not word.startswith("-"):
+        return "..."
+    name, equals, _ = word.partition("=")
+    return f"{name}=..." if equals else name
+
+
 def _variable(environment: Mapping[str, str], flag: Flag) -> str | None:
-    """Return what a flag's variable holds. An empty one counts as not given, but not a secret: that would open the door."""
+    """Return a flag's variable, None if it is unset or empty. An empty secret is returned: it is an error, not no secret."""
     text = environment.get(flag.variable)
     return text if text or flag.is_secret else None
 
 
 def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -> Any:
     if flag.is_secret and not text.strip():
-        parser.error(f"{source} is empty: give it a value, or leave it out to let everybody draw")
+        parser.error(f"{source} is empty: set a value, or leave it out to let everybody draw")
     try:
         return flag.parse(text)
     except ValueError as error:
@@ -107,9 +96,9 @@ def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -
 
 
 def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Log each `DALLE_...` variable that nothing reads.
+    """Log a warning for each `DALLE_...` variable that is not a setting.
 
-    Not an error: Kubernetes, for one, sets `DALLE_SERVICE_HOST` and more beside a service named dalle.
+    Not an error: Kubernetes sets `DALLE_SERVICE_HOST` and others if there is a service named dalle.
     """
     known = [*(flag.variable for flag in FLAGS), HUB_REPO_VARIABLE]
     for name in sorted(name for name in environment if name.startswith("DALLE_") and name not in known):

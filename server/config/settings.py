@@ -1,6 +1,6 @@
-"""Hold the server's settings: one frozen dataclass, whose fields are also the one table of flags.
+"""The server's settings: one frozen dataclass, whose fields are also the one table of flags.
 
-The parser, the environment's names and the test of README's table are all derived from `FLAGS`.
+The parser, the environment variables and the test of README's table all derive from `FLAGS`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from utils import (
 
 @dataclass(frozen=True)
 class Flag:
-    """Describe one setting: how it is given, read and explained."""
+    """One setting: its option and variable, its parser, its help."""
 
     name: str  # of the field in Settings
     default: Any
@@ -37,23 +37,23 @@ class Flag:
     help: str
     parse: Callable[[str], Any]  # raises ValueError with what is accepted: "must be ..."
     metavar: str
-    bare: str | None = None  # what the option means when it is given without a value
-    is_secret: bool = False  # its value is shown nowhere, and an empty one is a mistake
-    may_repeat: bool = False  # given several times, the values are joined by commas
+    bare: str | None = None  # the value of an option that is given without one
+    is_secret: bool = False  # never shown; an empty value is an error
+    may_repeat: bool = False  # values of a repeated option are joined by commas
 
     @property
     def option(self) -> str:
-        """Name the command line's option."""
+        """The command line option."""
         return f"--{self.name}"
 
     @property
     def variable(self) -> str:
-        """Name the environment variable."""
+        """The environment variable."""
         return f"DALLE_{self.name.upper()}"
 
     @property
     def default_text(self) -> str:
-        """Write the default as one would type it."""
+        """The default as a user would type it."""
         if self.default is None or self.default == ():
             return "none"
         if isinstance(self.default, tuple):
@@ -73,121 +73,122 @@ def _flag(
 
 
 _SECONDS = integer_between(1, 86_400)
-_MODEL, _SERVER, _CALLERS = "the model", "the server", "who may call"
-_LOG, _IMAGES, _LINKS = "the log", "the images", "links to images"
+_MODEL, _SERVER, _ACCESS = "model", "server", "access"
+_LOG, _IMAGES, _LINKS = "log", "images", "links to images"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold every setting; where one is not given, the default."""
+    """Every setting, with its default."""
 
     model_version: ModelSize = _flag(
-        ModelSize.MINI, _MODEL, "which model draws: Tiny (built in), Mini, Mega or Mega_full", member_of(ModelSize), "NAME"
+        ModelSize.MINI, _MODEL, "model to load: Tiny (built in), Mini, Mega or Mega_full", member_of(ModelSize), "NAME"
     )
     models_root: Path | None = _flag(
-        None, _MODEL, "folder with weights you already have, laid out as min-dalle's models_root", parse_path, "FOLDER"
+        None, _MODEL, "folder with weights you already have, in the layout of min-dalle's models_root", parse_path, "FOLDER"
     )
     device: str = _flag("auto", _MODEL, "where to compute: auto, cpu, cuda, cuda:<number> or mps", parse_device, "NAME")
-    runner: str = _flag("auto", _MODEL, f"what computes: {', '.join(RUNNERS)}", one_of(RUNNERS), "NAME")
-    precision: str = _flag("auto", _MODEL, f"how numbers are kept: {', '.join(PRECISIONS)}", one_of(PRECISIONS), "NAME")
+    runner: str = _flag("auto", _MODEL, f"library that computes: {', '.join(RUNNERS)}", one_of(RUNNERS), "NAME")
+    precision: str = _flag("auto", _MODEL, f"precision of the weights: {', '.join(PRECISIONS)}", one_of(PRECISIONS), "NAME")
     threads: int = _flag(
         0, _MODEL, "threads to compute with on a CPU; 0 takes all that the container allows", integer_between(0, 1024), "COUNT"
     )
     cache_dir: Path | None = _flag(
         None, _MODEL, "folder for converted models, 0.8 GB for Mini; by default in the user's cache folder", parse_path, "FOLDER"
     )
-    max_batch_size: int = _flag(32, _MODEL, "how many images are drawn at once at most", integer_between(1, 256), "COUNT")
+    max_batch_size: int = _flag(32, _MODEL, "the most images that are drawn at once", integer_between(1, 256), "COUNT")
 
     host: str = _flag(
         "127.0.0.1", _SERVER, "address to listen on; 0.0.0.0 opens the server to the network", parse_text, "ADDRESS"
     )
     port: int = _flag(8000, _SERVER, "port to listen on; 0 takes any free one", integer_between(0, 65535), "NUMBER")
-    max_images: int = _flag(10, _SERVER, "how many images one request may ask for", integer_between(1, 1000), "COUNT")
+    max_images: int = _flag(10, _SERVER, "the most images in one request", integer_between(1, 1000), "COUNT")
 
     max_queue: int = _flag(
-        64, _SERVER, "how many images may wait; who asks for more is told when to ask again", integer_between(0, 10_000), "COUNT"
+        64, _SERVER, "the most images that wait; further requests get 429 with Retry-After", integer_between(0, 10_000), "COUNT"
     )
-    request_timeout: int = _flag(600, _SERVER, "seconds that a request may take, waiting included", _SECONDS, "SECONDS")
+    request_timeout: int = _flag(600, _SERVER, "time limit of a request in seconds, waiting included", _SECONDS, "SECONDS")
     step_timeout: int = _flag(
         60,
         _SERVER,
-        "seconds after which a step is taken to hang, and /health/live says so; after five times as many the process ends",
+        "seconds after which a step counts as hanging and /health/live fails; after five times as many the process ends",
         _SECONDS,
         "SECONDS",
     )
     drain_timeout: int = _flag(
         60,
         _SERVER,
-        "seconds in which accepted images are finished before the server stops",
+        "seconds to finish accepted images before the server stops",
         integer_between(0, 86_400),
         "SECONDS",
     )
 
     api_key: tuple[str, ...] = _flag(
         (),
-        _CALLERS,
-        "who draws must show one of these keys; others see a command line in ps, so use the environment or --api_key_file",
+        _ACCESS,
+        "API keys accepted for drawing; ps shows command lines to other users, so prefer the environment or --api_key_file",
         parse_api_keys,
         "KEY,...",
         is_secret=True,
         may_repeat=True,
     )
     api_key_file: tuple[str, ...] = _flag(
-        (), _CALLERS, "file with such keys, one a line; read at start", parse_api_key_file, "FILE", is_secret=True
+        (), _ACCESS, "file with API keys, one per line, read at start", parse_api_key_file, "FILE", is_secret=True
     )
     open_metrics: bool = _flag(
-        True, _CALLERS, "answer GET /metrics without a key, even where drawing needs one", parse_boolean, "true|false", "true"
+        True, _ACCESS, "answer GET /metrics without a key, even if drawing needs one", parse_boolean, "true|false", "true"
     )
     cors_origins: tuple[str, ...] = _flag(
-        ("*",), _CALLERS, "web pages of which origins may read answers: *, none, or a list", parse_origins, "ORIGIN,..."
+        ("*",), _ACCESS, "origins whose web pages may read answers: *, none, or a list", parse_origins, "ORIGIN,..."
     )
 
-    log_level: str = _flag("info", _LOG, f"how much is logged: {', '.join(LOG_LEVELS)}", one_of(LOG_LEVELS), "LEVEL")
-    log_format: str = _flag(
-        "text", _LOG, "how a log line is written: text for people, json for programs", one_of(LOG_FORMATS), "NAME"
-    )
-    log_prompts: bool = _flag(False, _LOG, "write prompts into the log too", parse_boolean, "true|false", "true")
+    log_level: str = _flag("info", _LOG, f"log level: {', '.join(LOG_LEVELS)}", one_of(LOG_LEVELS), "LEVEL")
+    log_format: str = _flag("text", _LOG, "format of a log line: text for people, json for programs", one_of(LOG_FORMATS), "NAME")
+    log_prompts: bool = _flag(False, _LOG, "include prompts in the log", parse_boolean, "true|false", "true")
 
     img_format: ImageFormat = _flag(
         ImageFormat.JPEG,
         _IMAGES,
-        "format of the images where a request names none: JPEG, PNG or WebP",
+        "image format if a request names none: JPEG, PNG or WebP",
         parse_image_format,
         "NAME",
     )
-    save_to_disk: bool = _flag(
-        False, _IMAGES, "also save every image, in one folder a request", parse_boolean, "true|false", "true"
-    )
-    output_dir: Path = _flag(Path("generations"), _IMAGES, "folder that images are saved in", parse_path, "FOLDER")
+    save_to_disk: bool = _flag(False, _IMAGES, "save every image, in one folder per request", parse_boolean, "true|false", "true")
+    output_dir: Path = _flag(Path("generations"), _IMAGES, "folder for saved images", parse_path, "FOLDER")
     max_disk_mb: int | None = _flag(
-        None, _IMAGES, "keep saved images below so many MiB by removing the oldest requests", integer_between(1, 10**9), "COUNT"
+        None, _IMAGES, "size limit of saved images in MiB; the oldest requests are removed", integer_between(1, 10**9), "COUNT"
     )
 
     public_url: str | None = _flag(
         None,
         _LINKS,
-        "address that callers know the server by, for links to images: https://images.example.org",
+        "public address of the server, for links to images: https://images.example.org",
         parse_base_url,
         "URL",
     )
     trust_proxy: bool = _flag(
         False,
         _LINKS,
-        "believe X-Forwarded-For, -Proto, -Host, -Port and -Prefix: only behind one proxy that sets them",
+        "trust X-Forwarded-For, -Proto, -Host, -Port and -Prefix: only behind one proxy that sets them",
         parse_boolean,
         "true|false",
         "true",
     )
-    url_ttl: int = _flag(3600, _LINKS, "how many seconds a link to an image works", integer_between(1, 7 * 24 * 3600), "SECONDS")
+    url_ttl: int = _flag(3600, _LINKS, "lifetime of a link to an image in seconds", integer_between(1, 7 * 24 * 3600), "SECONDS")
 
     @property
     def api_keys(self) -> tuple[str, ...]:
-        """Return every key that opens the door; none where there is no door."""
+        """Every accepted API key; empty if drawing needs none."""
         return self.api_key + self.api_key_file
 
     @property
+    def images_per_request(self) -> int:
+        """The most images in one request: `max_images`, but never more than the batch and the queue hold together."""
+        return min(self.max_images, self.max_batch_size + self.max_queue)
+
+    @property
     def max_disk_bytes(self) -> int | None:
-        """Return the bound of saved images in bytes."""
+        """The size limit of saved images in bytes."""
         return None if self.max_disk_mb is None else self.max_disk_mb * 2**20
 
 

@@ -1,74 +1,104 @@
-"""Build an OpenAPI 3.1 document from operations and the pydantic models that validate them: JSON Schema is what both speak."""
+"""An OpenAPI 3.1 document, built from an app's routes, their operations, and the pydantic models that validate them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from flask import Flask
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
+
+from consts import MAX_BODY_BYTES
+from server.api.error_bodies import ClassicErrorBody, OpenAIErrorBody, is_openai_path
+from server.api.operation import CLASSIC, JSON, OPENAI, OPERATIONS, Operation, Reply, operation_of
+from server.config.settings import Settings
+from server.middleware.keys import needs_key
+
+EVENTS = "text/event-stream"
 
 _Mode = Literal["validation", "serialization"]
 
-JSON = "application/json"
-EVENTS = "text/event-stream"
+_TAGS = (OPENAI, CLASSIC, OPERATIONS)
+_ERRORS = {
+    400: "The body is not a JSON object, or a field is invalid. The error names the field and what it accepts.",
+    401: "An API key is required, and it was missing or wrong.",
+    404: "There is nothing of this name.",
+    413: f"The body is over {MAX_BODY_BYTES} bytes.",
+    429: "Too many images wait already. Retry-After says in how many seconds there will be room.",
+    500: "Something failed inside the server. The log has it under the request's id.",
+    501: "Not served. The error names the route to use instead.",
+    503: "The server is stopping. Retry-After says when to ask again.",
+    504: "The images were not done within the time limit of a request.",
+}
 
 
 @dataclass(frozen=True)
-class Reply:
-    """Describe what a status means, and what comes with it.
-
-    `content` has a model by media type, or None for text or bytes; `events` the models of server-sent events by name.
-    """
-
-    says: str
-    content: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
-    events: Mapping[str, type[BaseModel]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Describe a method at a path; `{name}` in the path is a parameter, which `parameters` explains."""
+class _Route:
+    """A method at a path, with its operation."""
 
     method: str
     path: str
-    tag: str
-    summary: str
-    replies: Mapping[int, Reply]
-    description: str = ""
-    asked: type[BaseModel] | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    needs_key: bool = True
+    operation: Operation
+    needs_key: bool
+
+    @property
+    def replies(self) -> dict[int, Reply]:
+        """Every status that the route answers with, errors included."""
+        shape: type[BaseModel] = OpenAIErrorBody if is_openai_path(self.path) else ClassicErrorBody
+        statuses = sorted({*self.operation.errors, 500, *([401] if self.needs_key else [])})
+        return {**self.operation.replies, **{status: Reply(_ERRORS[status], {JSON: shape}) for status in statuses}}
 
 
 def build_document(
-    operations: Sequence[Operation], info: Mapping[str, Any], security_schemes: Mapping[str, Any]
+    app: Flask, settings: Settings, info: Mapping[str, Any], security_schemes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the document. Where there is no security scheme, no operation asks for a key."""
-    schemas = _Schemas(operations)
+    """Return the document of the routes that are registered with an app by now.
+
+    `security_schemes` are the ways to send an API key, described for the case that the settings have keys.
+    """
+    routes = _routes(app, settings)
+    schemas = _Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        written = _operation(operation, schemas)
-        if security_schemes and operation.needs_key:
+    for route in routes:
+        written = _operation(route, schemas)
+        if route.needs_key:
             written["security"] = [{name: []} for name in security_schemes]
-        paths.setdefault(operation.path, {})[operation.method] = written
+        paths.setdefault(route.path, {})[route.method] = written
     components: dict[str, Any] = {"schemas": schemas.components}
-    if security_schemes:
+    if settings.api_keys:
         components["securitySchemes"] = dict(security_schemes)
     return {"openapi": "3.1.0", "info": dict(info), "paths": paths, "components": components}
 
 
-class _Schemas:
-    """Hold the schemas of every model that the operations name, each once."""
+def _routes(app: Flask, settings: Settings) -> list[_Route]:
+    """Return the routes that have an operation, ordered by tag."""
+    found = [
+        _Route(method.lower(), _path(rule), operation, needs_key(rule, settings))
+        for rule in app.url_map.iter_rules()
+        if (operation := operation_of(app.view_functions[rule.endpoint])) is not None
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
+    return sorted(found, key=lambda route: _TAGS.index(route.operation.tag))
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
+
+def _path(rule: Rule) -> str:
+    """Return a rule as OpenAPI writes paths: `<path:model_id>` is `{model_id}`."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+
+
+class _Schemas:
+    """The schemas of every model that the routes use, each once."""
+
+    def __init__(self, routes: Iterable[_Route]) -> None:
         used: dict[tuple[type[BaseModel], _Mode], None] = {}
-        for operation in operations:
-            if operation.asked is not None:
-                used[operation.asked, "validation"] = None
-            for reply in operation.replies.values():
+        for route in routes:
+            if route.operation.body is not None:
+                used[route.operation.body, "validation"] = None
+            for reply in route.replies.values():
                 models = [*reply.content.values(), *reply.events.values()]
                 used |= {(model, "serialization"): None for model in models if model is not None}
         self._references, written = models_json_schema(list(used), ref_template="#/components/schemas/{model}")
@@ -78,31 +108,27 @@ class _Schemas:
         return dict(self._references[model, mode])
 
 
-def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _operation(route: _Route, schemas: _Schemas) -> dict[str, Any]:
+    operation = route.operation
     written: dict[str, Any] = {
-        "operationId": f"{operation.method}{re.sub('[^a-z0-9]+', '_', operation.path.lower()).rstrip('_')}",
+        "operationId": f"{route.method}{re.sub('[^a-z0-9]+', '_', route.path.lower()).rstrip('_')}",
         "tags": [operation.tag],
         "summary": operation.summary,
     }
     if operation.description:
         written["description"] = operation.description
-    names = re.findall(r"\{(\w+)\}", operation.path)
-    if names:
-        written["parameters"] = [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "description": operation.parameters[name],
-                "schema": {"type": "string", "minLength": 1},
-            }
-            for name in names
-        ]
-    if operation.asked is not None:
-        content = {JSON: {"schema": schemas.reference(operation.asked, "validation")}}
+    if operation.parameters:
+        written["parameters"] = [_parameter(name, meaning) for name, meaning in operation.parameters.items()]
+    if operation.body is not None:
+        content = {JSON: {"schema": schemas.reference(operation.body, "validation")}}
         written["requestBody"] = {"required": True, "content": content}
-    written["responses"] = {str(status): _reply(reply, schemas) for status, reply in operation.replies.items()}
+    written["responses"] = {str(status): _reply(reply, schemas) for status, reply in route.replies.items()}
     return written
+
+
+def _parameter(name: str, meaning: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": meaning, "schema": schema}
 
 
 def _reply(reply: Reply, schemas: _Schemas) -> dict[str, Any]:
@@ -111,9 +137,9 @@ def _reply(reply: Reply, schemas: _Schemas) -> dict[str, Any]:
         for media_type, model in reply.content.items()
     }
     if reply.events:
-        # OpenAPI 3.1 has no word for a stream: the schema is each event's, as 3.2's `itemSchema` is.
+        # OpenAPI 3.1 cannot describe a stream: the schema is that of each event, as in 3.2's `itemSchema`.
         content[EVENTS] = {"schema": {"oneOf": [_event(name, model, schemas) for name, model in reply.events.items()]}}
-    return {"description": reply.says, **({"content": content} if content else {})}
+    return {"description": reply.description, **({"content": content} if content else {})}
 
 
 def _event(name: str, model: type[BaseModel], schemas: _Schemas) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Serve the API's description: /openapi.json for programs, /docs for people. Neither needs anything from another host."""
+"""The API's description: `/openapi.json` for programs, `/docs` for people. Neither loads anything from another host."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, redirect, render_template
+from flask import Blueprint, Flask, Response, redirect, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
 from consts import VERSION
 from server.config.settings import Settings
-from server.documentation.api_table import api_operations
 from server.documentation.openapi import build_document
 
 _INFO = {
@@ -25,7 +24,7 @@ _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-# The page is text and one style sheet inside it: no script runs there.
+# The page is text with one style sheet inside: no script runs there.
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -35,7 +34,7 @@ _PAGE_HEADERS = {
 
 @dataclass(frozen=True)
 class _Row:
-    """Hold a field as /docs shows it."""
+    """A field as `/docs` shows it."""
 
     name: str
     is_required: bool
@@ -43,31 +42,26 @@ class _Row:
     description: str
 
 
-def api_document(settings: Settings) -> dict[str, Any]:
-    """Describe the API as the server is set."""
-    return build_document(api_operations(settings), _INFO, _KEYS if settings.api_keys else {})
-
-
-def docs_routes(settings: Settings) -> Blueprint:
-    """Build both routes."""
+def documentation_routes(app: Flask, settings: Settings) -> Blueprint:
+    """Build both routes. They describe the routes that are registered with the app by now, so build them last."""
     blueprint = Blueprint("docs", __name__, template_folder="templates")
-    document = api_document(settings)
+    document = build_document(app, settings, _INFO, _KEYS)
     in_json = json.dumps(document, ensure_ascii=False)
 
     @blueprint.get("/openapi.json")
     def openapi() -> Response:
-        """Describe the API in OpenAPI 3.1, from the models that validate."""
+        """Send the OpenAPI document."""
         return Response(in_json, mimetype="application/json")
 
     @blueprint.get("/docs")
     def docs() -> Response:
-        """Describe the API to a person, from the same document."""
+        """Send the page, which shows the same document."""
         page = render_template("docs.html", document=document, rows=_rows, name_of=_name_of)
         return Response(page, mimetype="text/html", headers=_PAGE_HEADERS)
 
     @blueprint.get("/docs/")
     def docs_with_slash() -> BaseResponse:
-        """Lead who types one slash too many to the page."""
+        """Redirect an address with one slash too many."""
         return redirect("../docs", 308)
 
     def _rows(reference: dict[str, Any]) -> Iterator[_Row]:
@@ -79,12 +73,12 @@ def docs_routes(settings: Settings) -> Blueprint:
 
 
 def _name_of(reference: dict[str, Any]) -> str:
-    """Name the model that a reference points to."""
+    """Return the name of the model that a reference points to."""
     return str(reference["$ref"].rsplit("/", 1)[1])
 
 
 def _accepted(described: dict[str, Any]) -> str:
-    """Say in words what a schema accepts."""
+    """Return in words what a schema accepts."""
     if "$ref" in described:
         return _name_of(described)
     if "anyOf" in described:
@@ -101,7 +95,7 @@ def _accepted(described: dict[str, Any]) -> str:
 
 
 def _bounds(described: dict[str, Any]) -> str:
-    """Say in words between which bounds a value is."""
+    """Return the limits of a value in words."""
     for unit, least, most in (("", "minimum", "maximum"), (" characters", "minLength", "maxLength")):
         if least in described and most in described:
             return f", {described[least]} to {described[most]}{unit}"

@@ -1,4 +1,4 @@
-"""What becomes of finished images: sizes, encoding, metadata inside the files, the output folder, links.
+"""What happens to finished images: scaling, encoding, metadata, saving, and keeping them for links.
 
 Imports no Flask, and nothing else of the server.
 """

@@ -1,4 +1,4 @@
-"""Keep saved images below a size, by removing the oldest requests."""
+"""The disk budget of saved images, kept by removing the oldest requests."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ log = logging.getLogger("dalle.storage")
 
 _OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_[a-z0-9-]{1,60}_[0-9a-f]{8}")
 _BLOCK_BYTES = 4096
-# Removing some more than needed lets many requests be saved before the folder has to be looked through again.
+# Removing more than needed lets many requests be saved before the folder has to be scanned again.
 _FILLED_AFTER_REMOVAL = 0.9
 
 
 class DiskBudget:
-    """Make room in a folder for what is to be saved. Counts only what bears our names, and removes nothing else."""
+    """A limit on what saved requests take in a folder. Only folders with our names are counted, and removed."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
-        self._used: int | None = None  # at least what is there, as far as this process knows
+        self._used: int | None = None  # bytes; never less than what this process knows of
         self._lock = threading.Lock()
 
     def make_room(self, sizes: list[int]) -> int:
-        """Make room for a request with files of these sizes in bytes; give how many requests were removed for it.
+        """Make room for a request with files of these sizes in bytes. Return how many old requests were removed.
 
-        Raises OSError where the request alone is too large, or where old ones can't be removed.
+        Raises OSError if the request alone is too large, or old requests cannot be removed.
         """
         needed = _on_disk(sizes)
         if needed > self._max_bytes:
-            raise OSError(errno.EFBIG, f"a request of {needed} bytes is larger than --max_disk_mb allows all together")
+            raise OSError(errno.EFBIG, f"a request of {needed} bytes is larger than --max_disk_mb")
         with self._lock:
             removed = 0
             if self._used is None or self._used + needed > self._max_bytes:
@@ -45,7 +45,7 @@ class DiskBudget:
         return removed
 
     def _remove_oldest(self, needed: int) -> int:
-        """Look through the folder, as others may have added or removed; remove the oldest while there is no room."""
+        """Scan the folder, because other processes may have changed it, and remove the oldest requests until there is room."""
         requests = sorted(_requests_in(self._folder))  # their names begin with the time
         self._used = sum(size for _, size in requests)
         if self._used + needed <= self._max_bytes:
@@ -63,19 +63,19 @@ class DiskBudget:
         return removed
 
     def _remove(self, name: str) -> bool:
-        """Remove a request: first from sight, so that one half removed by a killed process is none."""
+        """Remove a request. It is renamed first, so that a killed process leaves no half of it under its name."""
         hidden = temporary_path(self._folder)
         try:
             (self._folder / name).rename(hidden)
             shutil.rmtree(hidden)
         except OSError as error:
-            log.warning("a saved request can't be removed from %s: %s", self._folder, error.strerror)
+            log.warning("a saved request cannot be removed from %s: %s", self._folder, error.strerror)
             return False
         return True
 
 
 def _requests_in(folder: Path) -> list[tuple[str, int]]:
-    """List the saved requests by name and size on disk; a link is none."""
+    """Return the saved requests by name and size on disk. Links are ignored."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
@@ -94,5 +94,5 @@ def _size_of(folder: Path) -> int:
 
 
 def _on_disk(sizes: list[int]) -> int:
-    """Return what a folder with files of these sizes takes, in whole blocks."""
+    """Return the bytes that a folder with files of these sizes takes, in whole blocks."""
     return _BLOCK_BYTES + sum(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in sizes)

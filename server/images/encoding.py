@@ -1,4 +1,4 @@
-"""Encode pictures, at most one for each core at a time: more at once take 17 MB each and are no faster."""
+"""Encoding pictures, at most one per core at a time: more at once take 17 MB each and are no faster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TURNS = threading.BoundedSemaphore(usable_threads())
 def encode(picture: Image.Image, image_format: ImageFormat, size: Size | None = None, **options: Any) -> bytes:
     """Wait for a turn, scale a picture to `size` (None: as drawn) and encode it; `options` go to Pillow's encoder.
 
-    A turn ends with the encoding. Bytes are saved and sent outside it, so a slow disk delays only the requests that save.
+    The turn ends with the encoding. Saving and sending happen outside it, so a slow disk delays only requests that save.
     """
     with _TURNS:
         return encode_image(fit(picture, size), image_format, **options)

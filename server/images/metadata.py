@@ -1,4 +1,4 @@
-"""Write into an image file how it was drawn, and read it back.
+"""How an image was drawn, written into its file and read back.
 
 PNG         text chunks: Description (the prompt) and Comment (everything, as JSON)
 JPEG, WebP  EXIF: ImageDescription (the prompt) and UserComment (everything, as JSON)
@@ -9,26 +9,23 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from consts import ImageFormat
-from dalle_model import SamplingSettings
+from consts import MAX_PROMPT_CHARACTERS, ImageFormat
+from dalle_model import Drawing, SamplingSettings
 from server.images.encoding import encode
 from server.images.sizes import Size
 
-if TYPE_CHECKING:
-    from dalle_model import Drawing
-
-# EXIF's name for UTF-16. Its 65,535 bytes hold the longest prompt twice, be it all emoji or all control characters.
+# EXIF's name for UTF-16. EXIF's 65,535 bytes hold the longest prompt twice, even one of emoji or control characters only.
 _UNICODE = b"UNICODE\0"
 
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """Hold what it takes to draw an image again; `seeds` has several where the image is a sheet of several."""
+    """What it takes to draw an image again. A sheet of several images has several seeds."""
 
     prompt: str
     seeds: tuple[int, ...]
@@ -37,16 +34,24 @@ class ImageMetadata:
     seamless: bool
 
 
-def describe(drawing: Drawing, picture_count: int, prompt: str, model: str, seamless: bool) -> list[ImageMetadata]:
-    """Describe each picture of a drawing: its own seed, or all of them where one picture is a sheet of several."""
-    seeds = [(seed,) for seed in drawing.seeds] if picture_count == len(drawing.seeds) else [tuple(drawing.seeds)] * picture_count
-    return [ImageMetadata(prompt, own, model, drawing.settings, seamless) for own in seeds]
+def describe(drawing: Drawing, picture_count: int) -> list[ImageMetadata]:
+    """Return the metadata of each picture of a drawing: with its own seed, or with all seeds if one picture is a sheet.
+
+    A prompt longer than the classic route accepts is cut, because EXIF has no room for it; the model reads only its first 64
+    tokens.
+    """
+    request = drawing.request
+    prompt = request.prompt
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        prompt = " ".join(prompt.split())[:MAX_PROMPT_CHARACTERS]
+    seeds = [(seed,) for seed in request.seeds] if picture_count == len(request.seeds) else [request.seeds] * picture_count
+    return [ImageMetadata(prompt, own, drawing.model, request.sampling, request.seamless) for own in seeds]
 
 
 def encode_with_metadata(
     image: Image.Image, image_format: ImageFormat, metadata: ImageMetadata, size: Size | None = None
 ) -> bytes:
-    """Scale an image to `size` (None: as drawn) and encode it with its metadata inside."""
+    """Scale an image to `size` (None: as drawn) and encode it with its metadata."""
     description = " ".join(metadata.prompt.replace("\0", " ").split())
     comment = json.dumps(asdict(metadata), ensure_ascii=False)
     if image_format is ImageFormat.PNG:
@@ -61,7 +66,7 @@ def encode_with_metadata(
 
 
 def read_metadata(data: bytes) -> ImageMetadata:
-    """Read the metadata of an encoded image; raise ValueError where there is none of ours."""
+    """Return the metadata of an encoded image. Raises ValueError if it has none of ours."""
     with Image.open(BytesIO(data)) as image:
         comment = _png_comment(image) if image.format == "PNG" else _exif_comment(image)
     try:

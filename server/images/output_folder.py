@@ -1,17 +1,23 @@
-"""Save images: one folder a request, safe names, all of it or nothing."""
+"""The folder that images are saved in: one folder for each request, with a safe name, complete or not there at all."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from PIL import Image
+
+from consts import ImageFormat
+from dalle_model import Drawing
 from host.unfinished import unfinished_folder
 from server.images.disk_budget import DiskBudget
+from server.images.metadata import describe, encode_with_metadata
+from server.images.sizes import Size
 from utils import slugify
 
 log = logging.getLogger("dalle.storage")
@@ -19,38 +25,46 @@ log = logging.getLogger("dalle.storage")
 _WARNING = "The images could not be saved on the server's disk; its log says why."
 
 
-class StorageObserver(Protocol):
-    """Be told what became of what was to be saved."""
+class SavingObserver(Protocol):
+    """A listener for what became of saved images."""
 
     def saved(self, images: int) -> None:
-        """Hear that so many images were saved."""
+        """Images were saved."""
 
     def save_failed(self) -> None:
-        """Hear that a request's images could not be saved."""
+        """A request's images could not be saved."""
 
     def removed(self, requests: int) -> None:
-        """Hear that so many old requests were removed to make room."""
+        """Old requests were removed to make room."""
 
 
-class Storage:
-    """Keep requests' images in a folder, if asked below a size of `max_bytes`."""
+class OutputFolder:
+    """A folder of saved requests, kept below `max_bytes` unless that is None."""
 
-    def __init__(self, folder: Path, max_bytes: int | None, observer: StorageObserver) -> None:
-        self._folder = folder
-        self._budget = None if max_bytes is None else DiskBudget(folder, max_bytes)
+    def __init__(self, path: Path, max_bytes: int | None, observer: SavingObserver) -> None:
+        self._path = path
+        self._budget = None if max_bytes is None else DiskBudget(path, max_bytes)
         self._observer = observer
 
-    def save_or_warn(self, encode: Callable[[], Sequence[bytes]], extension: str, prompt: str) -> list[str]:
-        """Encode images and save them; where that fails, log why and give a warning for the caller, who is to get them anyway."""
+    def save(
+        self, drawing: Drawing, pictures: Sequence[Image.Image], image_format: ImageFormat, size: Size | None = None
+    ) -> list[str]:
+        """Save pictures of a drawing, scaled to `size`, each with its metadata inside. Return warnings for the caller.
+
+        A failure is a warning, not an error: the caller gets the images anyway.
+        """
         try:
-            encoded = encode()
+            encoded = [
+                encode_with_metadata(picture, image_format, metadata, size)
+                for picture, metadata in zip(pictures, describe(drawing, len(pictures)), strict=True)
+            ]
             if self._budget is not None:
                 self._observer.removed(self._budget.make_room([len(data) for data in encoded]))
-            folder = save_images(encoded, extension, prompt, self._folder)
-        except (OSError, ValueError) as error:  # the latter: the format has no room for what is said inside
-            # Not the error itself: it has the names of files, and the prompt's words are in one.
+            folder = save_images(encoded, image_format.value, drawing.request.prompt, self._path)
+        except (OSError, ValueError) as error:  # ValueError: the metadata is too long for the format
+            # Not the error itself: it names files, and a file's name has words of the prompt.
             reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
-            log.error("the images could not be saved in %s: %s", self._folder, reason)
+            log.error("the images could not be saved in %s: %s", self._path, reason)
             self._observer.save_failed()
             return [_WARNING]
         log.debug("saved %d images in a folder whose name ends in %s", len(encoded), folder.name[-8:])
@@ -58,22 +72,33 @@ class Storage:
         return []
 
 
+def save_drawing(
+    folder: OutputFolder | None,
+    drawing: Drawing,
+    pictures: Sequence[Image.Image],
+    image_format: ImageFormat,
+    size: Size | None = None,
+) -> list[str]:
+    """Save pictures of a drawing if there is a folder to save in; see `OutputFolder.save`."""
+    return [] if folder is None else folder.save(drawing, pictures, image_format, size)
+
+
 def check_writable(folder: Path) -> None:
-    """Make sure that a folder is there and takes files, by making one; raise OSError."""
+    """Create a folder if it is missing, and check that files can be written there. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(folder) as probe:
         (probe / "probe").write_bytes(b"probe")
 
 
 def request_folder_name(prompt: str, now: datetime) -> str:
-    """Name a request's folder `<time>_<slug of the prompt>_<random id>`: plain ASCII on any system, whatever the prompt holds."""
+    """Return `<time>_<slug of the prompt>_<random id>`, which is plain ASCII whatever the prompt holds."""
     return f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}_{slugify(prompt)}_{secrets.token_hex(4)}"
 
 
 def save_images(encoded: Sequence[bytes], extension: str, prompt: str, output_dir: Path) -> Path:
-    """Save encoded images as `0.<extension>`, `1.<extension>` ... in a new folder of their own; raise OSError.
+    """Save encoded images as `0.<extension>`, `1.<extension>` and so on in a new folder, and return it. Raises OSError.
 
-    They are written under a temporary name that is then renamed, so under a final name there are whole requests only.
+    They are written under a temporary name that is then changed, so a final name never holds half a request.
     """
     final = output_dir / request_folder_name(prompt, datetime.now(UTC))
     with unfinished_folder(output_dir) as temporary:
@@ -84,7 +109,7 @@ def save_images(encoded: Sequence[bytes], extension: str, prompt: str, output_di
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    """Write a file down to the disk, so that after a power cut the renamed folder holds no empty one."""
+    """Write a file and flush it to the disk, so that the renamed folder holds no empty file after a power cut."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

@@ -1,4 +1,4 @@
-"""Bring a picture to the size that was asked for."""
+"""Sizes of pictures in answers: parsed, and scaled to."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-# MIN_IMAGE_SIDE to MAX_IMAGE_SIDE, written so that a JSON Schema can say it.
+# MIN_IMAGE_SIDE to MAX_IMAGE_SIDE, written so that a JSON Schema can use it.
 _SIDE = r"(1[6-9]|[2-9][0-9]|[1-9][0-9]{2}|1[0-9]{3}|20[0-3][0-9]|204[0-8])"
 SIZE_PATTERN = rf"^(auto|{_SIDE}x{_SIDE})$"
 
 
 @dataclass(frozen=True)
 class Size:
-    """Hold a size in pixels; None in place of one means as drawn."""
+    """A size in pixels. None in place of one means as drawn."""
 
     width: int
     height: int
 
     def __str__(self) -> str:
-        """Write it as it is asked for."""
+        """Return the form that requests use."""
         return f"{self.width}x{self.height}"
 
 
@@ -28,7 +28,7 @@ NATIVE_SIZE = Size(256, 256)
 
 
 def parse_size(text: str) -> Size | None:
-    """Read `auto` (None: as drawn) or `<width>x<height>`; raise ValueError."""
+    """Parse `auto` (None: as drawn) or `<width>x<height>`. Raises ValueError."""
     match = re.fullmatch(SIZE_PATTERN, text)
     if match is None:
         raise ValueError("must be auto or <width>x<height>")
@@ -36,7 +36,7 @@ def parse_size(text: str) -> Size | None:
 
 
 def fit(image: Image.Image, size: Size | None) -> Image.Image:
-    """Scale a picture to exactly this size; of another aspect ratio, what sticks out on both sides is cut off."""
+    """Scale a picture to exactly this size. With another aspect ratio, both sides are cropped."""
     if size is None or image.size == (size.width, size.height):
         return image
     return ImageOps.fit(image, (size.width, size.height), Image.Resampling.LANCZOS)

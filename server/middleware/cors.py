@@ -12,7 +12,7 @@ _METHODS = "GET, POST, OPTIONS"
 _EXPOSED = "Retry-After, X-Request-Id"
 _PREFLIGHT_SECONDS = 3600
 _ANY = ("*",)
-CORS_EXTENSION = "dalle_cors"  # where an app keeps its policy, for what waitress answers by itself
+CORS_EXTENSION = "dalle_cors"  # an app's policy, which waitress needs for its own answers
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CorsPolicy:
         return self.origins == _ANY
 
     def headers(self, origin: str | None) -> list[tuple[str, str]]:
-        """Return the headers of an answer that is not the app's; `origin` is None where the caller is no page."""
+        """Return the headers of an answer that is not the app's. `origin` is None if the client is not a web page."""
         vary = [] if self.allows_all else [("Vary", "Origin")]
         if not self.allows_all and origin not in self.origins:
             return vary
@@ -36,10 +36,10 @@ class CorsPolicy:
 
 
 def allow_origins(app: Flask, policy: CorsPolicy) -> None:
-    """Add CORS to every answer of an app. The policy's origins may send any header."""
+    """Add CORS to every answer of an app. Pages of the policy's origins may send any header."""
 
     def answer_preflight() -> Response | None:
-        """Answer a preflight for any path: a browser that gets a 404 here doesn't show the page the real one."""
+        """Answer a preflight for any path: a browser that gets a 404 here does not show its page the real answer."""
         return Response(status=204) if _is_preflight() else None
 
     def complete(response: Response) -> Response:
@@ -47,7 +47,7 @@ def allow_origins(app: Flask, policy: CorsPolicy) -> None:
         if not policy.allows_all:
             response.vary.add("Origin")  # also without a match: a cache must not hand one origin's answer to another
         if _is_preflight() and "Access-Control-Allow-Origin" in response.headers:
-            # Echoed as it came, and for HEAD too; flask-cors sorts the list, and omits it for a method that needs no leave.
+            # Echoed unchanged, and for HEAD too. flask-cors sorts the list, and omits it for methods that need no permission.
             response.headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "*")
         return response
 
@@ -56,7 +56,7 @@ def allow_origins(app: Flask, policy: CorsPolicy) -> None:
     app.after_request(complete)  # before CORS(), as Flask calls the last one first
     CORS(
         app,
-        # Patterns, as flask-cors compares plain text without regard to case, and names the whole list to who is no page.
+        # Patterns, because flask-cors ignores case in plain text, and sends the whole list to clients without an origin.
         origins="*" if policy.allows_all else [re.compile(rf"{re.escape(origin)}\Z") for origin in policy.origins],
         methods=_METHODS,
         expose_headers=_EXPOSED,

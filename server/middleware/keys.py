@@ -1,35 +1,33 @@
-"""Ask for a key wherever images are drawn; where the settings hold none, everybody may draw."""
+"""API keys: required wherever images are drawn, unless the settings have none."""
 
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import Iterable
 from hashlib import sha256
 
 from flask import Flask, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
+from werkzeug.routing import Rule
 
 from server.config.settings import Settings
 
-log = logging.getLogger("dalle.keys")
-
-# The first parts of the paths that need no key: who is there, the page, what describes the server, and links to images, whose
-# names can't be guessed. Every other route needs one, a new one too until it is named here.
+# The first parts of paths that need no key: health, the page and the API's description. Links to images need none either, because
+# their names cannot be guessed. Every other route needs a key, also a new route that is not listed here.
 _OPEN = frozenset({"", "health", "playground", "openapi.json", "docs"})
 _OPEN_LINKS = "/images/<"
 _METRICS = "metrics"
 
 
 class Keys:
-    """Hold keys as digests: comparing those tells neither a key nor its length by the time it takes."""
+    """A set of keys, kept as digests: the time of a comparison reveals neither a key nor its length."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in keys]
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether a key is one of these, after comparing it with all of them."""
+        """Return whether a key is in the set, after comparing it with all of them."""
         digest, is_known = _digest(key), False
         for known in self._digests:
             is_known |= hmac.compare_digest(known, digest)
@@ -37,19 +35,18 @@ class Keys:
 
 
 def require_keys(app: Flask, settings: Settings) -> None:
-    """Register with an app: 401 on every route but the open ones, unless a key comes along."""
+    """Make an app answer 401 on every route that needs a key and gets none, or a wrong one."""
     if not settings.api_keys:
         return
     keys = Keys(settings.api_keys)
-    open_parts = _OPEN | {_METRICS} if settings.open_metrics else _OPEN
 
     def check() -> None:
-        # Without a rule there is nothing to lock: Flask answers 404 or 405.
-        if request.url_rule is None or request.method == "OPTIONS" or _is_open(request.url_rule.rule, open_parts):
+        # Without a rule there is nothing to protect: Flask answers 404 or 405.
+        if request.url_rule is None or request.method == "OPTIONS" or not needs_key(request.url_rule, settings):
             return
         given = _given_keys()
         if not any([key in keys for key in given]):
-            said = "The key is not one of this server's" if given else "A key is needed here"
+            said = "The API key is wrong" if given else "An API key is required"
             raise Unauthorized(
                 f"{said}: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
                 www_authenticate=WWWAuthenticate("bearer", {"realm": "dalle"}),
@@ -58,12 +55,15 @@ def require_keys(app: Flask, settings: Settings) -> None:
     app.before_request(check)
 
 
-def _is_open(rule: str, open_parts: frozenset[str]) -> bool:
-    return rule.split("/")[1] in open_parts or rule.startswith(_OPEN_LINKS)
+def needs_key(rule: Rule, settings: Settings) -> bool:
+    """Return whether requests to a route must have a key."""
+    part = rule.rule.split("/")[1]
+    is_open = part in _OPEN or rule.rule.startswith(_OPEN_LINKS) or (part == _METRICS and settings.open_metrics)
+    return bool(settings.api_keys) and not is_open
 
 
 def _given_keys() -> list[str]:
-    """Read the keys that came along; a bearer token goes first."""
+    """Return the keys in the request's headers, the bearer token first."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
     return [key for key in (bearer, request.headers.get("X-API-Key", "").strip()) if key]

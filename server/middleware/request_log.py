@@ -1,4 +1,4 @@
-"""Write one line in the log for each request."""
+"""The request log: one line per request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("dalle.requests")
 
 
 def log_requests(app: Flask, with_prompts: bool) -> None:
-    """Register with an app, after the ids: a line when a request is answered, with its prompt only where that is asked for."""
+    """Log a line for each answer of an app, with the prompt only if `with_prompts`. Register after the ids."""
     app.before_request(_begin)
 
     def end(response: Response) -> Response:
@@ -30,12 +30,12 @@ def log_requests(app: Flask, with_prompts: bool) -> None:
 
 
 def note_prompt(prompt: str) -> None:
-    """Tell what the request being served asks for; it is logged only where `--log_prompts` says so."""
+    """Note the prompt of the current request. It is logged only with `--log_prompts`."""
     g.prompt = prompt
 
 
 def begun_at() -> float:
-    """Return when the request being served began, by `time.perf_counter`."""
+    """Return when the current request began, by `time.perf_counter`."""
     return float(g.begun_at)
 
 
@@ -44,7 +44,7 @@ def _begin() -> None:
 
 
 def _write(fields: dict[str, Any], begun: float) -> None:
-    # No query: what people ask for is not the log's business.
+    # Without the query, which may hold what a person wants to draw.
     milliseconds = round(1000 * (time.perf_counter() - begun))
     line = f"{fields['method']} {fields['path']} {fields['status']} in {milliseconds} ms"
     if "prompt" in fields:

@@ -1,4 +1,4 @@
-"""Tell browsers to take every answer for what it says it is."""
+"""Security headers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Flask, Response
 
 
 def secure_answers(app: Flask) -> None:
-    """Register with an app: no answer's type is guessed from its bytes."""
+    """Forbid browsers to guess the type of an app's answers from their bytes."""
     app.after_request(_secure)
 
 

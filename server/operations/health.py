@@ -1,4 +1,4 @@
-"""Say whether the server lives and takes work: `GET /health/live` and `GET /health/ready`."""
+"""Health checks: `GET /health/live` and `GET /health/ready`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
+from server.api.operation import JSON, OPERATIONS, Operation, Reply, described
+
 if TYPE_CHECKING:
     from dalle_model import DalleModel, EngineState
 
 
 class HealthAnswer(BaseModel):
-    """Say how the server is, and if it is not well, why."""
+    """The server's health, with the reason if it is not well."""
 
     status: str
     reason: str | None = None
 
 
 def health_routes(model: DalleModel, step_timeout: float) -> Blueprint:
-    """Build the health routes for a model; a step that runs longer than `step_timeout` seconds is taken to hang."""
+    """Build the health routes. A step that runs longer than `step_timeout` seconds counts as hanging."""
     blueprint = Blueprint("health", __name__, url_prefix="/health")
 
     @blueprint.get("/live")
+    @described(_operation("Check that the server is alive", "It is.", "It must be restarted."))
     def live() -> tuple[Response, int]:
-        """Answer 503 once only another start can help."""
+        """Answer 503 once only a restart can help."""
         return _answer("alive", why_not_alive(model.state, step_timeout))
 
     @blueprint.get("/ready")
+    @described(_operation("Check that new requests are accepted", "They are.", "They are not, for now or for good."))
     def ready() -> tuple[Response, int]:
-        """Answer 503 while no new work is taken; nobody is answered at all before the model is loaded and warm."""
+        """Answer 503 while new requests are refused. Before the model is loaded and warm, the port is closed."""
         return _answer("ready", why_not_ready(model.state, step_timeout))
 
     return blueprint
 
 
 def why_not_alive(state: EngineState, step_timeout: float) -> str | None:
-    """Say in a sentence why nothing can be drawn any more; None where it can."""
+    """Return the reason, as a sentence, why nothing can be drawn any more; None if all is well."""
     if not state.is_alive:
         return "The engine has stopped."
     if state.seconds_in_step > step_timeout:
@@ -45,10 +49,14 @@ def why_not_alive(state: EngineState, step_timeout: float) -> str | None:
 
 
 def why_not_ready(state: EngineState, step_timeout: float) -> str | None:
-    """Say in a sentence why no new work is taken; None where it is."""
+    """Return the reason, as a sentence, why new requests are refused; None if they are accepted."""
     if state.is_draining:
         return "The server is stopping."
     return why_not_alive(state, step_timeout)
+
+
+def _operation(summary: str, good: str, bad: str) -> Operation:
+    return Operation(OPERATIONS, summary, {200: Reply(good, {JSON: HealthAnswer}), 503: Reply(bad, {JSON: HealthAnswer})})
 
 
 def _answer(status: str, reason: str | None) -> tuple[Response, int]:

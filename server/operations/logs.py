@@ -1,4 +1,4 @@
-"""Write the log: one line an event, on stderr, with the request's id; for people or, as JSON, for programs."""
+"""The log: one line per event, on standard error, with the request's id. As text for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from server.middleware.request_ids import request_id
 
 _TEXT = "%(asctime)s %(levelname)-7s %(request_id)s %(name)s: %(message)s"
 
-# A path or a prompt may hold line ends and a terminal's control sequences: neither may look like another line.
+# Escaped, so that line ends or control sequences in a path or a prompt cannot fake another line.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 class _RequestIdFilter(logging.Filter):
-    """Add the request's id to a record; a handler's filter sees the records of every logger."""
+    """Adds the request's id to a record. As a filter of the handler it sees the records of every logger."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id()
@@ -24,14 +24,14 @@ class _RequestIdFilter(logging.Filter):
 
 
 class _TextFormatter(logging.Formatter):
-    """Write a line for people; a traceback follows on lines of its own."""
+    """Formats a line for people. A traceback follows on lines of its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return super().formatMessage(record).translate(_ESCAPES)
 
 
 class _JsonFormatter(logging.Formatter):
-    """Write a JSON object on one line, traceback included; a record's `fields` are keys of their own."""
+    """Formats a JSON object on one line, traceback included. A record's `fields` become keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -48,13 +48,13 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str, log_format: str = "text") -> None:
-    """Send the process's log, and waitress's and Python's warnings with it, to stderr, from `level` up."""
+    """Send the process's log to standard error, from `level` up. Waitress's and Python's warnings go there too."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter(_TEXT))
     handler.addFilter(_RequestIdFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # Waitress warns whenever a request waits for a thread for even a moment, and libraries chat at debug level.
+    # Waitress warns whenever a request waits for a thread even for a moment, and libraries are verbose at debug level.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     for name in ("PIL", "urllib3", "filelock"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Count and measure for Prometheus: one registry an app, at GET /metrics. docs/operations.md says what each number means."""
+"""Metrics for Prometheus: one registry per app, at `GET /metrics`. docs/operations.md explains each number."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from prometheus_client.registry import Collector
 
 from consts import VERSION
 from dalle_model import Observer
+from server.api.operation import OPERATIONS, Operation, Reply, described
 from server.middleware.request_ids import when_sent
 from server.middleware.request_log import begun_at
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
 
-# What is no route of ours is one label, whatever paths callers think up.
+# One label for all paths without a route, however many different ones clients request.
 _NO_ROUTE = "none"
 
 _STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -30,7 +31,7 @@ _REQUEST_SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics(Observer):
-    """Hold the numbers of one app and its engine. The methods may be called from any thread."""
+    """The numbers of one app and its engine. The methods may be called from any thread."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the lines, to say when counting began
@@ -63,34 +64,34 @@ class Metrics(Observer):
         self._removed = self._counter("dalle_saved_requests_removed", "Saved requests removed to keep below --max_disk_mb.")
 
     def watch(self, model: DalleModel, linked_bytes: Callable[[], int]) -> None:
-        """Show a model's name and, whenever somebody looks, the state of its engine and how much memory linked images take."""
+        """Include a model's name and, read at each scrape, the state of its engine and the memory of linked images."""
         self._info.labels(VERSION, platform.python_version(), version("torch"), model.name).set(1)
         self._gauge("dalle_linked_images_bytes", "Memory that images answered as links take.").set_function(linked_bytes)
         self.registry.register(_EngineCollector(model))
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count a request to a route's template."""
+        """Count a request, by its route's template."""
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def waited(self, seconds: float) -> None:
-        """Take how long an image waited."""
+        """Add an image's wait."""
         self._queue_seconds.observe(seconds)
 
     def step_took(self, seconds: float, batch: int) -> None:
-        """Take how long a step took."""
+        """Add a step's time."""
         self._step_seconds.observe(seconds)
 
     def image_took(self, seconds: float) -> None:
-        """Take how long an image took."""
+        """Add an image's time."""
         self._image_seconds.observe(seconds)
 
     def drawn(self, images: int) -> None:
-        """Count images that were drawn."""
+        """Count drawn images."""
         self._drawn.inc(images)
 
     def cancelled(self, images: int) -> None:
-        """Count images that nobody wants any more."""
+        """Count cancelled images."""
         self._cancelled.inc(images)
 
     def failed(self, images: int) -> None:
@@ -106,7 +107,7 @@ class Metrics(Observer):
         self._save_failures.inc()
 
     def removed(self, requests: int) -> None:
-        """Count saved requests that made room."""
+        """Count saved requests that were removed to make room."""
         self._removed.inc(requests)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -120,13 +121,13 @@ class Metrics(Observer):
 
 
 class _EngineCollector(Collector):
-    """Read the engine's state when somebody looks, so that it is never an old one."""
+    """The engine's state as gauges, read at each scrape so that it is never old."""
 
     def __init__(self, model: DalleModel) -> None:
         self._model = model
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the state as gauges."""
+        """Yield the gauges."""
         state = self._model.state
         yield GaugeMetricFamily("dalle_engine_up", "1 while the engine's thread lives.", value=state.is_alive)
         yield GaugeMetricFamily("dalle_engine_draining", "1 once no new work is taken.", value=state.is_draining)
@@ -147,7 +148,7 @@ class _EngineCollector(Collector):
 
 
 def measure_requests(app: Flask, metrics: Metrics) -> None:
-    """Register with an app, after the request log: count every answer, a streamed one at its end."""
+    """Count every answer of an app, a streamed one at its end. Register after the request log."""
 
     def end(response: Response) -> Response:
         route = _NO_ROUTE if request.url_rule is None else request.url_rule.rule
@@ -163,8 +164,11 @@ def metrics_routes(metrics: Metrics) -> Blueprint:
     blueprint = Blueprint("metrics", __name__)
 
     @blueprint.get("/metrics")
+    @described(
+        Operation(OPERATIONS, "Read the server's metrics", {200: Reply("Prometheus's text format.", {"text/plain": None})})
+    )
     def show() -> Response:
-        """Show every number in Prometheus's text format."""
+        """Send every number in Prometheus's text format."""
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return blueprint

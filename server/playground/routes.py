@@ -94,7 +94,7 @@ def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
                 "top_k": sampling.top_k,
                 "supercondition_factor": sampling.supercondition_factor,
             },
-            max_images=settings.max_images,
+            max_images=settings.images_per_request,
             formats=[image_format.value for image_format in ImageFormat],
             img_format=settings.img_format.value,
             docs="docs" if any(rule.rule == "/docs" for rule in current_app.url_map.iter_rules()) else None,

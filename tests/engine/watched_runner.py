@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.batching.job import Job
 from engine.events import ImageDone
-from engine.request import ImageRequest, SamplingSettings
+from engine.request import DrawingRequest, SamplingSettings
 from engine.runners import Runner
 
 
@@ -87,9 +87,9 @@ class WatchedRunner:
             raise self.faults[name].pop(0)
 
 
-def request(prompt: str = "a red circle", seeds: tuple[int, ...] = (1,), **fields: Any) -> ImageRequest:
+def request(prompt: str = "a red circle", seeds: tuple[int, ...] = (1,), **fields: Any) -> DrawingRequest:
     """Ask for images as Tiny draws them."""
-    return ImageRequest(prompt, seeds, SamplingSettings(0.8, 64, 2.5), **fields)
+    return DrawingRequest(prompt, seeds, SamplingSettings(0.8, 64, 2.5), **fields)
 
 
 def images_of(job: Job) -> dict[int, bytes]:

@@ -14,7 +14,7 @@ import torch
 from benchmarks.reference import min_dalle_on, random_checkpoint
 from engine.batching.engine import Engine
 from engine.events import ImageDone
-from engine.request import ImageRequest, SamplingSettings
+from engine.request import DrawingRequest, SamplingSettings
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.torch.runner import TorchRunner
@@ -92,7 +92,7 @@ def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner
 def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: Runner) -> None:
     engine = Engine(lambda: (checkpoint, runner), max_batch_size=2)
     try:
-        job = engine.submit(ImageRequest(PROMPT, (1,), GREEDY))
+        job = engine.submit(DrawingRequest(PROMPT, (1,), GREEDY))
         list(job.events())
     finally:
         engine.close()
@@ -141,7 +141,7 @@ def test_min_dalle_itself_draws_the_same_pictures(
     seamless, theirs = their_picture
     engine = Engine(lambda: (small, small_runner(kind)), max_batch_size=4)
     try:
-        events = list(engine.submit(ImageRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
+        events = list(engine.submit(DrawingRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
     finally:
         engine.close()
     ours = [torch.tensor(list(e.image.tobytes())).view(*e.image.size, 3) for e in events if isinstance(e, ImageDone)]

@@ -1,68 +1,76 @@
-"""Serve the classic API: `GET /`, `POST /dalle`, and `POST /generate`, the same route's later name."""
+"""The classic routes: `GET /`, `POST /dalle`, and `POST /generate`, the same route's later name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
+from pydantic import BaseModel
 
-from server.api.classic.schemas import DalleAnswer, DalleRequest, parse_dalle_request
-from server.api.classic.stream import DalleWriter
-from server.api.disconnects import is_gone
-from server.api.event_stream import TICK_SECONDS, stream_events
+from server.api.answers import answer_drawing
+from server.api.body import read_body
+from server.api.classic.answer import DalleWriter
+from server.api.classic.schemas import (
+    DalleAnswer,
+    DalleRequest,
+    DoneEvent,
+    ImageEvent,
+    PreviewEvent,
+    ProgressEvent,
+    QueuedEvent,
+)
+from server.api.drawing_body import with_image_limit
+from server.api.error_bodies import ClassicErrorBody
+from server.api.operation import CLASSIC, DRAWING_ERRORS, JSON, STREAMED, Operation, Reply, described
 from server.config.settings import Settings
-from server.images.encoding import encode
-from server.images.output_folder import Storage
-from server.images.saving import save_pictures
+from server.images.output_folder import OutputFolder
 from server.middleware.request_log import note_prompt
-from utils import make_grid, to_base64
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
 
+_EVENTS: dict[str, type[BaseModel]] = {
+    "queued": QueuedEvent,
+    "progress": ProgressEvent,
+    "preview": PreviewEvent,
+    "image": ImageEvent,
+    "done": DoneEvent,
+    "error": ClassicErrorBody,
+}
+_DESCRIPTION = (
+    "The body is read as JSON whatever its content type; unknown fields are ignored, and null means the same as leaving a field "
+    f"out. {STREAMED}"
+)
 
-def classic_routes(model: DalleModel, settings: Settings, storage: Storage | None) -> Blueprint:
-    """Build the classic routes for a model; without a storage nothing is saved."""
+
+def classic_routes(model: DalleModel, settings: Settings, folder: OutputFolder | None) -> Blueprint:
+    """Build the classic routes. Without a folder nothing is saved."""
     blueprint = Blueprint("classic", __name__)
+    body_model = with_image_limit(DalleRequest, "num_images", settings.images_per_request)
 
     @blueprint.get("/")
+    @described(Operation(CLASSIC, "Check that the server is there", {200: Reply("hello world", {"text/plain": None})}))
     def hello() -> Response:
-        """Say that the server is there; old clients look for no more than that."""
+        """Answer a fixed text; old clients look for no more than that."""
         return Response("hello world", mimetype="text/plain")
 
     @blueprint.post("/dalle")
     @blueprint.post("/generate")
+    @described(
+        Operation(
+            CLASSIC,
+            "Draw images from a text",
+            {200: Reply("The images; with `stream`, events while they are drawn.", {JSON: DalleAnswer}, _EVENTS)},
+            DRAWING_ERRORS,
+            description=_DESCRIPTION,
+            body=body_model,
+        )
+    )
     def dalle() -> Response:
-        """Draw what a text says; answers when all images are done, or with `stream` while they are drawn."""
-        asked = parse_dalle_request(request.get_data(cache=False), settings.max_images)
-        note_prompt(asked.text)
-        return _stream(asked) if asked.stream else _draw(asked)
-
-    def _draw(asked: DalleRequest) -> Response:
-        drawing = model.draw(asked.text, asked.num_images, **asked.sampling(), seamless=asked.seamless, is_cancelled=is_gone)
-        image_format = asked.img_format or settings.img_format
-        pictures = [make_grid(drawing.images)] if asked.grid else drawing.images
-        warnings = save_pictures(storage, model.name, drawing, pictures, asked.text, image_format, seamless=asked.seamless)
-        in_base64 = [to_base64(encode(picture, image_format)) for picture in pictures]
-        answer = DalleAnswer(
-            generatedImgs=in_base64,
-            generatedImages=in_base64,
-            generatedImgsFormat=image_format,
-            seeds=drawing.seeds,
-            model=model.name,
-            warnings=warnings or None,
-        )
-        return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
-
-    def _stream(asked: DalleRequest) -> Response:
-        events = model.stream(
-            asked.text,
-            asked.num_images,
-            **asked.sampling(),
-            seamless=asked.seamless,
-            previews=asked.previews,
-            tick=TICK_SECONDS,
-        )
-        return stream_events(events, DalleWriter(model, storage, asked, asked.img_format or settings.img_format))
+        """Draw images from a text; answer when all are done, or with `stream` while they are drawn."""
+        body = read_body(body_model, request.get_data(cache=False))
+        note_prompt(body.text)
+        drawing = model.start(body.drawing_request(model.sampling))
+        return answer_drawing(drawing, DalleWriter(drawing, body, body.img_format or settings.img_format, folder), body.stream)
 
     return blueprint

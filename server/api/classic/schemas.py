@@ -1,20 +1,19 @@
-"""Name what the classic routes take and answer. What they take is validated here, once, into a typed, frozen request."""
+"""The body of `POST /dalle`, its answer, and its events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, create_model
+from pydantic import AfterValidator, BaseModel, Field
 
 from consts import MAX_PROMPT_CHARACTERS, ImageFormat
-from server.api.body import read_body
-from server.api.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked
+from dalle_model import PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
+from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, DrawingBody
 
 
-class DalleRequest(SamplingAsked):
-    """Hold what `POST /dalle` is asked. None means that the model or the server has its own default."""
+class DalleRequest(DrawingBody):
+    """The body of `POST /dalle`. None stands for the default of the model or the server."""
 
     example: ClassVar[str] = '{"text": "a red circle"}'
     accepted: ClassVar[Mapping[str, str]] = {
@@ -36,54 +35,46 @@ class DalleRequest(SamplingAsked):
     stream: bool = Field(default=False, description="answer server-sent events while the images are drawn")
     previews: bool = Field(default=True, description="with stream: also send half-drawn images")
 
-
-@cache
-def dalle_request_model(max_images: int) -> type[DalleRequest]:
-    """Bound the number of images as the server is set."""
-    bounded = Annotated[int, Field(description="how many images to draw", ge=1, le=max_images)]
-    model = create_model("DalleRequest", __base__=DalleRequest, __doc__=DalleRequest.__doc__, num_images=(bounded, 1))
-    model.accepted = {**DalleRequest.accepted, "num_images": f"a whole number from 1 to {max_images}"}
-    return model
-
-
-def parse_dalle_request(body: bytes, max_images: int) -> DalleRequest:
-    """Read the body of `POST /dalle`; raise InvalidRequest with the field and what is accepted."""
-    return read_body(dalle_request_model(max_images), body)
+    def drawing_request(self, default: SamplingSettings) -> DrawingRequest:
+        """Return what to draw, with the model's defaults filled in. Raises InvalidRequest."""
+        seeds = consecutive_seeds(self.seed, self.num_images)
+        previews = PREVIEWS if self.stream and self.previews else ()
+        return DrawingRequest(self.text, seeds, self.sampling(default), previews, self.seamless)
 
 
 class DalleAnswer(BaseModel):
-    """Hold what `POST /dalle` answers."""
+    """The answer of `POST /dalle`."""
 
     generatedImgs: list[str] = Field(description="the images in base64, without a prefix")
     generatedImages: list[str] = Field(description="the same list, under the name that dalle-backend's clients read")
     generatedImgsFormat: ImageFormat = Field(description="jpeg, png or webp")
     seeds: list[int] = Field(description="each image's seed")
     model: str = Field(description="the model that drew")
-    warnings: list[str] | None = Field(default=None, description="what went wrong beside the drawing; absent if nothing did")
+    warnings: list[str] | None = Field(default=None, description="problems beside the drawing; absent if there were none")
 
 
 class QueuedEvent(BaseModel):
-    """Tell how many images are drawn before this request's first."""
+    """How many images are drawn before this request's first."""
 
     position: int
 
 
 class ProgressEvent(BaseModel):
-    """Tell how much of image `index` is drawn."""
+    """How much of image `index` is drawn."""
 
     index: int
     percent: int
 
 
 class PreviewEvent(ProgressEvent):
-    """Show image `index` as far as it is drawn."""
+    """Image `index` as far as it is drawn."""
 
     image: str = Field(description="in base64, without a prefix")
     format: Literal[ImageFormat.JPEG] = ImageFormat.JPEG
 
 
 class ImageEvent(BaseModel):
-    """Hand over picture `index`: an image as soon as it is drawn, or the one sheet of them all at the end."""
+    """Picture `index`: an image as soon as it is drawn, or the sheet of all images at the end."""
 
     index: int
     seed: int
@@ -92,9 +83,9 @@ class ImageEvent(BaseModel):
 
 
 class DoneEvent(BaseModel):
-    """End a stream in which nothing failed."""
+    """The end of a stream in which nothing failed."""
 
     seeds: list[int] = Field(description="each image's seed")
     model: str = Field(description="the model that drew")
     generatedImgsFormat: ImageFormat
-    warnings: list[str] | None = Field(default=None, description="what went wrong beside the drawing; absent if nothing did")
+    warnings: list[str] | None = Field(default=None, description="problems beside the drawing; absent if there were none")

@@ -1,17 +1,16 @@
-"""Name what the OpenAI routes take and answer. What they take is validated here, once, into a typed, frozen request."""
+"""The body of `POST /v1/images/generations`, its answer and events, and the list of models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import Image
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from consts import MAX_IMAGE_SIDE, MAX_OPENAI_PROMPT_CHARACTERS, MIN_IMAGE_SIDE, ImageFormat
-from server.api.body import read_body
-from server.api.sampling import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, SamplingAsked
+from dalle_model import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, DrawingRequest, SamplingSettings, consecutive_seeds
+from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, DrawingBody
 from server.images.encoding import encode
 from server.images.sizes import NATIVE_SIZE, SIZE_PATTERN, Size, parse_size
 
@@ -22,20 +21,20 @@ def _size(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
 
 
-AskedSize = Annotated[
+RequestedSize = Annotated[
     Size | None,
     BeforeValidator(_size),
     WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN, "examples": ["auto", "256x256", "1024x1024"]}),
 ]
 
 
-class ImagesRequest(SamplingAsked):
-    """Hold what `POST /v1/images/generations` is asked."""
+class ImagesRequest(DrawingBody):
+    """The body of `POST /v1/images/generations`."""
 
     example: ClassVar[str] = '{"prompt": "a red circle"}'
     accepted: ClassVar[Mapping[str, str]] = {
         "prompt": f"a string of 1 to {MAX_OPENAI_PROMPT_CHARACTERS} characters that is not blank",
-        "model": "a string; any name draws with the model that is loaded",
+        "model": "a string; the loaded model draws, whatever the name",
         "size": f'"auto" or "<width>x<height>", each side {_SIDES}',
         "response_format": '"b64_json" or "url"',
         "output_format": "png, jpeg or webp",
@@ -56,15 +55,15 @@ class ImagesRequest(SamplingAsked):
         ),
         AfterValidator(str.strip),
     ]
-    model: str | None = Field(default=None, description="any name: the model that is loaded draws")
+    model: str | None = Field(default=None, description="any name: the loaded model draws")
     n: int = Field(default=1, description="how many images to draw", ge=1)
-    size: AskedSize = Field(
+    size: RequestedSize = Field(
         default=None,
-        description=f"auto, or <width>x<height> with sides of {_SIDES}; 256x256 is native, what differs is scaled and cropped",
+        description=f"auto, or <width>x<height> with sides of {_SIDES}; 256x256 is native, other sizes are scaled and cropped",
     )
     response_format: Literal["b64_json", "url"] = Field(default="b64_json", description="a stream always has b64_json")
     output_format: AnyCaseImageFormat = Field(default=ImageFormat.PNG, description="png, jpeg or webp, in any case")
-    output_compression: int = Field(default=100, description="quality of jpeg and webp; png loses nothing", ge=0, le=100)
+    output_compression: int = Field(default=100, description="quality of jpeg and webp; png is lossless", ge=0, le=100)
     background: Literal["opaque", "auto"] = Field(default="auto", description="always opaque")
     stream: bool = Field(default=False, description="answer server-sent events while the images are drawn")
     partial_images: int = Field(default=0, description="with stream: how many half-drawn images of each to send", ge=0, le=3)
@@ -74,40 +73,40 @@ class ImagesRequest(SamplingAsked):
     user: Any = Field(default=None, description="no effect")
     safety_identifier: Any = Field(default=None, description="no effect")
 
+    def drawing_request(self, default: SamplingSettings) -> DrawingRequest:
+        """Return what to draw, with the model's defaults filled in. Raises InvalidRequest."""
+        previews = preview_positions(self.partial_images) if self.stream else ()
+        return DrawingRequest(self.prompt, consecutive_seeds(self.seed, self.n), self.sampling(default), previews)
+
     @property
     def size_text(self) -> str:
-        """Write the size that the pictures have in the end."""
+        """The size of the pictures in the answer."""
         return str(self.size or NATIVE_SIZE)
 
     def encode(self, picture: Image.Image) -> bytes:
-        """Scale a picture to that size and encode it as was asked."""
+        """Scale a picture to the requested size and encode it in the requested format."""
         quality = {} if self.output_format is ImageFormat.PNG else {"quality": self.output_compression}
         return encode(picture, self.output_format, self.size, **quality)
 
 
-@cache
-def images_request_model(max_images: int) -> type[ImagesRequest]:
-    """Bound the number of images as the server is set."""
-    bounded = Annotated[int, Field(description="how many images to draw", ge=1, le=max_images)]
-    model = create_model("ImagesRequest", __base__=ImagesRequest, __doc__=ImagesRequest.__doc__, n=(bounded, 1))
-    model.accepted = {**ImagesRequest.accepted, "n": f"a whole number from 1 to {max_images}"}
-    return model
+def preview_positions(count: int) -> tuple[int, ...]:
+    """Return numbers of tokens that spread `count` previews over an image, as evenly as the engine's previews allow.
 
-
-def parse_images_request(body: bytes, max_images: int) -> ImagesRequest:
-    """Read the body of `POST /v1/images/generations`; raise InvalidRequest with the field and what is accepted."""
-    return read_body(images_request_model(max_images), body)
+    Two previews come at 96 and 160 of 256 tokens.
+    """
+    steps = IMAGE_TOKEN_COUNT // PREVIEW_EVERY
+    return tuple(PREVIEW_EVERY * round(steps * (index + 1) / (count + 1)) for index in range(count))
 
 
 class TokenDetails(BaseModel):
-    """Tell of what kind the tokens are that were read."""
+    """The kinds of tokens in the prompt."""
 
     image_tokens: int = 0
     text_tokens: int
 
 
 class Usage(BaseModel):
-    """Count tokens: those read of the prompt (start and end included, 64 at most), and 256 drawn for every image."""
+    """Token counts: those of the prompt (start and end included, 64 at most), and 256 for every image."""
 
     input_tokens: int
     output_tokens: int
@@ -116,7 +115,7 @@ class Usage(BaseModel):
 
     @classmethod
     def of(cls, text_tokens: int, drawn_tokens: int) -> Usage:
-        """Count what was read and drawn."""
+        """Return the usage for these counts."""
         return cls(
             input_tokens=text_tokens,
             output_tokens=drawn_tokens,
@@ -126,7 +125,7 @@ class Usage(BaseModel):
 
 
 class ImageItem(BaseModel):
-    """Hold one image: `b64_json` or `url`, as was asked."""
+    """One image, as `b64_json` or `url`."""
 
     b64_json: str | None = None
     url: str | None = None
@@ -134,7 +133,7 @@ class ImageItem(BaseModel):
 
 
 class ImagesAnswer(BaseModel):
-    """Hold what `POST /v1/images/generations` answers."""
+    """The answer of `POST /v1/images/generations`."""
 
     created: int = Field(description="seconds since 1970")
     data: list[ImageItem]
@@ -142,11 +141,11 @@ class ImagesAnswer(BaseModel):
     output_format: ImageFormat
     size: str = Field(description="<width>x<height>")
     usage: Usage
-    warnings: list[str] | None = Field(default=None, description="what went wrong beside the drawing; absent if nothing did")
+    warnings: list[str] | None = Field(default=None, description="problems beside the drawing; absent if there were none")
 
 
 class PartialImageEvent(BaseModel):
-    """Show image `index` as far as it is drawn."""
+    """Image `index` as far as it is drawn."""
 
     type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
     b64_json: str
@@ -154,13 +153,13 @@ class PartialImageEvent(BaseModel):
     index: int
     created_at: int
     size: str
-    quality: Literal["auto"] = "auto"  # an official client under strict validation wants one
+    quality: Literal["auto"] = "auto"  # an official client under strict validation requires it
     background: Literal["opaque"] = "opaque"
     output_format: ImageFormat
 
 
 class CompletedEvent(BaseModel):
-    """Hand over image `index`; the usages of a stream's images add up to the request's."""
+    """Finished image `index`. The usages of a stream's images add up to the request's."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
     b64_json: str
@@ -175,7 +174,7 @@ class CompletedEvent(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """Describe a model that is served."""
+    """A model that is served."""
 
     id: str
     object: Literal["model"] = "model"
@@ -184,7 +183,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """List the models that are served: the one that is loaded."""
+    """The models that are served: the one that is loaded."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]

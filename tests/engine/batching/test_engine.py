@@ -26,7 +26,7 @@ def test_a_request_gives_progress_and_its_image(engine: Engine) -> None:
 
 
 def test_who_waits_for_the_image_alone_is_not_woken_by_progress(engine: Engine) -> None:
-    events = [type(event) for event in engine.submit(request(progress=False)).events()]
+    events = [type(event) for event in engine.submit(request()).events(progress=False)]
     assert events == [Queued, ImageDone]
 
 

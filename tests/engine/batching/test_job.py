@@ -7,11 +7,11 @@ import pytest
 from engine.batching.job import Job
 from engine.errors import EngineClosed
 from engine.events import Progress, Tick
-from engine.request import ImageRequest
+from engine.request import DrawingRequest
 
 
 def job() -> Job:
-    return Job(ImageRequest("a circle", (1,)), [0, 2])
+    return Job(DrawingRequest("a circle", (1,)), [0, 2])
 
 
 def test_events_come_in_order_until_the_end() -> None:

@@ -151,7 +151,7 @@ def test_an_empty_secret_is_a_mistake(flag: Flag, empty: str, capsys: pytest.Cap
         with pytest.raises(SystemExit) as exit_:
             read_settings(arguments, environment)
         assert exit_.value.code == EXIT_BAD_SETTING
-        said = f"app.py: {source} is empty: give it a value, or leave it out to let everybody draw; see python app.py --help"
+        said = f"app.py: {source} is empty: set a value, or leave it out to let everybody draw; see python app.py --help"
         assert capsys.readouterr().err == f"{said}\n"
 
 

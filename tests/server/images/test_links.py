@@ -12,13 +12,14 @@ from flask.testing import FlaskClient
 from consts import ImageFormat
 from dalle_model import DalleModel
 from server import create_app
+from server.api.openai.links import image_link_routes
 from server.config.settings import Settings
-from server.images.links import ImageKeeper, LinkedImage, image_link_routes
+from server.images.link_store import LinkedImage, LinkStore
 
 
 @dataclass
 class Clock:
-    """Be a time that stands until it is set."""
+    """A clock that stands still until it is set."""
 
     now: float = 1000.0
 
@@ -32,13 +33,13 @@ def clock() -> Clock:
 
 
 def test_an_image_is_found_until_its_time_is_up(clock: Clock) -> None:
-    keeper = ImageKeeper(60, 1000, clock)
-    [name] = keeper.keep([b"image"], ImageFormat.WEBP)
+    store = LinkStore(60, 1000, clock)
+    [name] = store.keep([b"image"], ImageFormat.WEBP)
     clock.now += 59
-    assert keeper.find(name) == LinkedImage(b"image", "image/webp", 1)
+    assert store.find(name) == LinkedImage(b"image", "image/webp", 1)
     clock.now += 1
-    assert keeper.find(name) is None
-    assert keeper.kept_bytes == 0
+    assert store.find(name) is None
+    assert store.kept_bytes == 0
 
 
 def test_the_next_request_frees_the_memory_whatever_it_asks(clock: Clock) -> None:
@@ -48,10 +49,10 @@ def test_the_next_request_frees_the_memory_whatever_it_asks(clock: Clock) -> Non
         def __del__(self) -> None:
             freed.append(self[:])
 
-    keeper = ImageKeeper(60, 1000, clock)
+    store = LinkStore(60, 1000, clock)
     app = Flask(__name__)
-    app.register_blueprint(image_link_routes(keeper))
-    keeper.keep([Data(b"image")], ImageFormat.PNG)
+    app.register_blueprint(image_link_routes(store, 60))
+    store.keep([Data(b"image")], ImageFormat.PNG)
     app.test_client().get("/elsewhere")
     assert freed == []
     clock.now += 60
@@ -60,23 +61,23 @@ def test_the_next_request_frees_the_memory_whatever_it_asks(clock: Clock) -> Non
 
 
 def test_past_the_bound_the_answer_not_fetched_for_longest_goes_first(clock: Clock) -> None:
-    keeper = ImageKeeper(60, 10, clock)
-    [first], [second] = (keeper.keep([b"four"], ImageFormat.PNG) for _ in range(2))
-    assert keeper.find(first) is not None
-    [third] = keeper.keep([b"four"], ImageFormat.PNG)
-    assert [keeper.find(name) is not None for name in (first, second, third)] == [True, False, True]
-    assert keeper.kept_bytes == 8
+    store = LinkStore(60, 10, clock)
+    [first], [second] = (store.keep([b"four"], ImageFormat.PNG) for _ in range(2))
+    assert store.find(first) is not None
+    [third] = store.keep([b"four"], ImageFormat.PNG)
+    assert [store.find(name) is not None for name in (first, second, third)] == [True, False, True]
+    assert store.kept_bytes == 8
 
 
 def test_an_answer_larger_than_the_bound_is_kept_alone(clock: Clock) -> None:
-    keeper = ImageKeeper(60, 10, clock)
-    before = keeper.keep([b"four"], ImageFormat.PNG)
-    large = keeper.keep([b"four"] * 5, ImageFormat.PNG)
-    assert [keeper.find(name) is not None for name in before + large] == [False] + [True] * 5
-    assert keeper.kept_bytes == 20
-    after = keeper.keep([b"four"], ImageFormat.PNG)
-    assert [keeper.find(name) is not None for name in large + after] == [False] * 5 + [True]
-    assert keeper.kept_bytes == 4
+    store = LinkStore(60, 10, clock)
+    before = store.keep([b"four"], ImageFormat.PNG)
+    large = store.keep([b"four"] * 5, ImageFormat.PNG)
+    assert [store.find(name) is not None for name in before + large] == [False] + [True] * 5
+    assert store.kept_bytes == 20
+    after = store.keep([b"four"], ImageFormat.PNG)
+    assert [store.find(name) is not None for name in large + after] == [False] * 5 + [True]
+    assert store.kept_bytes == 4
 
 
 @pytest.fixture
@@ -90,37 +91,37 @@ def hasty_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_many_threads_keep_and_find_at_once() -> None:
-    keeper = ImageKeeper(60, 500)  # some 25 answers, so that they displace each other
+    store = LinkStore(60, 500)  # some 25 answers, so that they displace each other
 
     def keep_and_find(number: int) -> None:
         images = [f"{number}-{index}".encode() for index in range(3)]
-        found = [keeper.find(name) for name in keeper.keep(images, ImageFormat.PNG)]
+        found = [store.find(name) for name in store.keep(images, ImageFormat.PNG)]
         assert all(image is None or image.data == data for image, data in zip(found, images, strict=True))
-        assert keeper.kept_bytes <= 500
+        assert store.kept_bytes <= 500
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(keep_and_find, range(15_000)))
-    assert keeper.kept_bytes > 450
+    assert store.kept_bytes > 450
 
 
 def test_names_are_long_random_and_say_the_format() -> None:
-    keeper = ImageKeeper(60, 2**20)
-    names = {name for _ in range(50) for name in keeper.keep([b""] * 2, ImageFormat.JPEG)}
+    store = LinkStore(60, 2**20)
+    names = {name for _ in range(50) for name in store.keep([b""] * 2, ImageFormat.JPEG)}
     assert len(names) == 100
     assert all(len(name) == len("x" * 32 + ".jpeg") and name.endswith(".jpeg") for name in names)
 
 
 def test_a_link_does_not_give_away_the_other_images_of_its_answer() -> None:
-    keeper = ImageKeeper(60, 2**20)
-    mine, other = keeper.keep([b"mine", b"other"], ImageFormat.PNG)
+    store = LinkStore(60, 2**20)
+    mine, other = store.keep([b"mine", b"other"], ImageFormat.PNG)
     assert mine[16:] != other[16:]
-    assert keeper.find(mine[:16] + "x" * 16 + ".png") is None
+    assert store.find(mine[:16] + "x" * 16 + ".png") is None
 
 
 def test_every_link_of_an_answer_works_even_where_it_is_larger_than_the_bound(
     tiny_model: DalleModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.images.links.MAX_LINKED_BYTES", 2000)
+    monkeypatch.setattr("server.MAX_LINKED_BYTES", 2000)
     client = create_app(tiny_model, settings).test_client()
     answer = client.post("/v1/images/generations", json={"prompt": "a red circle", "n": 4, "response_format": "url"})
     served = [client.get(item["url"]) for item in answer.get_json()["data"]]

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from consts import ImageFormat
-from dalle_model import DalleModel, Drawing, SamplingSettings
+from dalle_model import DalleModel, DrawingRequest
 from server import create_app
 from server.config.settings import Settings
 from server.images.metadata import read_metadata
-from server.images.output_folder import Storage, check_writable, request_folder_name, save_images
-from server.images.saving import save_pictures
+from server.images.output_folder import OutputFolder, check_writable, request_folder_name, save_images
 from server.operations.metrics import Metrics
 
 NOON = datetime(2026, 5, 4, 12, 30, 5, tzinfo=timezone(timedelta(hours=2)))
@@ -135,15 +134,17 @@ def test_the_bound_on_the_disk_holds_through_the_route(tiny_model: DalleModel, s
     assert "dalle_saved_requests_removed_total 1.0" in client.get("/metrics").text
 
 
-def test_pictures_that_have_no_room_for_what_is_said_inside_are_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_metadata_that_is_too_long_for_the_format_is_a_warning(
+    tiny_model: DalleModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """400 long seeds, and 4,000 characters that JSON writes with six each, are more than EXIF holds."""
-    seeds = list(range(2**63 - 500, 2**63 - 100))
-    sheet = Drawing([Image.new("RGB", (16, 16))], seeds, SamplingSettings(0.5, 64, 3.0))
-    storage = Storage(tmp_path, None, Metrics())
-    warnings = save_pictures(storage, "Tiny", sheet, sheet.images, "a" + "\u0001" * 3999, ImageFormat.JPEG)
+    seeds = tuple(range(2**63 - 500, 2**63 - 100))
+    sheet = [Image.new("RGB", (16, 16))]
+    folder = OutputFolder(tmp_path, None, Metrics())
+    with tiny_model.start(DrawingRequest("a" + "\u0001" * 3999, seeds)) as long:
+        warnings = folder.save(long, sheet, ImageFormat.JPEG)
     assert len(warnings) == 1
     assert "EXIF data is too long" in caplog.text
     assert list(tmp_path.iterdir()) == []
-    assert save_pictures(storage, "Tiny", sheet, sheet.images, "a", ImageFormat.JPEG) == []
+    with tiny_model.start(DrawingRequest("a", seeds)) as short:
+        assert folder.save(short, sheet, ImageFormat.JPEG) == []

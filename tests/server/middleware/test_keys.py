@@ -46,15 +46,15 @@ def test_who_has_a_key_draws(locked: FlaskClient, headers: dict[str, str]) -> No
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
-        ({}, "A key is needed here"),
-        ({"Authorization": "Bearer "}, "A key is needed here"),
-        ({"Authorization": KEY}, "A key is needed here"),
-        ({"Authorization": f"Basic {KEY}"}, "A key is needed here"),
-        ({"Authorization": f"Bearer {KEY}x"}, "The key is not one of this server's"),
-        ({"Authorization": f"Bearer {KEY[:-1]}"}, "The key is not one of this server's"),
-        ({"X-API-Key": f"{KEY},{OTHER}"}, "The key is not one of this server's"),
-        ({"X-API-Key": KEY.upper()}, "The key is not one of this server's"),
-        ({"X-API-Key": "ключ".encode().decode("latin-1")}, "The key is not one of this server's"),
+        ({}, "An API key is required"),
+        ({"Authorization": "Bearer "}, "An API key is required"),
+        ({"Authorization": KEY}, "An API key is required"),
+        ({"Authorization": f"Basic {KEY}"}, "An API key is required"),
+        ({"Authorization": f"Bearer {KEY}x"}, "The API key is wrong"),
+        ({"Authorization": f"Bearer {KEY[:-1]}"}, "The API key is wrong"),
+        ({"X-API-Key": f"{KEY},{OTHER}"}, "The API key is wrong"),
+        ({"X-API-Key": KEY.upper()}, "The API key is wrong"),
+        ({"X-API-Key": "ключ".encode().decode("latin-1")}, "The API key is wrong"),
     ],
 )
 def test_who_has_none_does_not(locked: FlaskClient, path: str, headers: dict[str, str], said: str) -> None:

@@ -8,18 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consts import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageFormat
-from dalle_model import InvalidRequest
-from server.api.classic.schemas import parse_dalle_request
+from dalle_model import InvalidRequest, SamplingSettings
+from server.api.body import read_body
+from server.api.classic.schemas import DalleRequest
+from server.api.drawing_body import with_image_limit
 
 MAX_IMAGES = 10
+BODY = with_image_limit(DalleRequest, "num_images", MAX_IMAGES)
 
 
 def parse(**fields: Any) -> Any:
-    return parse_dalle_request(json.dumps({"text": "a red circle", **fields}).encode(), MAX_IMAGES)
+    return read_body(BODY, json.dumps({"text": "a red circle", **fields}).encode())
 
 
 def test_a_text_alone_is_enough() -> None:
-    asked = parse_dalle_request(b'{"text": "  a red circle\\n"}', MAX_IMAGES)
+    asked = read_body(BODY, b'{"text": "  a red circle\\n"}')
     assert asked.text == "a red circle"
     assert asked.num_images == 1
     assert (asked.seed, asked.temperature, asked.top_k, asked.supercondition_factor, asked.img_format) == (None,) * 5
@@ -50,7 +53,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 def test_of_a_field_given_twice_the_last_counts() -> None:
-    assert parse_dalle_request(b'{"text": "a", "text": "b"}', MAX_IMAGES).text == "b"
+    assert read_body(BODY, b'{"text": "a", "text": "b"}').text == "b"
 
 
 def test_a_whole_number_may_be_written_with_a_point() -> None:
@@ -60,8 +63,8 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
 
 
 def test_guidance_is_another_name_of_supercondition_factor() -> None:
-    assert parse(guidance=5).sampling()["supercondition_factor"] == 5.0
-    assert parse(guidance=5, supercondition_factor=6).sampling()["supercondition_factor"] == 6.0
+    assert parse(guidance=5).sampling(SamplingSettings()).supercondition_factor == 5.0
+    assert parse(guidance=5, supercondition_factor=6).sampling(SamplingSettings()).supercondition_factor == 6.0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_a_bad_value_is_refused_by_the_field_and_what_is_accepted(field: str, va
 @pytest.mark.parametrize("body", [b"{}", b'{"text": null}', b'{"num_images": 2}'])
 def test_a_missing_text_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="text is required") as refused:
-        parse_dalle_request(body, MAX_IMAGES)
+        read_body(BODY, body)
     assert refused.value.field == "text"
 
 
@@ -159,14 +162,14 @@ def test_a_missing_text_is_refused(body: bytes) -> None:
 )
 def test_a_number_that_is_not_finite_is_refused_by_its_field(field: str, said: str, literal: str) -> None:
     with pytest.raises(InvalidRequest, match="NaN and Infinity are not JSON") as refused:
-        parse_dalle_request(f'{{"text": "a", "{field}": {literal}}}'.encode(), MAX_IMAGES)
+        read_body(BODY, f'{{"text": "a", "{field}": {literal}}}'.encode())
     assert refused.value.field == field
     assert refused.value.message.startswith(f"{field} must be {said}")
 
 
 def test_a_number_too_large_for_a_float_is_refused_by_its_field() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parse_dalle_request(b'{"text": "a", "temperature": 1e999}', MAX_IMAGES)
+        read_body(BODY, b'{"text": "a", "temperature": 1e999}')
     assert refused.value.field == "temperature"
 
 
@@ -188,21 +191,21 @@ def test_a_number_too_large_for_a_float_is_refused_by_its_field() -> None:
 )
 def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="must be a JSON object") as refused:
-        parse_dalle_request(body, MAX_IMAGES)
+        read_body(BODY, body)
     assert refused.value.field is None
 
 
 @pytest.mark.parametrize("body", [b'["a"]', b'"a"', b"5", b"null", b"true"])
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="must be a JSON object") as refused:
-        parse_dalle_request(body, MAX_IMAGES)
+        read_body(BODY, body)
     assert refused.value.field is None
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     try:
-        parse_dalle_request(body, MAX_IMAGES)
+        read_body(BODY, body)
     except InvalidRequest as refused:
         assert refused.message
 
@@ -231,7 +234,7 @@ JSON_VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from(FIELD_NAMES), JSON_VALUES))
 def test_any_values_give_a_request_within_its_ranges_or_name_a_field(fields: dict[str, Any]) -> None:
     try:
-        asked = parse_dalle_request(json.dumps(fields).encode(), MAX_IMAGES)
+        asked = read_body(BODY, json.dumps(fields).encode())
     except InvalidRequest as refused:
         assert refused.message
         return

@@ -152,7 +152,7 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("n", 0, "a whole number from 1 to 10, not 0"),
     ("n", 99, "a whole number from 1 to 10, not 99"),
     ("n", "2", 'not "2"'),
-    ("model", 5, "any name draws with the model that is loaded"),
+    ("model", 5, "the loaded model draws, whatever the name"),
     ("size", "big", '"auto" or "<width>x<height>", each side 16 to 2048, not "big"'),
     ("size", "4096x4096", "16 to 2048"),
     ("response_format", "svg", '"b64_json" or "url"'),

@@ -25,4 +25,4 @@ def test_another_is_404_and_the_sentence_says_that_its_name_draws(client: FlaskC
     assert answer.status_code == 404
     error = answer.get_json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", "model_not_found")
-    assert "Tiny is, and draws whatever name" in error["message"]
+    assert "Tiny is, and draws whatever model" in error["message"]

@@ -13,10 +13,10 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from dalle_model import DalleModel, Event, GenerationFailed, Preview, Queued
+from dalle_model import DalleModel, Drawing, Event, GenerationFailed, Preview, Queued
 from server import create_app
-from server.api.openai.schemas import parse_images_request
-from server.api.openai.stream import ImagesWriter, preview_positions
+from server.api.openai.answer import ImagesWriter
+from server.api.openai.schemas import ImagesRequest, preview_positions
 from server.config.settings import Settings
 from tests.event_stream import Events, events_in
 
@@ -36,8 +36,8 @@ def opened(event: dict[str, Any]) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(event["b64_json"], validate=True)))
 
 
-@pytest.mark.parametrize(("count", "positions"), [(0, []), (1, [128]), (2, [96, 160]), (3, [64, 128, 192])])
-def test_partial_images_are_spread_evenly(count: int, positions: list[int]) -> None:
+@pytest.mark.parametrize(("count", "positions"), [(0, ()), (1, (128,)), (2, (96, 160)), (3, (64, 128, 192))])
+def test_partial_images_are_spread_evenly(count: int, positions: tuple[int, ...]) -> None:
     assert preview_positions(count) == positions
 
 
@@ -50,7 +50,9 @@ def test_so_many_partial_images_come_before_the_finished_one(client: FlaskClient
 
 def test_where_the_engine_leaves_previews_out_the_others_are_numbered_without_a_gap(tiny_model: DalleModel) -> None:
     """A busy engine shows only the newest of an image."""
-    writer = ImagesWriter(tiny_model, None, parse_images_request(b'{"prompt": "a red circle", "partial_images": 3}', 10))
+    body = ImagesRequest(prompt="a red circle", partial_images=3)
+    with tiny_model.start(body.drawing_request(tiny_model.sampling)) as drawing:
+        writer = ImagesWriter(drawing, body, 5, None, lambda *_: [])
     drawn = Image.new("RGB", (256, 256))
     shown = [Preview(0, 64, drawn), Preview(1, 192, drawn), Preview(0, 192, drawn)]
     sent = events_in(b"".join(frame for preview in shown for frame in writer.write(preview)).decode())
@@ -107,11 +109,12 @@ def test_a_refusal_before_the_first_event_has_a_status(client: FlaskClient) -> N
 def test_a_failure_in_mid_stream_is_an_error_event_in_openais_shape(
     client: FlaskClient, tiny_model: DalleModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> Iterator[Event]:
-        yield Queued(0)
-        raise GenerationFailed("secret")
+    class FailingJob:
+        def events(self, tick: float | None = None, *, progress: bool = True) -> Iterator[Event]:
+            yield Queued(0)
+            raise GenerationFailed("secret")
 
-    monkeypatch.setattr(tiny_model, "stream", fail)
+    monkeypatch.setattr(tiny_model, "start", lambda request: Drawing(request, "Tiny", FailingJob(), lambda: None))
     answer = client.post(ROUTE, json={"prompt": "a red circle", "stream": True})
     [(name, data)] = events_in(answer.text)
     assert name == "error"

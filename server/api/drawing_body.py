@@ -1,12 +1,12 @@
-"""What every drawing route lets its caller choose: the seed, and how tokens are drawn."""
+"""The fields that the bodies of all drawing routes share: the seed and the sampling settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, create_model
 
 from consts import (
     MAX_SEED,
@@ -18,8 +18,10 @@ from consts import (
     ImageFormat,
 )
 from dalle_model import SamplingSettings
-from server.api.body import Asked
+from server.api.body import RequestBody
 from utils import parse_image_format
+
+DrawingBodyT = TypeVar("DrawingBodyT", bound="DrawingBody")
 
 _NUMBER = "a number from {} to {}"
 _GUIDANCE = _NUMBER.format(MIN_SUPERCONDITION_FACTOR, MAX_SUPERCONDITION_FACTOR)
@@ -32,7 +34,7 @@ ACCEPTED_SAMPLING: Mapping[str, str] = {
     "guidance": _GUIDANCE,
 }
 
-# Not blank by Python's notion of white space, which here, beside Unicode's, counts the four separators of ASCII.
+# Not blank as Python sees it: beside Unicode's white space, the four separators of ASCII.
 NOT_BLANK = r"[^\s\x1c-\x1f]"
 
 
@@ -53,8 +55,8 @@ AnyCaseImageFormat = Annotated[
 ]
 
 
-class SamplingAsked(Asked):
-    """Hold the seed and how tokens are drawn. None means that the model has its own default."""
+class DrawingBody(RequestBody):
+    """The seed and the sampling settings. None stands for the model's default."""
 
     seed: int | None = Field(default=None, description="seed of the first image; image i has seed + i", ge=0, le=MAX_SEED)
     temperature: float | None = Field(
@@ -74,18 +76,24 @@ class SamplingAsked(Asked):
     )
     guidance: float | None = Field(
         default=None,
-        description="another name of supercondition_factor, which counts where both are given",
+        description="another name for supercondition_factor, which wins if both are given",
         ge=MIN_SUPERCONDITION_FACTOR,
         le=MAX_SUPERCONDITION_FACTOR,
         allow_inf_nan=False,
     )
 
-    def sampling(self) -> dict[str, Any]:
-        """Give the arguments that `DalleModel.draw` and `DalleModel.stream` take of these."""
+    def sampling(self, default: SamplingSettings) -> SamplingSettings:
+        """Return the sampling settings, with the model's defaults filled in."""
         factor = self.guidance if self.supercondition_factor is None else self.supercondition_factor
-        return {"seed": self.seed, "temperature": self.temperature, "top_k": self.top_k, "supercondition_factor": factor}
+        return default.override(self.temperature, self.top_k, factor)
 
-    def settings(self, default: SamplingSettings) -> SamplingSettings:
-        """Fill in the model's defaults."""
-        given = {name: value for name, value in self.sampling().items() if name != "seed" and value is not None}
-        return replace(default, **given)
+
+@cache
+def with_image_limit(model: type[DrawingBodyT], field: str, max_images: int) -> type[DrawingBodyT]:
+    """Return a body's model whose `field`, the number of images, is at most `max_images`."""
+    bounded = Annotated[int, Field(description="how many images to draw", ge=1, le=max_images)]
+    limited: type[DrawingBodyT] = create_model(  # type: ignore[call-overload]
+        model.__name__, __base__=model, __doc__=model.__doc__, **{field: (bounded, 1)}
+    )
+    limited.accepted = {**model.accepted, field: f"a whole number from 1 to {max_images}"}
+    return limited
