@@ -1,13 +1,13 @@
-# Each target sets up what it needs; a second run finds it ready.
+# Each target installs its requirements; a second run finds them ready.
 #   make serve                        draw with the built-in Tiny at http://127.0.0.1:8000
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
-#   make test-quick PYTHON=python3.14 VENV=.venv-3.14   what may differ by Python, on another one, in an environment of its own
-#   make soak                         the long forms of what tests/faults provokes; a quarter of an hour
+#   make test-quick PYTHON=python3.14 VENV=.venv-3.14   tests that depend on the Python version, in another environment
+#   make soak                         long forms of the tests in tests/faults; a quarter of an hour
 #   make lint                         style and types
-#   make bench                        our figures, beside min-dalle's; half an hour
+#   make bench                        benchmarks beside min-dalle; half an hour
 #   make evaluate                     how well Tiny follows prompts
-#   make train                        Tiny from nothing; goes on where it was stopped
+#   make train                        train Tiny from nothing; resumes where it stopped
 #   make clean                        remove the virtual environment
 PYTHON ?= python3
 MODEL ?= Tiny
@@ -18,7 +18,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# What may differ by Python. The rest tests what a person or a fault does to the server, alike on each.
+# Tests that depend on the Python version. The others test what users and faults do to the server, the same on each.
 END_TO_END := draw.command log openai_client shutdown start
 QUICK := tests/test_*.py tests/engine tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
 
@@ -58,11 +58,11 @@ $(VENV)/.created:
 	touch $@
 
 $(VENV)/.serve-ready: $(VENV)/.created requirements.txt
-	@echo "Installing what running needs; the first time takes a few minutes."
+	@echo "Installing the requirements of the server; the first time takes a few minutes."
 	$(INSTALL) -r requirements.txt
 	touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.created requirements.txt requirements-dev.txt
-	@echo "Installing what testing needs; the first time takes a few minutes."
+	@echo "Installing the requirements of the tests; the first time takes a few minutes."
 	$(INSTALL) -r requirements-dev.txt
 	touch $@
