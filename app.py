@@ -31,8 +31,8 @@ try:
     from server.operations.logs import configure_logging
     from server.operations.metrics import Metrics
     from server.wsgi.listener import address_of, is_loopback, take_port, warn_of_open_door
+    from server.wsgi.main_loop import MainLoop
     from server.wsgi.server import build_server
-    from server.wsgi.shutdown import Serving
     from server.wsgi.thread_limit import why_too_few_threads
 except ModuleNotFoundError as error:
     print(f"app.py: this Python has no package {error.name}: run `make serve`, or app.py with .venv/bin/python", file=sys.stderr)
@@ -132,7 +132,7 @@ def _serve(settings: Settings, listener: socket.socket) -> bool:
             "the system allows too few threads, because other processes have started some meanwhile: start again"
         ) from error
     print(_welcome(listener, settings), flush=True)
-    return Serving(server, model, settings.step_timeout).run(settings.drain_timeout)
+    return MainLoop(server, model, settings.step_timeout).run(settings.drain_timeout)
 
 
 def _load(settings: Settings, observer: Observer) -> DalleModel:

@@ -1,4 +1,4 @@
-"""The threads that a server needs, and how many the system allows: tried, as a container hides some of the limits."""
+"""The threads that the server needs, and how many the system allows. They are tried, because a container hides some limits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 from consts import SERVER_THREADS, SPARE_THREADS
 from server.config.settings import Settings
 
-# Beside those that serve: the engine's, and the pools of OpenMP, torch and OpenVINO. 17 were seen on 2 cores.
+# Threads beside the server's: the engine's, and the pools of OpenMP, torch and OpenVINO. 17 were seen on 2 cores.
 _OTHER_THREADS = 32
 _OTHER_THREADS_PER_CORE = 4
 
 
-def server_threads(most_waiting: int) -> int:
-    """Return how many threads serve callers of whom `most_waiting` can wait for images at once, each holding one."""
-    return max(SERVER_THREADS, most_waiting + SPARE_THREADS)
+def server_threads(max_waiting: int) -> int:
+    """Return how many threads serve requests, of which `max_waiting` wait for images at once and hold one each."""
+    return max(SERVER_THREADS, max_waiting + SPARE_THREADS)
 
 
 def startable_threads(wanted: int) -> int:
@@ -37,9 +37,9 @@ def startable_threads(wanted: int) -> int:
 
 
 def why_too_few_threads(settings: Settings, allowed: int | None = None) -> str | None:
-    """Return one line that names the flag and the remedy where the system allows too few threads, None where it allows enough.
+    """Return one line with the flag and the remedy if the system allows too few threads, None if it allows enough.
 
-    `allowed` is how many can be started; by default it is tried.
+    `allowed` is how many threads can be started; None tries it.
     """
     others = _OTHER_THREADS + _OTHER_THREADS_PER_CORE * max(settings.threads, os.cpu_count() or 1)
     needed = server_threads(settings.max_batch_size + settings.max_queue) + others

@@ -1,4 +1,4 @@
-"""Tells when only another start of the process helps: the engine is dead, or hangs."""
+"""A watchdog that notices when only a restart helps: the engine is dead, or hangs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dalle.watchdog")
 
-# A step that has hung for --step_timeout fails /health/live, and gets so many times as long again before the process ends.
-# Generous: a step that is only slow, as one that encodes 32 prompts with Mega on an old CPU, would be as slow after a new start.
+# After --step_timeout /health/live fails, and after so many times as long again the process ends. The grace is generous because a
+# step that is only slow, such as one that encodes 32 prompts with Mega on an old CPU, would be as slow after a restart.
 HANG_GRACE = 4
 
 
 class Watchdog:
-    """A watch over a model's engine, which somebody asks every second or so."""
+    """A watch over a model's engine. Ask it every second or so."""
 
     def __init__(self, model: DalleModel, step_timeout: float) -> None:
-        """Watch a model whose steps are taken to hang after `step_timeout` seconds."""
+        """The model's steps count as hanging after `step_timeout` seconds."""
         self._model, self._step_timeout = model, step_timeout
         self._hangs_since: float | None = None  # on the monotonic clock
         self._is_lost = False
 
     @property
     def is_engine_lost(self) -> bool:
-        """Whether the engine is dead, or a step has hung for the whole grace; once true, it stays so."""
+        """Whether the engine is dead, or a step has hung for the whole grace period. Once true, it stays true."""
         if not self._is_lost:
             self._is_lost = self._has_hung_on() or not self._model.state.is_alive
         return self._is_lost
@@ -37,7 +37,7 @@ class Watchdog:
         if seconds <= self._step_timeout:
             self._hangs_since = None
             return False
-        # From when it was first seen, not from the step's beginning: a process that was paused gets the whole grace, too.
+        # Counted from when the hang was first seen, not from the step's start: a paused process gets the whole grace too.
         self._hangs_since = now if self._hangs_since is None else self._hangs_since
         if now - self._hangs_since <= HANG_GRACE * self._step_timeout:
             return False
