@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from dalle_model import Drawing, Event
 from server.api.disconnects import is_gone
-from server.api.errors import Answer, explain
+from server.api.errors import ErrorAnswer, explain
 
 TICK_SECONDS = 1.0  # how soon the server notices that a stream's client has gone
 KEEP_ALIVE_SECONDS = 5.0
@@ -35,12 +35,12 @@ class AnswerWriter(Protocol):
     def end(self) -> Iterator[bytes]:
         """Yield the last events, once everything is drawn."""
 
-    def fail(self, answer: Answer) -> bytes:
+    def fail(self, answer: ErrorAnswer) -> bytes:
         """Return the event for an error."""
 
 
 def answer_drawing(drawing: Drawing, writer: AnswerWriter, is_streamed: bool) -> Response:
-    """Answer when the drawing is done, or as it goes on. However it ends, the drawing is not left running.
+    """ErrorAnswer when the drawing is done, or as it goes on. However it ends, the drawing is not left running.
 
     Raises what `Drawing.result` raises. An error after a stream has begun is written into the stream, and ends it.
     """

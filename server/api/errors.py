@@ -35,7 +35,7 @@ _NO_RETRY = {"X-Should-Retry": "false"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class ErrorAnswer:
     """The answer to an error."""
 
     status: int
@@ -57,13 +57,15 @@ class ModelNotFound(HTTPException):
     code = 404
 
 
-_ANSWERS: dict[type[Exception], Answer] = {
-    GenerationFailed: Answer(500, "The images could not be drawn: something failed inside the server."),
-    QueueFull: Answer(429, "Too many images wait to be drawn already: try again later."),
-    Cancelled: Answer(499, "The client has closed the connection."),
-    EngineClosed: Answer(503, "The server is stopping and draws no more images.", headers={"Retry-After": str(RESTART_SECONDS)}),
-    DeadlineExceeded: Answer(504, "The images were not done within the time limit of a request.", headers=_NO_RETRY),
-    Exception: Answer(500, "Something failed inside the server."),
+_ANSWERS: dict[type[Exception], ErrorAnswer] = {
+    GenerationFailed: ErrorAnswer(500, "The images could not be drawn: something failed inside the server."),
+    QueueFull: ErrorAnswer(429, "Too many images wait to be drawn already: try again later."),
+    Cancelled: ErrorAnswer(499, "The client has closed the connection."),
+    EngineClosed: ErrorAnswer(
+        503, "The server is stopping and draws no more images.", headers={"Retry-After": str(RESTART_SECONDS)}
+    ),
+    DeadlineExceeded: ErrorAnswer(504, "The images were not done within the time limit of a request.", headers=_NO_RETRY),
+    Exception: ErrorAnswer(500, "Something failed inside the server."),
 }
 
 BODY_TOO_LARGE = f"The body is too large: at most {MAX_BODY_BYTES} bytes are accepted."
@@ -79,10 +81,10 @@ def answer_errors(app: Flask) -> None:
     app.register_error_handler(Exception, _answer)
 
 
-def explain(error: Exception) -> Answer:
+def explain(error: Exception) -> ErrorAnswer:
     """Return the answer to an error. An internal error is logged with its traceback."""
     if isinstance(error, InvalidRequest):
-        return Answer(400, error.message, error.field)
+        return ErrorAnswer(400, error.message, error.field)
     if isinstance(error, HTTPException):
         return _explain_http(error)
     answer = next(_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS)
@@ -95,7 +97,7 @@ def explain(error: Exception) -> Answer:
     return replace(answer, message=f"{answer.message} See request {known} in the log.", request_id=known)
 
 
-def _explain_http(error: HTTPException) -> Answer:
+def _explain_http(error: HTTPException) -> ErrorAnswer:
     """Return the answer to Flask's own error: its status and headers (405's Allow, for one) with a message of ours."""
     status = error.code or 500
     headers = {name: value for name, value in error.get_response().headers if name not in {"Content-Type", "Content-Length"}}
@@ -104,8 +106,8 @@ def _explain_http(error: HTTPException) -> Answer:
         route = "/v1/images/generations" if is_openai_path(request.path) else "/dalle"
         sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, route=route)
     if isinstance(error, ModelNotFound):
-        return Answer(status, sentence, "model", "model_not_found", headers)
-    return Answer(status, sentence, headers={**headers, **_NO_RETRY} if status == 501 else headers)
+        return ErrorAnswer(status, sentence, "model", "model_not_found", headers)
+    return ErrorAnswer(status, sentence, headers={**headers, **_NO_RETRY} if status == 501 else headers)
 
 
 def _answer(error: Exception) -> Response:

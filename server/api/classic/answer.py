@@ -18,7 +18,7 @@ from server.api.classic.schemas import (
     ProgressEvent,
     QueuedEvent,
 )
-from server.api.errors import Answer
+from server.api.errors import ErrorAnswer
 from server.images.encoding import encode
 from server.images.output_folder import OutputFolder, save_drawing
 from utils import make_grid, to_base64
@@ -65,7 +65,7 @@ class DalleWriter:
         done = DoneEvent(seeds=drawing.seeds, model=drawing.model, generatedImgsFormat=self._format, warnings=warnings or None)
         yield frame("done", done.model_dump(mode="json", exclude_none=True))
 
-    def fail(self, answer: Answer) -> bytes:
+    def fail(self, answer: ErrorAnswer) -> bytes:
         """Return the event for an error."""
         return frame("error", answer.body)
 

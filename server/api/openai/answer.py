@@ -12,7 +12,7 @@ from consts import ImageFormat
 from dalle_model import IMAGE_TOKEN_COUNT, Drawing, Event, ImageDone, Preview
 from server.api.answers import frame
 from server.api.error_bodies import OpenAIErrorEvent
-from server.api.errors import Answer
+from server.api.errors import ErrorAnswer
 from server.api.openai.schemas import CompletedEvent, ImageItem, ImagesAnswer, ImagesRequest, PartialImageEvent, Usage
 from server.images.output_folder import OutputFolder, save_drawing
 from utils import to_base64
@@ -67,7 +67,7 @@ class ImagesWriter:
         self._save()
         yield from ()
 
-    def fail(self, answer: Answer) -> bytes:
+    def fail(self, answer: ErrorAnswer) -> bytes:
         """Return the event for an error, which a client raises."""
         return frame("error", OpenAIErrorEvent.model_validate(answer.body))
 

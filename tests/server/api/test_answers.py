@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 from dalle_model import Drawing, DrawingRequest, Event, GenerationFailed, Progress, Queued, QueueFull, Tick
 from server.api import answers
 from server.api.answers import answer_drawing, frame
-from server.api.errors import Answer
+from server.api.errors import ErrorAnswer
 
 
 class Text(BaseModel):
@@ -31,7 +31,7 @@ class PositionWriter:
     def end(self) -> Iterator[bytes]:
         yield frame("done", {})
 
-    def fail(self, answer: Answer) -> bytes:
+    def fail(self, answer: ErrorAnswer) -> bytes:
         return frame("error", answer.body)
 
 
