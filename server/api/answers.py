@@ -40,7 +40,7 @@ class AnswerWriter(Protocol):
 
 
 def answer_drawing(drawing: Drawing, writer: AnswerWriter, is_streamed: bool) -> Response:
-    """ErrorAnswer when the drawing is done, or as it goes on. However it ends, the drawing is not left running.
+    """Answer when the drawing is done, or as it goes on. However it ends, the drawing is not left running.
 
     Raises what `Drawing.result` raises. An error after a stream has begun is written into the stream, and ends it.
     """
