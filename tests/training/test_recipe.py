@@ -113,7 +113,7 @@ def test_prompts_state_the_relation_in_the_right_direction(relation: str, conver
     assert min(found["forward"], found["backward"]) > 30
 
 
-def test_the_prompt_lacks_what_it_is_not_to_mention() -> None:
+def test_prompts_mention_nothing_else() -> None:
     rng = Random(3)
     for _ in range(200):
         scene = one_thing(rng, "star", "green", "red", "small", "left")

@@ -79,7 +79,7 @@ def test_no_tensor_keeps_more_memory_than_it_needs(root: Path) -> None:
         assert len(storages) == len(module.state_dict())
 
 
-def test_the_encoder_computes_what_min_dalle_computes_for_any_number_of_prompts(root: Path) -> None:
+def test_the_encoder_agrees_with_min_dalle_for_any_number_of_prompts(root: Path) -> None:
     """The reference is loaded as min-dalle loads it: into a complete module, with strict=False."""
     reference = DalleBartEncoder(2, 64, 4, 300, 64, 96, "cpu").eval()
     reference.load_state_dict(torch.load(root / PARTS[0], weights_only=True), strict=False)
@@ -91,7 +91,7 @@ def test_the_encoder_computes_what_min_dalle_computes_for_any_number_of_prompts(
         assert torch.allclose(encoder(tokens[:1]), expected[:1], atol=1e-6)
 
 
-def test_the_decoder_computes_what_min_dalle_computes(root: Path) -> None:
+def test_the_decoder_agrees_with_min_dalle(root: Path) -> None:
     reference = DalleBartDecoder(512, 64, 4, 96, 3, "cpu").eval()
     reference.load_state_dict(torch.load(root / PARTS[1], weights_only=True), strict=False)
     arguments = {
