@@ -1,4 +1,4 @@
-"""Parse argument values, and turn images and prompts into other forms; pure functions."""
+"""Pure functions: parsers of argument values, and conversions of images and prompts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from consts import EXIT_BAD_SETTING, ImageFormat
 EnumT = TypeVar("EnumT", bound=Enum)
 
 _MAX_SLUG_CHARACTERS = 60
-_API_KEY = re.compile(r"[!-+\--~]{8,200}")  # visible ASCII without the comma, so that any header carries it
+_API_KEY = re.compile(r"[!-+\--~]{8,200}")  # visible ASCII without commas, valid in any header
 _ORIGIN = re.compile(r"null|https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
-# 4:4:4 and a high quality: coarser chroma smears the edges between flat colours, which these models draw a lot of.
+# High quality without chroma subsampling (4:4:4), which blurs the edges between flat colours that these models often draw.
 _ENCODER_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
     ImageFormat.JPEG: {"quality": 95, "subsampling": 0},
     ImageFormat.PNG: {},
@@ -33,7 +33,7 @@ _ENCODER_OPTIONS: dict[ImageFormat, dict[str, Any]] = {
 
 
 def parse_boolean(text: str) -> bool:
-    """Read true or false, as the ancestor's `--save_to_disk true` has it; raise ValueError."""
+    """Parse true or false, as in `--save_to_disk true`. Raises ValueError."""
     word = text.strip().lower()
     if word in {"true", "yes", "on", "1"}:
         return True
@@ -43,7 +43,7 @@ def parse_boolean(text: str) -> bool:
 
 
 def integer_between(low: int, high: int) -> Callable[[str], int]:
-    """Make a parser of whole numbers from `low` to `high`, both included; it raises ValueError."""
+    """Return a parser of whole numbers from `low` to `high`, both included; it raises ValueError."""
 
     def parse(text: str) -> int:
         if re.fullmatch(r"\s*[+-]?[0-9]{1,19}\s*", text) is None or not low <= int(text) <= high:
@@ -54,7 +54,7 @@ def integer_between(low: int, high: int) -> Callable[[str], int]:
 
 
 def number_between(low: float, high: float) -> Callable[[str], float]:
-    """Make a parser of numbers from `low` to `high`, both included; it raises ValueError."""
+    """Return a parser of numbers from `low` to `high`, both included; it raises ValueError."""
 
     def parse(text: str) -> float:
         try:
@@ -69,7 +69,7 @@ def number_between(low: float, high: float) -> Callable[[str], float]:
 
 
 def one_of(names: Sequence[str]) -> Callable[[str], str]:
-    """Make a parser that takes one of `names` in any case; it raises ValueError."""
+    """Return a parser that accepts one of `names` in any case; it raises ValueError."""
 
     def parse(text: str) -> str:
         for name in names:
@@ -81,18 +81,18 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
 
 
 def member_of(kind: type[EnumT]) -> Callable[[str], EnumT]:
-    """Make a parser that takes a value of `kind` in any case; it raises ValueError."""
+    """Return a parser that accepts a value of `kind` in any case; it raises ValueError."""
     parse_value = one_of([str(member.value) for member in kind])
     return lambda text: kind(parse_value(text))
 
 
 def parse_image_format(text: str) -> ImageFormat:
-    """Read an image format in any case, `jpg` being `jpeg`; raise ValueError."""
+    """Parse an image format in any case; `jpg` is `jpeg`. Raises ValueError."""
     return member_of(ImageFormat)("jpeg" if text.strip().lower() == "jpg" else text)
 
 
 def parse_base_url(text: str) -> str:
-    """Read the http or https address that callers know the server by, a path after it or not; raise ValueError."""
+    """Parse the server's public http or https address, with or without a path. Raises ValueError."""
     url = text.strip().rstrip("/")
     try:
         parts = urlsplit(url)
@@ -105,14 +105,14 @@ def parse_base_url(text: str) -> str:
 
 
 def parse_text(text: str) -> str:
-    """Take any text that is not blank; raise ValueError."""
+    """Return text without white space around it. Raises ValueError if it is blank."""
     if not text.strip():
         raise ValueError("must not be empty")
     return text.strip()
 
 
 def parse_prompt(max_characters: int) -> Callable[[str], str]:
-    """Make a parser of prompts: any text that is not blank and not too long; it raises ValueError."""
+    """Return a parser of prompts, texts that are neither blank nor too long; it raises ValueError."""
 
     def parse(text: str) -> str:
         prompt = parse_text(text)
@@ -124,7 +124,7 @@ def parse_prompt(max_characters: int) -> Callable[[str], str]:
 
 
 def parse_device(text: str) -> str:
-    """Read a device by torch's name for it, in any case; raise ValueError. Whether this machine has it shows on loading."""
+    """Parse torch's name of a device, in any case. Raises ValueError. Loading finds out whether the machine has it."""
     device = text.strip().lower()
     if re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", device) is None:
         raise ValueError("must be auto, cpu, cuda, cuda:<number> or mps")
@@ -132,17 +132,17 @@ def parse_device(text: str) -> str:
 
 
 def parse_path(text: str) -> Path:
-    """Read a path, `~` being the home folder; raise ValueError."""
+    """Parse a path; `~` is the home folder. Raises ValueError."""
     if "\0" in text:
         raise ValueError("must be a path without NUL characters")
     try:
         return Path(parse_text(text)).expanduser()
     except RuntimeError:
-        raise ValueError("must be a path whose ~ is somebody's home folder") from None
+        raise ValueError("must be a path whose ~ is an existing home folder") from None
 
 
 def parse_api_keys(text: str) -> tuple[str, ...]:
-    """Read keys that commas separate; raise ValueError, which says nothing of what was given."""
+    """Parse keys, separated by commas. Raises ValueError, whose message has no key in it."""
     keys = tuple(key.strip() for key in text.split(","))
     if not all(_API_KEY.fullmatch(key) for key in keys):
         raise ValueError("must be keys of 8 to 200 visible ASCII characters, separated by commas")
@@ -150,22 +150,24 @@ def parse_api_keys(text: str) -> tuple[str, ...]:
 
 
 def parse_api_key_file(text: str) -> tuple[str, ...]:
-    """Read a file of keys, one a line, passing over blank lines and those that begin with #; raise ValueError."""
+    """Read a file of keys, one per line; blank lines and lines that begin with # are ignored. Raises ValueError."""
     path = parse_path(text)
     try:
         lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
     except OSError as error:
         raise ValueError(f"must be a file that can be read ({error.strerror})") from error
     except UnicodeDecodeError:
-        lines = ["not ASCII"]  # no key; refused below
+        lines = ["not ASCII"]  # not a valid key: fails the check below
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys or not all(_API_KEY.fullmatch(key) for key in keys):
-        raise ValueError("must be a file with at least one key, one a line, each of 8 to 200 visible ASCII characters but commas")
+        raise ValueError(
+            "must be a file with at least one key, one per line, each of 8 to 200 visible ASCII characters but commas"
+        )
     return keys
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Read web origins that commas separate, `*` for any, `none` for none; raise ValueError."""
+    """Parse web origins, separated by commas; `*` allows all, `none` none. Raises ValueError."""
     origins = tuple(origin.strip().lower() for origin in text.split(","))
     if origins == ("none",):
         return ()
@@ -175,39 +177,39 @@ def parse_origins(text: str) -> tuple[str, ...]:
 
 
 def encode_image(image: Image.Image, image_format: ImageFormat, **extra: Any) -> bytes:
-    """Encode an image; `extra` goes to Pillow's encoder (metadata, say), and wins over what it is usually told."""
+    """Encode an image; `extra` options for Pillow's encoder, such as metadata, override the defaults."""
     buffer = BytesIO()
     image.save(buffer, format=image_format.value, **{**_ENCODER_OPTIONS[image_format], **extra})
     return buffer.getvalue()
 
 
 def to_base64(data: bytes) -> str:
-    """Write bytes in base64, without a data URI's prefix."""
+    """Encode bytes in base64, without the prefix of a data URI."""
     return base64.b64encode(data).decode("ascii")
 
 
 def slugify(prompt: str) -> str:
-    """Turn a prompt into a short file name part of lower-case ASCII letters, digits and single hyphens; never empty."""
+    """Convert a prompt to a short part of a file name: lower-case ASCII letters, digits and single hyphens; never empty."""
     ascii_only = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode("ascii").lower()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_MAX_SLUG_CHARACTERS].rstrip("-")
     return slug or "image"
 
 
 def make_grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
-    """Lay images of one size out in rows on one white sheet; as square as can be unless `columns` is given.
+    """Return images of one size in rows on a white background, as square as possible unless `columns` is given.
 
-    Raises ValueError where there is no image, or no column.
+    Raises ValueError if there are no images or no columns.
     """
     if not images or (columns is not None and columns < 1):
         raise ValueError("a grid needs at least one image and one column")
     width, height = images[0].size
     column_count = columns or math.ceil(math.sqrt(len(images)))
     row_count = math.ceil(len(images) / column_count)
-    sheet = Image.new("RGB", (column_count * width, row_count * height), "white")
+    grid = Image.new("RGB", (column_count * width, row_count * height), "white")
     for index, image in enumerate(images):
         row, column = divmod(index, column_count)
-        sheet.paste(image, (column * width, row * height))
-    return sheet
+        grid.paste(image, (column * width, row * height))
+    return grid
 
 
 class CommandLineParser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Side by side with min-dalle in one run: `make bench`.
+"""Benchmarks of our server and min-dalle side by side, in one run: `make bench`.
 
-plan (what is measured) ─> drawing, decoding, profile (in this process), serving, starting (real servers) ─> figures ─> plot
+plan (what to measure) ─> drawing, decoding, profile (in this process), serving, starting (real servers) ─> figures ─> plot
 """

@@ -1,4 +1,4 @@
-"""Measure our server beside min-dalle, in one run, in turn, at a model's true sizes with random weights: `make bench`.
+"""Measure our server and min-dalle in turn, in one run, with random weights at a model's true sizes: `make bench`.
 
 python -m benchmarks --rounds 3 --json docs/benchmarks.json --plot docs/images/speed.png
 """
@@ -33,7 +33,7 @@ IN_PROCESS: dict[str, Callable[[Checkpoint, Plan, Figures], None]] = {
 
 
 def about(plan: Plan) -> dict[str, Any]:
-    """Say what is measured where."""
+    """Return what is measured, and on which machine."""
     return {
         "machine": machine(),
         "threads": plan.threads,
@@ -46,7 +46,7 @@ def about(plan: Plan) -> dict[str, Any]:
 
 
 def measure(models_root: Path, plan: Plan, figures: Figures) -> None:
-    """Measure the plan's parts, the ones in this process first; then it holds no weights while servers are measured."""
+    """Measure the plan's parts, those in this process first, so that it has no weights in memory while servers are measured."""
     _measure_in_process(models_root, plan, figures)
     if "serving" in plan.parts:
         measure_serving(models_root, plan, figures)
@@ -65,10 +65,10 @@ def _measure_in_process(models_root: Path, plan: Plan, figures: Figures) -> None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print a table, write JSON and a plot; what an interrupted run has measured is printed, too."""
+    """Measure, print a table, write JSON and a plot; an interrupted run still prints its figures."""
     plan, given = read_plan(arguments)
-    warnings.simplefilter("ignore")  # min-dalle's use of torch's older names
-    os.environ.pop("MKL_CBWR", None)  # what our torch runner asks of MKL; min-dalle is measured as it comes
+    warnings.simplefilter("ignore")  # min-dalle uses torch's deprecated names
+    os.environ.pop("MKL_CBWR", None)  # our torch runner's setting; min-dalle is measured with its defaults
     figures = Figures(about(plan), given.json)
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How many bytes a second this machine reads from memory: what bounds a decode step."""
+"""The machine's memory bandwidth, which limits the speed of a decode step."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 
 from engine.runners.native.decoder import Decoder
 
-BYTES = 3 * 2**30 // 2  # far more than any cache holds
+BYTES = 3 * 2**30 // 2  # far more than any cache has
 TRIES = 4
 
 
 def memory_bandwidth(threads: int, decoder: Decoder | None = None, size: int = BYTES, tries: int = TRIES) -> dict[str, float]:
-    """Read a buffer of `size` bytes with all threads, in several ways, as none is the fastest everywhere: bytes a second.
+    """Return the bytes per second read from memory, by way of reading; no way is the fastest on all machines.
 
-    A `decoder` reads it as well, with the registers and prefetches that it reads weights by.
+    Args:
+        threads: The number of threads that read.
+        decoder: A native decoder, which then reads too, with the instructions that it reads weights with.
+        size: The buffer's size in bytes.
+        tries: The number of runs, of which the fastest counts.
     """
     buffer = np.ones(size // 8, dtype=np.int64)
     floats = buffer.view(np.float32)

@@ -1,4 +1,4 @@
-"""Callers of a running server."""
+"""Clients of a running server."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 
 PROMPTS = ("a red circle on a blue background", "two yellow hearts", "a small green star at the top", "a pink ring")
-PATIENCE_SECONDS = 3600
-_GREETING_EVERY = 0.25  # seconds: at 50 times a second it took a tenth of a core from those who draw
+TIMEOUT_SECONDS = 3600
+_HELLO_SECONDS = 0.25  # between two requests of `GET /`: 50 per second took a tenth of a core from the drawing
 
 
 @dataclass
-class Together:
-    """Hold how long callers at once took: until the last had an image, each of them, and `GET /` meanwhile."""
+class Latencies:
+    """Seconds that concurrent requests took."""
 
-    seconds: float
-    each: list[float]
-    hellos: list[float] = field(default_factory=list)
+    total: float  # until the last image
+    each: list[float]  # per image
+    hellos: list[float]  # per `GET /` in the meantime
 
 
 def draw(url: str, number: int) -> float:
-    """Ask for one image; return the seconds."""
+    """Request one image; return the seconds."""
     started = time.perf_counter()
-    answer = requests.post(f"{url}/dalle", json=_body(number), timeout=PATIENCE_SECONDS)
+    answer = requests.post(f"{url}/dalle", json=_body(number), timeout=TIMEOUT_SECONDS)
     answer.raise_for_status()
     assert len(answer.json()["generatedImgs"]) == 1
     return time.perf_counter() - started
 
 
-def draw_together(url: str, count: int, *, say_hello: bool = False) -> Together:
-    """Let `count` callers ask for one image each at once; one more may ask for `GET /` again and again meanwhile."""
+def draw_together(url: str, count: int, *, say_hello: bool = False) -> Latencies:
+    """Request `count` images at once, one per client; with `say_hello`, another client repeats `GET /` in the meantime."""
     hellos: list[float] = []
     done = threading.Event()
 
     def greet() -> None:
-        while not done.wait(_GREETING_EVERY):
+        while not done.wait(_HELLO_SECONDS):
             started = time.perf_counter()
-            assert requests.get(url, timeout=PATIENCE_SECONDS).text == "hello world"
+            assert requests.get(url, timeout=TIMEOUT_SECONDS).text == "hello world"
             hellos.append(time.perf_counter() - started)
 
     with ThreadPoolExecutor(count + 1) as pool:
@@ -54,11 +54,11 @@ def draw_together(url: str, count: int, *, say_hello: bool = False) -> Together:
         done.set()
         if greeter is not None:
             greeter.result()
-    return Together(seconds, each, hellos)
+    return Latencies(seconds, each, hellos)
 
 
 def first_preview(url: str) -> float:
-    """Return the seconds until an image's first preview was there; the rest of the stream is read, too."""
+    """Return the seconds until an image's first preview; read the rest of the stream too."""
     started, seconds = time.perf_counter(), 0.0
     for name, _ in _stream(url, 0):
         if name == "preview" and not seconds:
@@ -68,7 +68,7 @@ def first_preview(url: str) -> float:
 
 
 def draw_late(url: str, count: int) -> float:
-    """Ask for one image when those of `count` callers are half drawn; return the seconds that it took."""
+    """Request one image when `count` others are half drawn; return the seconds that it took."""
     halves = [threading.Event() for _ in range(count)]
 
     def watch(number: int) -> None:
@@ -81,7 +81,7 @@ def draw_late(url: str, count: int) -> float:
         for number, half in enumerate(halves):
             while not half.wait(1):
                 if watching[number].done():
-                    watching[number].result()  # raises what went wrong
+                    watching[number].result()  # raises the client's error
         seconds = draw(url, count)
         for each in watching:
             each.result()
@@ -93,9 +93,9 @@ def _body(number: int) -> dict[str, Any]:
 
 
 def _stream(url: str, number: int, previews: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Ask for one image as a stream: each event's name and data."""
+    """Request one image as a stream; yield each event's name and data."""
     body = {**_body(number), "stream": True, "previews": previews}
-    with requests.post(f"{url}/dalle", json=body, stream=True, timeout=PATIENCE_SECONDS) as answer:
+    with requests.post(f"{url}/dalle", json=body, stream=True, timeout=TIMEOUT_SECONDS) as answer:
         answer.raise_for_status()
         name = ""
         for line in answer.iter_lines(chunk_size=1, decode_unicode=True):

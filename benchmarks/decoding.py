@@ -1,4 +1,4 @@
-"""Time decode steps beside what memory allows: the bytes that a step must read, over the measured bandwidth."""
+"""Decode steps compared with the limit of memory: the bytes that a step must read, over the measured bandwidth."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint
 
 _CACHED_BYTES = {"f32": 4, "bf16": 2, "u8": 1}
-_SCALE_BYTES = 4  # of a head's rounded key or value: a scale; OpenVINO has a zero point, too
+_SCALE_BYTES = 4  # the scale of a head's rounded key or value; OpenVINO also has a zero point
 
 
 def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text_tokens: int, *, is_native: bool) -> int:
-    """Count the bytes that a step must read at the mean position: multiplied weights, keys and values that exist.
+    """Return the bytes that a step at the mean position must read: weights, keys and values.
 
-    The text's are counted once, however many images share them.
+    The text's keys and values count once, as all images share them.
     """
     config = checkpoint.config
     heads = config.attention_head_count
@@ -37,15 +37,15 @@ def bytes_a_step(checkpoint: Checkpoint, precision: Precision, images: int, text
         size = {"float32": 4, "bfloat16": 2}.get(precision.decoder_weights, 1)
         token = config.embed_count * size + (heads * _SCALE_BYTES if size == 1 else 0)
     else:
-        kept_in = precision.decoding["KV_CACHE_PRECISION"]
-        token = config.embed_count * _CACHED_BYTES[kept_in] + (heads * 2 * _SCALE_BYTES if kept_in == "u8" else 0)
-    mean_length = (IMAGE_TOKEN_COUNT + 1) / 2  # the step's own token included
+        cache_type = precision.decoding["KV_CACHE_PRECISION"]
+        token = config.embed_count * _CACHED_BYTES[cache_type] + (heads * 2 * _SCALE_BYTES if cache_type == "u8" else 0)
+    mean_length = (IMAGE_TOKEN_COUNT + 1) / 2  # with the step's own token
     cached = 2 * images * mean_length + 2 + text_tokens  # 2: the unconditional prompt
     return int(_weight_bytes(checkpoint, precision.decoder_weights) + config.decoder_layer_count * 2 * cached * token)
 
 
 def _weight_bytes(checkpoint: Checkpoint, kind: WeightKind) -> int:
-    """Count the bytes of all that a step multiplies by; the text's keys and values are there since its encoding."""
+    """Return the bytes of all weights that a step multiplies by; the text's keys and values are computed when it is encoded."""
     weights = {
         name: module.weight
         for name, module in checkpoint.decoder.layers.named_modules()
@@ -59,15 +59,15 @@ def _weight_bytes(checkpoint: Checkpoint, kind: WeightKind) -> int:
 def _matrix_bytes(weight: Tensor, kind: WeightKind) -> int:
     rows, columns = weight.shape
     if kind == "int4":
-        return rows * -(-columns // INT4_GROUP) * (INT4_GROUP // 2 + 1 + 4)  # a zero point and a scale for each group
+        return rows * -(-columns // INT4_GROUP) * (INT4_GROUP // 2 + 1 + 4)  # each group has a zero point and a scale
     if kind == "int8":
-        return rows * (columns + 4)  # a scale for each output channel
+        return rows * (columns + 4)  # each output channel has a scale
     are_halves = kind == "bfloat16" or torch.equal(weight.half().float(), weight)
     return rows * columns * (2 if are_halves else 4)
 
 
 class Decoding:
-    """Step through one drawing of several images, without the engine around it."""
+    """A drawing of several images, step by step, without the engine."""
 
     def __init__(self, checkpoint: Checkpoint, runner: Runner, images: int) -> None:
         config = checkpoint.config
@@ -78,7 +78,7 @@ class Decoding:
         self.text_tokens = tokenize_prompt(checkpoint.tokenizer, PROMPT, config)
 
     def steps(self) -> Iterator[tuple[float, float]]:
-        """Yield each step's seconds: in the runner, and in sampling."""
+        """Yield each step's seconds in the runner and in sampling."""
         runner = self._runner
         runner.admit([runner.encode(self.text_tokens)] * self._images)
         for position in range(IMAGE_TOKEN_COUNT):
@@ -91,12 +91,12 @@ class Decoding:
 
 
 def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
-    """Time the steps of whole images, each precision and number of images in turn, and the bandwidth in each round."""
+    """Measure the steps of whole images, for each precision and number of images in turn, and the bandwidth in each round."""
     runners = {
         name: (precision, runner_on(checkpoint, precision, plan.threads, default_cache()))
         for name, precision in plan.chosen.items()
     }
-    for _, runner in runners.values():  # warm
+    for _, runner in runners.values():  # warm up
         for images in plan.images:
             list(Decoding(checkpoint, runner, images).steps())
     for _ in tqdm(range(plan.rounds), desc="decoding", unit="round"):

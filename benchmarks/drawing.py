@@ -1,4 +1,4 @@
-"""Time whole images in this process: min-dalle, then ours in each precision, in turn, on the same weights and threads."""
+"""Whole images in this process: min-dalle, then ours in each precision, in turn, with the same weights and threads."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from engine.weights.checkpoint import Checkpoint
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time one call."""
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def measure_drawing(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
-    """Time images drawn at once; a round goes through all numbers of images, so that an interrupted run has all of them."""
+    """Measure images drawn at once. Each round has all numbers of images, so that an interrupted run has them too."""
     theirs = min_dalle_on(checkpoint)
-    torch.set_num_threads(plan.threads)  # importing min-dalle takes all of the host's
+    torch.set_num_threads(plan.threads)  # importing min-dalle sets it to all of the host's cores
     engines = {name: _engine(checkpoint, precision, plan) for name, precision in plan.chosen.items()}
     turns = [(images, name) for _ in range(plan.rounds) for images in plan.images for name in (None, *engines)]
     try:
@@ -53,7 +53,7 @@ def _engine(checkpoint: Checkpoint, precision: Precision, plan: Plan) -> Engine:
 
 
 def _warm(checkpoint: Checkpoint, engines: dict[str, Engine], plan: Plan) -> None:
-    """Let both sides do what is only done once: ours one drawing of each size, min-dalle the first eighth of an image."""
+    """Warm up both sides: ours draws once for each number of images, min-dalle the first eighth of an image."""
     next(min_dalle_on(checkpoint).generate_image_stream(PROMPT, seed=1, grid_size=1, progressive_outputs=True))
     for engine in engines.values():
         for images in plan.images:

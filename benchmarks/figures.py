@@ -1,4 +1,4 @@
-"""Figures with their spread, beside what they are compared with; as a table and as JSON."""
+"""Figures with their spread and their comparison, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MIN_DALLE = "min-dalle"
 
 @dataclass
 class Figure:
-    """Hold one figure: what was measured in each round, and in the same rounds what it is compared with.
+    """A figure: our values, one per round, and the values of the same rounds that they are compared with.
 
-    `compared` says how: `less` of it is better, or `more`; what `share` of a limit is reached; how many times as long it `lasts`.
+    `compared` is how: `less` or `more` is better; the `share` of a limit that is reached; how many times as long it `lasts`.
     """
 
     part: str
@@ -31,14 +31,14 @@ class Figure:
 
     @property
     def ratios(self) -> list[float]:
-        """Compare round by round; empty where there is nothing to compare with."""
-        pairs = list(zip(self.ours, self.theirs, strict=False))  # an interrupted run has one side of its last round
+        """The ratios of each round; empty if there is nothing to compare with."""
+        pairs = list(zip(self.ours, self.theirs, strict=False))  # an interrupted run may have only one side of its last round
         if self.compared in ("less", "share"):
             return [theirs / ours for ours, theirs in pairs]
         return [ours / theirs for ours, theirs in pairs]
 
     def row(self) -> str:
-        """Write the figure as a row of a Markdown table: median (least to greatest)."""
+        """Return the figure as a row of a Markdown table: median (least to greatest)."""
         theirs = _spread(self.theirs, self.unit)
         if theirs and self.beside != MIN_DALLE:
             theirs = f"{self.beside}: {theirs}"
@@ -50,21 +50,21 @@ class Figure:
         return _spread(self.ratios, "x as long" if self.compared == "lasts" else "x")
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything that was measured."""
+        """Return all values, for JSON."""
         compared = {"with": self.beside, "how": self.compared, "values": self.theirs, "ratios": self.ratios}
         return {"part": self.part, "name": self.name, "unit": self.unit, "ours": self.ours, "compared": compared}
 
 
 class Figures:
-    """Gather figures, and keep them in a file as they come, so that an interrupted run leaves what it has."""
+    """A collection of figures, saved to a file after each value, so that an interrupted run keeps its figures."""
 
     def __init__(self, about: dict[str, Any], file: Path | None = None) -> None:
-        """`about` says what was measured where; it stands above the table and in the file."""
+        """`about` describes what is measured, and where; it is in the file, and above the table."""
         self._about, self._file = about, file
         self._figures: dict[tuple[str, str], Figure] = {}
 
     def add(self, figure: Figure, ours: float | None = None, theirs: float | None = None) -> None:
-        """Add a round's measure to the figure of that part and name, on either side or both."""
+        """Add a round's values, of one side or both, to the figure with this part and name."""
         known = self._figures.setdefault((figure.part, figure.name), figure)
         known.ours += [] if ours is None else [ours]
         known.theirs += [] if theirs is None else [theirs]
@@ -76,18 +76,18 @@ class Figures:
         return iter(self._figures.values())
 
     def table(self) -> str:
-        """Write everything as one Markdown table, with what was measured where above it."""
+        """Return all figures as a Markdown table, with the description above it."""
         about = ", ".join(f"{value}" if key == "machine" else f"{key} {value}" for key, value in self._about.items())
         rows = [figure.row() for figure in self._figures.values()]
         return "\n".join([about, "", "| | min-dalle | ours | ratio |", "| --- | --- | --- | --- |", *rows])
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything that was measured."""
+        """Return all values, for JSON."""
         return {"about": self._about, "figures": [figure.as_json() for figure in self._figures.values()]}
 
 
 def _spread(values: Sequence[float], unit: str) -> str:
-    """Write a median with its least and greatest value."""
+    """Return the median with the least and the greatest value, as text."""
     if not values:
         return ""
     middle = f"{_short(statistics.median(values))} {unit}"
@@ -99,7 +99,7 @@ def _short(value: float) -> str:
 
 
 def machine() -> str:
-    """Name the processor and how many of its cores this process may use."""
+    """Return the processor's name and the number of cores that this process may use."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -1,4 +1,4 @@
-"""Time the page in a real Chromium with Tiny: from Enter to the first preview and to the picture, from Cancel to a free slot.
+"""The playground's latency in Chromium with Tiny: from Enter to the first preview and the image, from Cancel to a free slot.
 
 python -m benchmarks.page
 """
@@ -18,7 +18,7 @@ from benchmarks.plan import PROMPT
 from benchmarks.server_process import our_command, running
 from host.threads import usable_threads
 
-# Note when Enter was pressed and when each state of the newest tile began, in the browser's own milliseconds.
+# Records when Enter was pressed and when each state of the newest tile began, in the browser's milliseconds.
 WATCH = """
 globalThis.began = {};
 addEventListener("keydown", (event) => { if (event.key === "Enter") began = { enter: performance.now() }; }, true);
@@ -29,7 +29,7 @@ new MutationObserver((changes) => {
 
 
 def draw(page: Page) -> dict[str, float]:
-    """Draw one picture; return the milliseconds from Enter to its `preview` and to `done`."""
+    """Draw one image; return the milliseconds from Enter to its `preview` and to `done`."""
     page.fill("#text", PROMPT)
     page.fill("#num_images", "1")
     page.press("#text", "Enter")
@@ -39,7 +39,7 @@ def draw(page: Page) -> dict[str, float]:
 
 
 def cancel(page: Page, url: str) -> float:
-    """Begin ten pictures and cancel them at the first preview; return the milliseconds until no slot is in use."""
+    """Request ten images and cancel them at the first preview; return the milliseconds until no slot is in use."""
     page.fill("#num_images", "10")
     page.press("#text", "Enter")
     page.locator(".drawing").first.locator(".tile[data-state=preview]").first.wait_for()
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the medians of several rounds, with the least and the greatest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
+    parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's executable")
     given = parser.parse_args(arguments)
     found: dict[str, list[float]] = {}
     with running(our_command(model="tiny", threads=usable_threads(0))) as server, sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""What a run measures."""
+"""The plan of a run: what it measures."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tin
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold what a run measures, with what, and how often."""
+    """What a run measures, with which settings, and how often."""
 
     threads: int
     model: str = "mini"
     parts: tuple[str, ...] = PARTS
     rounds: int = 3
-    images: tuple[int, ...] = (1, 4, 9)  # square numbers, as min-dalle draws
+    images: tuple[int, ...] = (1, 4, 9)  # square numbers, as min-dalle requires
     precisions: tuple[str, ...] = ("auto", "float32")
     callers: tuple[int, ...] = (1, 8, 32)
-    reference_callers: int = 1  # of min-dalle's server, which draws one image at a time: more of them only wait
-    batch: int = 8  # images that a late caller meets half drawn, and that are drawn at once where memory is measured
+    reference_callers: int = 1  # of min-dalle's server, which draws one image at a time: more would only wait
+    batch: int = 8  # images that are half drawn when a late request comes, and that are drawn at once to measure memory
 
     @property
     def chosen(self) -> dict[str, Precision]:
-        """Give each precision by the name that it has in the table: `auto` says what it took."""
+        """The precisions by their names in the table; the name of `auto` includes the chosen precision."""
         found = {}
         for name in self.precisions:
             precision = choose_precision(name, MODELS[self.model])
@@ -40,22 +40,30 @@ class Plan:
 
 
 def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, argparse.Namespace]:
-    """Read the command line: the plan, and where the results go (`json`, `plot`)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure our server beside min-dalle, in one run.")
-    parser.add_argument("--model_version", choices=["mini", "mega"], default="mini", help="whose true sizes (default: mini)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often (default: 3)")
-    parser.add_argument("--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4, 9], help="drawn at once")
+    """Parse the command line; return the plan, and the arguments with the results' files (`json`, `plot`)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure our server and min-dalle in one run.")
     parser.add_argument(
-        "--precision", nargs="+", choices=["auto", *PRECISIONS], help="ours (default: auto and, for mini, float32)"
+        "--model_version", choices=["mini", "mega"], default="mini", help="the model whose sizes to use (default: mini)"
     )
-    parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 32], help="of our server at once (default: 1 8 32)")
-    parser.add_argument("--reference_callers", type=int, default=1, help="of min-dalle's server (default: 1)")
-    parser.add_argument("--threads", type=int, default=0, help="for both sides; 0 takes all that the container allows")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"), metavar="FILE", help="where all figures go")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a plot of them, too")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="the number of repetitions (default: 3)")
+    parser.add_argument(
+        "--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4, 9], help="drawn at once (default: 1 4 9)"
+    )
+    parser.add_argument(
+        "--precision", nargs="+", choices=["auto", *PRECISIONS], help="our precisions (default: auto and, for mini, float32)"
+    )
+    parser.add_argument(
+        "--callers", type=int, nargs="+", default=[1, 8, 32], help="concurrent clients of our server (default: 1 8 32)"
+    )
+    parser.add_argument("--reference_callers", type=int, default=1, help="concurrent clients of min-dalle's server (default: 1)")
+    parser.add_argument("--threads", type=int, default=0, help="for both sides; 0: all that the container allows")
+    parser.add_argument(
+        "--json", type=Path, default=Path("benchmarks/results.json"), metavar="FILE", help="the file for all figures"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="the file for a plot (default: none)")
     given = parser.parse_args(arguments)
-    # In float32, Mega's weights twice, min-dalle's and ours, take more memory than most machines have.
+    # Mega's weights in float32 twice, for min-dalle and for ours, take more memory than most machines have.
     precisions = given.precision or (["auto", "float32"] if given.model_version == "mini" else ["auto"])
     plan = Plan(
         threads=usable_threads(given.threads),

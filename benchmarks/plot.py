@@ -1,4 +1,4 @@
-"""Draw the figures of a run as a picture for the README.
+"""A plot of a run's figures for the README.
 
 python -m benchmarks.plot docs/benchmarks.json docs/images/speed.png
 """
@@ -18,12 +18,12 @@ _THEIRS, _OURS = "#b8bec8", "#2f6fb7"
 
 
 def draw_plot(results: dict[str, Any], path: Path) -> None:
-    """Draw two panels: seconds for images drawn at once, and images a second by callers; parts not measured stay out."""
+    """Draw up to two panels: seconds of images drawn at once, and images per second by concurrent clients."""
     drawing = [each for each in results["figures"] if each["part"] == "drawing" and "auto" in each["name"]]
     serving = [each for each in results["figures"] if each["part"] == "serving" and each["unit"] == "images/s"]
     panels = [(title, figures) for title, figures in (("seconds", drawing), ("images a second", serving)) if figures]
     if not panels:
-        raise ValueError("the results hold no whole images and no callers: measure the parts drawing or serving")
+        raise ValueError("the results have no figures to plot: measure the parts drawing or serving")
     canvas = Figure(figsize=(4.4 * len(panels), 2.9), dpi=110, layout="constrained", facecolor="white")
     for axes, (title, figures) in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw_bars(axes, title, figures)
@@ -33,7 +33,7 @@ def draw_plot(results: dict[str, Any], path: Path) -> None:
 
 
 def _draw_bars(axes: Axes, title: str, figures: list[dict[str, Any]]) -> None:
-    """Draw min-dalle's bar and ours for each figure, on a logarithmic scale, with how many times better ours is."""
+    """Draw min-dalle's bar and ours for each figure, on a logarithmic scale, with their ratio."""
     for index, figure in enumerate(figures):
         theirs, ours = (statistics.median(values) for values in (figure["compared"]["values"], figure["ours"]))
         labels = ("min-dalle", "this server") if index == 0 else (None, None)

@@ -1,10 +1,10 @@
-"""Measure what a faster precision costs: how far Tiny's next-token distribution and its pixels move from float32's.
+"""The cost of a faster precision: how far Tiny's next-token distribution and its pixels differ from float32's.
 
     python -m benchmarks.precision
 
-Pictures are drawn in float32, at Tiny's own sampling settings; each precision is then led along the same tokens, and at each
-of the 256 steps the distribution after guidance is compared, and then the pixels that both make of these tokens. How many
-prompts are followed: `python -m training.evaluate`.
+Images are drawn in float32, with Tiny's default sampling settings. Each precision then decodes the same tokens; the distributions
+after guidance are compared at each of the 256 steps, and the pixels at the end. For how well prompts are followed, see
+`python -m training.evaluate`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from training.evaluate import trials
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """Hold what one precision costs."""
+    """The cost of a precision."""
 
-    divergences: NDArray[Any]  # KL(float32 || precision) at every step of every picture: nats, [256, N]
-    psnr: float  # of all pictures' pixels: dB
+    divergences: NDArray[Any]  # KL(float32 || precision) at each step of each image: nats, [256, N]
+    psnr: float  # of all images' pixels: dB
 
 
-def led_along(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield the logits of each step, [N, 2, V], for all prompts at once; tokens int64 [N, 256] may be filled in meanwhile."""
+def forced_logits(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield each step's logits, [N, 2, V], on forced tokens int64 [N, 256]; the caller may fill them in step by step."""
     runner.admit([runner.encode(prompt) for prompt in prompts])
     for step in range(IMAGE_TOKEN_COUNT):
         yield runner.step(tokens[:, step].tolist(), [step] * len(prompts))
@@ -48,20 +48,20 @@ def led_along(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) ->
 
 
 def log_probabilities(logits: NDArray[Any], factor: float, temperature: float) -> NDArray[Any]:
-    """Return the distribution of the next token after guidance: [N, 2, V] -> float64 [N, V]."""
+    """Return the log-probabilities of the next token after guidance: [N, 2, V] -> float64 [N, V]."""
     scaled = guide(logits, [factor] * len(logits)).astype(np.float64) / temperature
     shifted = scaled - scaled.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def psnr(exact: NDArray[Any], other: NDArray[Any]) -> float:
-    """Return the peak signal-to-noise ratio of pixels uint8, in dB; infinite where all are equal."""
+    """Return the peak signal-to-noise ratio of uint8 pixels in dB; infinite if all are equal."""
     mean_square = float(np.square(exact.astype(np.float64) - other).mean())
     return math.inf if mean_square == 0 else 10 * math.log10(255**2 / mean_square)
 
 
 def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, kind: str = "auto") -> dict[str, Cost]:
-    """Draw `count` prompts' pictures in float32, and return what each precision makes of the same tokens."""
+    """Draw `count` prompts in float32, and return each precision's cost on the same tokens."""
     settings = checkpoint.config.sampling
     factor, temperature = settings.supercondition_factor, settings.temperature
     prompts = [tokenize_prompt(checkpoint.tokenizer, trial.prompt, checkpoint.config) for trial in trials(count, seed=1)]
@@ -69,7 +69,9 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     chances = [uniforms(seed) for seed in range(len(prompts))]
     exact = []
     runner = runner_on(checkpoint, PRECISIONS["float32"], threads, default_cache(), runner=kind)
-    for step, logits in enumerate(tqdm(led_along(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")):
+    for step, logits in enumerate(
+        tqdm(forced_logits(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")
+    ):
         exact.append(log_probabilities(logits, factor, temperature))
         tokens[:, step + 1] = sample(logits, [settings] * len(prompts), [own[step] for own in chances])
     grids = tokens[:, 1:].reshape(-1, GRID, GRID)
@@ -77,7 +79,9 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     costs = {}
     for name in names:
         runner = runner_on(checkpoint, PRECISIONS[name], threads, default_cache(), runner=kind)
-        steps = tqdm(zip(exact, led_along(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step")
+        steps = tqdm(
+            zip(exact, forced_logits(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step"
+        )
         ours = ((ideal, log_probabilities(logits, factor, temperature)) for ideal, logits in steps)
         divergences = np.stack([(np.exp(ideal) * (ideal - other)).sum(-1) for ideal, other in ours])
         costs[name] = Cost(divergences, psnr(pixels, runner.detokenize(grids)))
@@ -85,7 +89,7 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print a table of what each precision costs."""
+    """Print a table of each precision's cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8", "int4"])

@@ -1,4 +1,4 @@
-"""Say where the time of one decode step goes."""
+"""A profile of decode steps by kind of work."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from engine.weights.checkpoint import Checkpoint
 _SHOWN = 7  # kinds of work
 
 
-class _Watched:
-    """Be a compiled graph that remembers the request made of it, whose counters are to be read."""
+class _ProfiledModel:
+    """A compiled model that keeps its inference request, to read the request's counters."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self.inputs = compiled.inputs
         self._compiled = compiled
 
     def create_infer_request(self) -> ov.InferRequest:
-        """Make a request, as the compiled graph does."""
+        """Create a request, as the compiled model does."""
         self._request = self._compiled.create_infer_request()
         return self._request
 
     def seconds(self, calls: int) -> Counter[str]:
-        """Return what `calls`, all so far, took by kind of node: the counters are means over them, in whole microseconds."""
+        """Return the seconds of all `calls` so far by kind of node; the counters are their means in whole microseconds."""
         spent: Counter[str] = Counter()
         for node in self._request.get_profiling_info():
             spent[node.node_type] += calls * node.real_time.total_seconds()
@@ -44,9 +44,9 @@ class _Watched:
 
 
 def measure_profile(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
-    """Measure the milliseconds of a step by what they are spent on; OpenVINO's counters themselves cost a little."""
+    """Measure the milliseconds of a step by kind of work; OpenVINO's counters themselves cost a little time."""
     for name, precision in plan.chosen.items():
-        runner, seconds = _counting(checkpoint, precision, plan.threads)
+        runner, seconds = _profiled_runner(checkpoint, precision, plan.threads)
         calls, before = 0, Counter[str]()
         drawings = [(images, is_warm) for images in plan.images for is_warm in (False, *[True] * plan.rounds)]
         for images, is_warm in tqdm(drawings, desc=f"profile, {name}", unit="drawing"):
@@ -59,19 +59,19 @@ def measure_profile(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> Non
             before = after
 
 
-def _counting(checkpoint: Checkpoint, precision: Precision, threads: int) -> tuple[Runner, Callable[[int], Counter[str]]]:
-    """Make a runner, and what says how long so many steps, all so far, took by kind of work."""
+def _profiled_runner(checkpoint: Checkpoint, precision: Precision, threads: int) -> tuple[Runner, Callable[[int], Counter[str]]]:
+    """Return a runner, and a function from the number of steps so far to their seconds by kind of work."""
     runner = runner_on(checkpoint, precision, threads, default_cache())
     if isinstance(runner, NativeRunner):
         return runner, lambda _: Counter(runner.decoder.seconds_spent())
-    counting = replace(precision, decoding={**precision.decoding, "PERF_COUNT": True})
-    compiled = compile_checkpoint(checkpoint, counting, threads)
-    watched: Any = _Watched(compiled.parts["decoding"])
-    return OpenVinoRunner(replace(compiled, parts={**compiled.parts, "decoding": watched})), watched.seconds
+    profiled = replace(precision, decoding={**precision.decoding, "PERF_COUNT": True})
+    compiled = compile_checkpoint(checkpoint, profiled, threads)
+    decoding: Any = _ProfiledModel(compiled.parts["decoding"])
+    return OpenVinoRunner(replace(compiled, parts={**compiled.parts, "decoding": decoding})), decoding.seconds
 
 
 def _spent(steps: Sequence[tuple[float, float]], work: Counter[str]) -> dict[str, float]:
-    """Return the seconds of all steps by where they were spent: the longest kinds of work first, then the rest."""
+    """Return the seconds of all steps by kind of work: the longest kinds first, then the rest."""
     runner, sampling = (sum(part) for part in zip(*steps, strict=True))
     kinds = dict(work.most_common(_SHOWN))
     return {

@@ -1,4 +1,4 @@
-"""A server in a process of its own: ours or min-dalle's, from its start to its peak memory."""
+"""A server process, ours or min-dalle's, with its time to start and its peak memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STOP_SECONDS = 60
 
 @dataclass(frozen=True)
 class RunningServer:
-    """Hold where a server is, and how long it took from its start to there."""
+    """A server's address and process id, and its seconds from start to ready."""
 
     url: str
     pid: int
     seconds_to_ready: float
 
     def peak_gigabytes(self) -> float:
-        """Return the most memory that it has had so far, what it maps from files included; Linux only."""
+        """Return the process's peak memory so far, mapped files included; Linux only."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
@@ -36,25 +36,25 @@ class RunningServer:
 
 
 def our_command(*flags: str, model: str, threads: int) -> list[str]:
-    """Write the command that starts our server on a free port."""
+    """Return the command that starts our server on a free port."""
     fixed = ["--port", "0", "--log_level", "warning", "--model_version", model, "--threads", str(threads)]
     return [sys.executable, "app.py", *fixed, *flags]
 
 
-def our_random(plan: Plan, models_root: Path, cache_dir: Path) -> list[str]:
-    """Write the command that starts our server with weights of `models_root`."""
+def our_command_with_weights(plan: Plan, models_root: Path, cache_dir: Path) -> list[str]:
+    """Return the command that starts our server with the weights in `models_root`."""
     folders = ["--models_root", str(models_root), "--cache_dir", str(cache_dir)]
     return our_command(*folders, model=plan.model, threads=plan.threads)
 
 
 def min_dalle_command(plan: Plan, models_root: Path) -> list[str]:
-    """Write the command that starts the Flask server around min-dalle."""
+    """Return the command that starts the Flask server around min-dalle."""
     return [sys.executable, "-m", "benchmarks.min_dalle_server", str(models_root), plan.model, str(plan.threads)]
 
 
 @contextmanager
 def running(command: list[str]) -> Iterator[RunningServer]:
-    """Start a server, wait until it is ready, and stop it in the end."""
+    """Start a server, wait until it is ready, and stop it at the end of the block."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
     started = time.perf_counter()
     with subprocess.Popen(
@@ -66,16 +66,18 @@ def running(command: list[str]) -> Iterator[RunningServer]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        said = []
+        output = []
         try:
             for line in process.stdout:
-                said.append(line)
+                output.append(line)
                 if found := re.search(r"Serving at (http\S+)", line):
                     ready = time.perf_counter() - started
-                    threading.Thread(target=process.stdout.read, daemon=True).start()  # or it waits once the pipe is full
+                    threading.Thread(
+                        target=process.stdout.read, daemon=True
+                    ).start()  # without it the server would block on a full pipe
                     yield RunningServer(found[1], process.pid, ready)
                     return
-            raise RuntimeError(f"{' '.join(command)} did not start:\n{''.join(said)}")
+            raise RuntimeError(f"{' '.join(command)} did not start:\n{''.join(output)}")
         finally:
             process.terminate()
             try:

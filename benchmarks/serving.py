@@ -1,4 +1,4 @@
-"""Measure the real server through HTTP, beside a plain Flask server around min-dalle."""
+"""Our server through HTTP, compared with a plain Flask server around min-dalle."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from benchmarks.calling import draw, draw_late, draw_together, first_preview
 from benchmarks.drawing import seconds
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
-from benchmarks.server_process import min_dalle_command, our_command, our_random, running
+from benchmarks.server_process import min_dalle_command, our_command, our_command_with_weights, running
 
 TINY_ROUNDS = 5  # at least
 TINY_CALLERS = 20
 
 
 def measure_serving(models_root: Path, plan: Plan, figures: Figures) -> None:
-    """Measure images a second by callers at once, the first preview, and a late caller; one server idles while one draws."""
+    """Measure images per second by concurrent clients, the first preview, and a late request; only one server works at a time."""
     with (
         tempfile.TemporaryDirectory() as cache_dir,
         running(min_dalle_command(plan, models_root)) as theirs,
-        running(our_random(plan, models_root, Path(cache_dir))) as ours,
+        running(our_command_with_weights(plan, models_root, Path(cache_dir))) as ours,
     ):
         for _ in tqdm(range(plan.rounds), desc="serving", unit="round"):
             count = plan.reference_callers
-            slow = count / draw_together(theirs.url, count).seconds
+            slow = count / draw_together(theirs.url, count).total
             _measure_callers(ours.url, slow, plan, figures)
             preview = seconds(lambda: requests.post(f"{theirs.url}/preview", json={"text": PROMPT}).raise_for_status())
             figures.add(Figure("serving", "first preview", "s"), first_preview(ours.url), preview)
@@ -39,14 +39,14 @@ def _measure_callers(url: str, slow: float, plan: Plan, figures: Figures) -> Non
         busiest = callers == max(plan.callers)
         together = draw_together(url, callers, say_hello=busiest)
         name = f"{callers} {'caller' if callers == 1 else 'callers at once'}"
-        figures.add(Figure("serving", name, "images/s", "more"), callers / together.seconds, slow)
+        figures.add(Figure("serving", name, "images/s", "more"), callers / together.total, slow)
         if busiest:
             for hello in together.hellos:
                 figures.add(Figure("serving", f"`GET /` beside {callers} callers", "ms"), 1000 * hello)
 
 
 def _measure_late_caller(url: str, plan: Plan, figures: Figures) -> None:
-    """Compare who comes when a batch is half drawn with those of a batch of one image more, begun together: their mean."""
+    """Compare a request that comes when a batch is half drawn with the mean of a batch with one more image, started together."""
     name = f"an image, asked for when {plan.batch} others are half drawn"
     beside = f"one of {plan.batch + 1} begun together"
     together = draw_together(url, plan.batch + 1)
@@ -56,7 +56,7 @@ def _measure_late_caller(url: str, plan: Plan, figures: Figures) -> None:
 
 
 def measure_tiny(plan: Plan, figures: Figures) -> None:
-    """Measure the built-in Tiny, which min-dalle can't draw with: its start, one caller, and many at once."""
+    """Measure the built-in Tiny, which min-dalle can't load: its start, one client, and many at once."""
     with running(our_command(model="tiny", threads=plan.threads)) as server:
         figures.add(Figure("tiny", "Tiny: start to ready", "s"), server.seconds_to_ready)
         draw(server.url, 0)
@@ -65,6 +65,6 @@ def measure_tiny(plan: Plan, figures: Figures) -> None:
             turns = sum(draw(server.url, number) for number in range(TINY_CALLERS))
             together = draw_together(server.url, TINY_CALLERS, say_hello=True)
             many = Figure("tiny", f"Tiny: {TINY_CALLERS} images, {TINY_CALLERS} callers at once", "s", beside="in turn")
-            figures.add(many, together.seconds, turns)
+            figures.add(many, together.total, turns)
             for hello in together.hellos:
                 figures.add(Figure("tiny", "Tiny: `GET /` meanwhile", "ms"), 1000 * hello)

@@ -1,23 +1,23 @@
-"""The errors that the engine and the model raise.
+"""Errors that the engine and the model raise.
 
 DalleError
-├── InvalidRequest      a field of the request is not acceptable: names the field and what is accepted
-├── CheckpointError     a weight file is absent, damaged or not what it should be: names the file and the remedy
-│   └── HubUnreachable  the hub gave no answer and nothing is cached
-├── GenerationFailed    drawing failed inside; the cause is chained, and belongs in the log only
-├── QueueFull           too many images wait already: says in how many seconds to ask again
-├── DeadlineExceeded    the images were not done in the time that a request has
-├── Cancelled           the caller wants the images no more
-└── EngineClosed        the engine is stopping and takes no new work
+├── InvalidRequest      a field of the request is invalid: has the field and what is accepted
+├── CheckpointError     a weight file is missing, damaged or not the expected file: names the file and the remedy
+│   └── HubUnreachable  the hub did not respond and the file is not cached
+├── GenerationFailed    drawing failed inside the engine; the cause is chained, for the log only
+├── QueueFull           the queue has no room: has the seconds until it is likely to
+├── DeadlineExceeded    the images were not finished before the request's deadline
+├── Cancelled           the caller no longer wants the images
+└── EngineClosed        the engine is stopping and accepts no requests
 """
 
 
 class DalleError(Exception):
-    """Be the base of every error that this project raises on purpose."""
+    """The base class of all errors that this project raises on purpose."""
 
 
 class InvalidRequest(DalleError):
-    """Say which field of a request is not acceptable, and what is."""
+    """An invalid field of a request; the message says what is accepted."""
 
     def __init__(self, field: str | None, message: str) -> None:
         super().__init__(message)
@@ -26,37 +26,37 @@ class InvalidRequest(DalleError):
 
 
 class CheckpointError(DalleError):
-    """Say which weight file is wrong, how, and what to do; one line."""
+    """An invalid weight file; the message, one line, names the file, the fault and the remedy."""
 
 
 class HubUnreachable(CheckpointError):
-    """Say that the hub gave no answer and nothing is cached."""
+    """No response from the hub, for a file that is not cached."""
 
 
 class GenerationFailed(DalleError):
-    """Say that drawing failed inside the engine; the cause is chained."""
+    """A failure inside the engine while drawing; the cause is chained."""
 
 
 class QueueFull(DalleError):
-    """Say that too many images wait already, and in how many seconds there will be room."""
+    """A queue without room for the request; `retry_after` is the seconds until there is likely to be room."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many images wait to be drawn; there will be room in about {retry_after} s")
+        super().__init__(f"the queue is full; try again in about {retry_after} s")
         self.retry_after = retry_after
 
 
 class DeadlineExceeded(DalleError):
-    """Say that the images were not done in the time that a request has."""
+    """A request whose images were not finished before its deadline."""
 
 
 class Cancelled(DalleError):
-    """Say that the caller wants the images no more."""
+    """A request whose caller no longer wants the images."""
 
 
 class EngineClosed(DalleError):
-    """Say that the engine takes no new work."""
+    """An engine that accepts no requests."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its name where it says nothing."""
+    """Return the first line of an error's message, or the error's type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Exhausted memory told from other failures."""
+"""Detection of exhausted memory."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 
 from engine.errors import CheckpointError
 
-# What torch's and OpenVINO's allocators say where they raise a bare RuntimeError.
-_SENTENCES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Failed to allocate")
+# Parts of the messages of plain RuntimeErrors from torch's and OpenVINO's allocators.
+_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Failed to allocate")
 
 
 def is_memory_exhausted(error: BaseException) -> bool:
-    """Tell whether an error says that memory, the device's or the machine's, is exhausted."""
+    """Whether an error means that the device's or the machine's memory is exhausted."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(sentence in str(error) for sentence in _SENTENCES)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 @contextmanager
-def loading_told_of_memory() -> Iterator[None]:
-    """Raise CheckpointError, with a remedy, where memory is exhausted while a model is loaded."""
+def explaining_exhausted_memory() -> Iterator[None]:
+    """Raise CheckpointError, with a remedy, if memory is exhausted while a model is loaded inside the block."""
     try:
         yield
     except Exception as error:
         if not is_memory_exhausted(error):
             raise
         raise CheckpointError(
-            "there is not enough memory to load the model: take a smaller one, or int8 or int4 where the CPU draws"
+            "not enough memory to load the model: choose a smaller model, or --precision int8 or int4 on a CPU"
         ) from error

@@ -1,4 +1,4 @@
-"""Token grids: whole pictures, half-drawn ones, and several as one without seams."""
+"""Token grids: of finished images, of half-drawn ones, and of several images without seams."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _UNDRAWN = 128  # grey
 
 
 def grid_of(tokens: Sequence[int]) -> NDArray[Any]:
-    """Return an image's tokens as a grid, where it is half-drawn the rest filled with the last one drawn: int64 [16, 16].
+    """Return an image's tokens as a grid, int64 [16, 16]; fill the rest of a half-drawn image with its last token.
 
-    An unfilled token is none of the detokenizer's: min-dalle's overflow of previews came from there.
+    The detokenizer must not see a placeholder: min-dalle's overflow in previews came from one.
     """
     filled = [*tokens, *[tokens[-1]] * (IMAGE_TOKEN_COUNT - len(tokens))]
     return np.array(filled, dtype=np.int64).reshape(GRID, GRID)
 
 
 def paint_undrawn(pixels: NDArray[Any], tokens_drawn: int) -> NDArray[Any]:
-    """Paint the patches past `tokens_drawn` grey: uint8 [256, 256, 3] -> the same, a copy."""
+    """Return a copy of the pixels, uint8 [256, 256, 3], with all patches after the first `tokens_drawn` in grey."""
     undrawn = (np.arange(IMAGE_TOKEN_COUNT) >= tokens_drawn).reshape(GRID, GRID)
     mask = undrawn.repeat(_PIXELS, 0).repeat(_PIXELS, 1)
     return np.where(mask[..., None], np.uint8(_UNDRAWN), pixels)
 
 
 def seamless_shape(count: int) -> tuple[int, int]:
-    """Return the rows and columns of `count` images as one picture: as square as it can be without a gap."""
+    """Return the rows and columns that `count` images fill without a gap, as square as possible."""
     rows = max(n for n in range(1, int(count**0.5) + 1) if count % n == 0)
     return rows, count // rows
 

@@ -1,7 +1,7 @@
-"""tqdm, its bars locked between threads only.
+"""tqdm with its bars locked between threads only.
 
-By default it locks them between processes too. From Python 3.14 on, that starts a process to watch over the lock's semaphore,
-which complains on stderr when the server ends at once.
+By default tqdm also locks them between processes. Since Python 3.14 that starts a helper process for the lock's semaphore, which
+prints a warning to stderr if the server ends right away.
 """
 
 from __future__ import annotations

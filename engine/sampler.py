@@ -1,7 +1,7 @@
-"""From logits to one token an image: guidance, top-k, temperature, a seeded draw.
+"""From logits to one token per image: guidance, top-k, temperature, a seeded draw.
 
-The arithmetic is min-dalle's `sample_tokens`; the draw is its own, so that an image's tokens depend on its seed alone and not on
-its neighbours in the batch. All in numpy, on one thread: between two steps a second pool of threads would only be in the way.
+The arithmetic is that of min-dalle's `sample_tokens`. The draw differs: an image's tokens depend on its seed alone, not on the
+other images of the batch. Everything is numpy on one thread: a second thread pool would compete with the runner's.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from numpy.typing import NDArray
 
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 
-_NEAR = 2**16  # logits that are worked on together: more would leave the nearest caches
+_CHUNK_LOGITS = 2**16  # logits processed at once: more would not fit the CPU's fastest caches
 
 
 def uniforms(seed: int) -> list[float]:
-    """Return the 256 numbers, 0 <= u < 1, that draw an image's tokens; Python keeps this sequence stable across versions."""
+    """Return the 256 numbers, 0 <= u < 1, that an image's tokens are drawn with; the same in all Python versions."""
     rng = Random(seed)
     return [rng.random() for _ in range(IMAGE_TOKEN_COUNT)]
 
 
 def guide(logits: NDArray[Any], factors: Sequence[float]) -> NDArray[Any]:
-    """Push logits [N, 2, V] (unconditional, conditional) away from the unconditional ones: -> [N, V]."""
+    """Apply classifier-free guidance to logits [N, 2, V] (unconditional, conditional): -> [N, V]."""
     shares = np.array([(1 - factor, factor) for factor in factors], dtype=np.float32)
     return logits[:, 0] * shares[:, :1] + logits[:, 1] * shares[:, 1:]
 
 
 def keep_top_k(logits: NDArray[Any], top_k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return which tokens have logits [N, V] of at least their row's k-th, in order, and those logits: both [N, K].
+    """Return the tokens whose logits [N, V] are at least their row's k-th greatest, in order, and their logits: both [N, K].
 
-    Ties are kept: K is what the row with most of them keeps, and the other rows end in logits of minus infinity.
+    Ties with the k-th are kept. K is the greatest count of any row; shorter rows are padded with logits of minus infinity.
     """
     count, vocabulary = logits.shape
     if top_k >= vocabulary:
         return np.broadcast_to(np.arange(vocabulary), logits.shape), logits
     kth = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
     rows, tokens = np.divmod(np.flatnonzero(logits >= kth), vocabulary)
-    if len(rows) == count * top_k:  # no ties: every row keeps as many
+    if len(rows) == count * top_k:  # no ties: all rows keep the same number
         tokens = tokens.reshape(count, top_k)
         return tokens, np.take_along_axis(logits, tokens, axis=1)
     lengths = np.bincount(rows, minlength=count)
@@ -52,9 +52,9 @@ def keep_top_k(logits: NDArray[Any], top_k: int) -> tuple[NDArray[Any], NDArray[
 
 
 def draw(logits: NDArray[Any], temperatures: Sequence[float], chances: Sequence[float]) -> NDArray[Any]:
-    """Draw one of each row of logits [N, K] by inverting its distribution at its chance: -> [N].
+    """Draw one index from each row of logits [N, K], by inverting the row's cumulative distribution at its chance: -> [N].
 
-    Sums are float64, so that none depends on rounding.
+    Sums are float64, so that rounding does not change the draw.
     """
     scaled = (logits - logits.max(1, keepdims=True)) / np.array(temperatures, dtype=np.float32)[:, None]
     cumulative = np.exp(scaled.astype(np.float64)).cumsum(1)
@@ -63,24 +63,24 @@ def draw(logits: NDArray[Any], temperatures: Sequence[float], chances: Sequence[
 
 
 class NotFinite(ArithmeticError):
-    """Say which rows have logits to draw from that are no finite numbers."""
+    """Logits that are NaN or infinite; `rows` are the images concerned."""
 
     def __init__(self, rows: list[int]) -> None:
-        super().__init__(f"the logits of {len(rows)} images are no finite numbers")
+        super().__init__(f"the logits of {len(rows)} images are not finite")
         self.rows = rows
 
 
 def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: Sequence[float]) -> list[int]:
     """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens. Raises NotFinite."""
     tokens = np.empty(len(logits), dtype=np.int64)
-    at_once = max(1, _NEAR // logits.shape[2])
+    chunk = max(1, _CHUNK_LOGITS // logits.shape[2])
     for top_k in {each.top_k for each in settings}:
-        alike = [row for row, each in enumerate(settings) if each.top_k == top_k]
-        for rows in (alike[first : first + at_once] for first in range(0, len(alike), at_once)):
-            is_run = rows[-1] - rows[0] + 1 == len(rows)  # then no copy is needed
-            own = logits[rows[0] : rows[-1] + 1] if is_run else logits[rows]
-            guided = guide(own, [settings[row].supercondition_factor for row in rows])
-            is_finite = np.isfinite(guided.max(1))  # a maximum lets NaN and infinity through
+        same_k = [row for row, each in enumerate(settings) if each.top_k == top_k]
+        for rows in (same_k[first : first + chunk] for first in range(0, len(same_k), chunk)):
+            is_contiguous = rows[-1] - rows[0] + 1 == len(rows)  # a slice needs no copy
+            chosen = logits[rows[0] : rows[-1] + 1] if is_contiguous else logits[rows]
+            guided = guide(chosen, [settings[row].supercondition_factor for row in rows])
+            is_finite = np.isfinite(guided.max(1))  # NaN and infinity propagate to the maximum
             if not is_finite.all():
                 raise NotFinite([row for row, is_good in zip(rows, is_finite, strict=True) if not is_good])
             kept, kept_logits = keep_top_k(guided, top_k)

@@ -12,12 +12,15 @@ _WORD_START = chr(ord(" ") + 256)
 
 
 def tokenize_prompt(tokenizer: TextTokenizer, prompt: str, config: ModelConfig) -> list[int]:
-    """Turn a prompt into token ids: start token, the prompt's, end token; at most `config.text_token_count`, not padded.
+    """Convert a prompt to token ids, start and end token included: at most `config.text_token_count`, not padded.
 
-    The ids are `TextTokenizer.tokenize`'s, but for three faults of min-dalle's: white space of any kind separates words (there a
-    new line becomes `<unk>`), a prompt that is too long keeps its end token, and an id past the embedding (the last of
-    Mini's vocabulary) becomes `<unk>` (there it crashes). They are found in another way, because there the time grows with the
-    square of a word's length: 32,000 characters without a space would hold the process for minutes.
+    The ids equal those of min-dalle's `TextTokenizer.tokenize`, except for three faults fixed here:
+    - Any white space separates words. In min-dalle a newline becomes `<unk>`.
+    - A prompt that is too long keeps its end token.
+    - An id outside the embedding, such as the last of Mini's vocabulary, becomes `<unk>`. In min-dalle it crashes.
+
+    The algorithm differs too: min-dalle's time grows with the square of a word's length, so that 32,000 characters without a
+    space would block the process for minutes.
     """
     ids = tokenizer.token_from_subword
     unknown: int = ids["<unk>"]
@@ -31,7 +34,7 @@ def tokenize_prompt(tokenizer: TextTokenizer, prompt: str, config: ModelConfig) 
 
 
 def _subwords(tokenizer: TextTokenizer, prompt: str) -> Iterator[str]:
-    """Yield the subwords of a prompt's words, as `TextTokenizer.tokenize` reads them: emoji by name, lower case, ASCII only."""
+    """Yield the subwords of a prompt as `TextTokenizer.tokenize` does: emoji as their names, lower case, ASCII only."""
     spaced = " ".join(prompt.split())
     plain: str = demojize(spaced, delimiters=("", "")).lower().encode("ascii", errors="ignore").decode()
     for word in plain.split(" "):
@@ -40,9 +43,9 @@ def _subwords(tokenizer: TextTokenizer, prompt: str) -> Iterator[str]:
 
 
 def merge_pairs(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
-    """Merge neighbours until no pair has a rank: each time the pair of the lowest rank, of several the leftmost.
+    """Merge adjacent parts until no pair has a rank, always the pair with the lowest rank, the leftmost of equals.
 
-    Parts are kept as a linked list and pairs in a heap, so n parts take n log n steps.
+    With the parts in a linked list and the pairs in a heap, n parts take O(n log n) time.
     """
     parts = list(parts)
     after = [*range(1, len(parts)), -1]
@@ -60,7 +63,7 @@ def merge_pairs(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[
         _, left, first, second = heapq.heappop(heap)
         right = after[left]
         if right < 0 or (parts[left], parts[right]) != (first, second):
-            continue  # one of the two has been merged since
+            continue  # one of the two was merged in the meantime
         parts[left], parts[right] = first + second, ""
         after[left] = after[right]
         if after[left] >= 0:

@@ -1,8 +1,8 @@
-"""min-dalle's classes, without what importing them does to the process.
+"""min-dalle's classes, without the side effects of importing them.
 
-`import min_dalle` switches gradients off and sets torch's thread count to all of the host's cores, whatever the
-container may use. Import its classes from here, and both stay as they were. Every module that computes imports this one first, so
-it is also where torch is told how to round.
+`import min_dalle` disables gradients and sets torch's thread count to all of the host's cores, even those that the container may
+not use. This module imports the classes and restores both. All modules that compute import this one first, so it also sets how
+torch rounds.
 """
 
 from __future__ import annotations

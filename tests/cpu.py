@@ -1,4 +1,4 @@
-"""What this machine can run of what the tests try."""
+"""Which runners this machine can run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from engine.runners.native.library import NotToBeHad, find_compiler, missing_ins
 def _why_not_native() -> str | None:
     missing = missing_instructions()
     if missing:
-        return f"the decoder in C can't run here: this CPU or system lacks {', '.join(missing)}"
+        return f"the native decoder can't run here: this CPU or system lacks {', '.join(missing)}"
     try:
         find_compiler()
     except NotToBeHad as error:
-        return f"the decoder in C can't run here: {error}; Debian: apt-get install gcc libc6-dev"
+        return f"the native decoder can't run here: {error}; Debian: apt-get install gcc libc6-dev"
     return None
 
 
@@ -23,6 +23,6 @@ needs_native = pytest.mark.skipif(WHY_NOT_NATIVE is not None, reason=str(WHY_NOT
 
 
 def skip_unless_it_runs(kind: str) -> None:
-    """Skip a test of a kind of runner that this machine can't run."""
+    """Skip the test if this machine can't run a kind of runner."""
     if kind == "native" and WHY_NOT_NATIVE is not None:
         pytest.skip(WHY_NOT_NATIVE)

@@ -33,7 +33,7 @@ def test_booleans(text: str, value: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "2"])
-def test_what_is_no_boolean_is_refused(text: str) -> None:
+def test_invalid_booleans_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be true or false"):
         parse_boolean(text)
 
@@ -80,7 +80,7 @@ def test_jpg_is_jpeg() -> None:
     assert parse_image_format("JPG") is ImageFormat.JPEG
 
 
-def test_a_path_may_start_at_home_and_holds_no_nul() -> None:
+def test_a_path_may_start_at_home_and_has_no_nul() -> None:
     assert parse_path("~/images") == Path.home() / "images"
     with pytest.raises(ValueError, match="NUL"):
         parse_path("a\0b")
@@ -120,11 +120,11 @@ def test_a_slug_is_short_and_plain(prompt: str) -> None:
     ("count", "columns", "size"),
     [(1, None, (4, 4)), (2, None, (8, 4)), (3, None, (8, 8)), (9, None, (12, 12)), (4, 4, (16, 4)), (5, 1, (4, 20))],
 )
-def test_a_grid_is_as_square_as_can_be(count: int, columns: int | None, size: tuple[int, int]) -> None:
+def test_a_grid_is_as_square_as_possible(count: int, columns: int | None, size: tuple[int, int]) -> None:
     assert make_grid([Image.new("RGB", (4, 4))] * count, columns).size == size
 
 
-def test_a_grid_goes_by_rows_and_its_rest_is_white() -> None:
+def test_a_grid_is_filled_row_by_row_and_the_rest_is_white() -> None:
     grid = make_grid([Image.new("RGB", (1, 1), colour) for colour in ("red", "lime", "blue")])
     assert grid.tobytes() == bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255])
 
@@ -162,6 +162,6 @@ def test_base_urls_are_read_without_a_slash_at_the_end(text: str, url: str) -> N
         "http://[",
     ],
 )
-def test_what_is_no_base_url_is_refused(text: str) -> None:
+def test_invalid_base_urls_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be an address such as"):
         parse_base_url(text)

@@ -1,11 +1,11 @@
-"""The recipe that made Tiny, from nothing: paint, code, train, export, measure.
+"""The recipe that trains Tiny from scratch: paint, encode, train, export, evaluate.
 
     palette, shapes ─> scene ─> painting ─> patches, codebook ─> pool of (prompt, tokens)
                           └───> caption ──> vocabulary ─────────┘        │
     detokenizer (tokens -> pixels) <───────────────────────────┬─────────┘
     transformer (prompt -> tokens) <───────────────────────────┘
-    export ─> models/tiny          evaluate: prompts ─> pictures ─> reader ─> table
+    export ─> models/tiny          evaluate: prompts ─> images ─> reader ─> table
 
-Every step is a module with a command line: `python -m training.codebook`, `.detokenizer`, `.transformer`,
-`.export`, `.evaluate`; `python -m training` runs them all, and goes on where it was stopped.
+Each step is a module with a command line: `python -m training.codebook`, `.detokenizer`, `.transformer`, `.export`, `.evaluate`.
+`python -m training` runs them all, and resumes where it was stopped.
 """

@@ -1,7 +1,7 @@
-"""Make Tiny from nothing, or go on where it was stopped: `python -m training`.
+"""Train Tiny from scratch, or resume: `python -m training`.
 
-About three and a half hours on 2 CPU cores, by what its steps took one by one. Every step keeps its own work, so Ctrl+C loses at
-most a few minutes.
+It takes about three and a half hours on 2 CPU cores, the sum of the steps' durations. Each step saves its work, so Ctrl+C loses a
+few minutes at most.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from training.paths import RUNS
 
 
 def main() -> int:
-    """Run every step of the recipe that is not done yet, then measure; return the evaluation's exit status."""
+    """Run the remaining steps of the recipe, then the evaluation; return the evaluation's exit status."""
     if not (RUNS / "codebook.npy").exists():
         codebook.main([])
     detokenizer.main([])

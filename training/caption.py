@@ -1,4 +1,4 @@
-"""Prompts as people type them: what a scene shows, in many wordings, much of it left unsaid."""
+"""Prompts as people type them: descriptions of a scene in many wordings, often incomplete."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ SUFFIXES = ("please", "digital art", "4k", "vector art", "minimalist", "high qua
 
 
 @dataclass(frozen=True)
-class Said:
-    """Hold which parts of a scene its prompt names."""
+class Mentions:
+    """The parts of a scene that its prompt mentions."""
 
     colour: bool = True
     background: bool = True
@@ -50,9 +50,9 @@ class Said:
     place: bool = True
 
 
-def random_said(rng: Random) -> Said:
-    """Draw what a training prompt names; the rest of the scene is then chance to the model."""
-    return Said(rng.random() < 0.93, rng.random() < 0.72, rng.random() < 0.45, rng.random() < 0.45)
+def random_mentions(rng: Random) -> Mentions:
+    """Choose what a training prompt mentions; the rest of the scene is random to the model."""
+    return Mentions(rng.random() < 0.93, rng.random() < 0.72, rng.random() < 0.45, rng.random() < 0.45)
 
 
 def _article(words: str, rng: Random) -> str:
@@ -66,21 +66,18 @@ def _article(words: str, rng: Random) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def _noun(thing: Thing, said: Said, rng: Random, *, plural: bool = False, plain: bool = False, size: str = "") -> str:
-    """Name a thing without an article: size, filler, colour, shape."""
-    pick = (lambda words: words[0]) if plain else rng.choice
+def _noun(thing: Thing, mentions: Mentions, rng: Random, *, plural: bool = False, size: str = "") -> str:
+    """Describe a thing without an article: size, filler, colour, shape."""
     parts = [size] if size else []
-    if not plain and rng.random() < 0.05:
+    if rng.random() < 0.05:
         parts.append(rng.choice(FILLERS) if rng.random() < 0.6 else "".join(rng.choices("abcdefghilmnorstu", k=5)))
-    if said.colour:
-        parts.append(pick(COLOUR_WORDS[thing.colour]))
-    parts.append(pick(SHAPE_WORDS[thing.shape])[plural])
+    if mentions.colour:
+        parts.append(rng.choice(COLOUR_WORDS[thing.colour]))
+    parts.append(rng.choice(SHAPE_WORDS[thing.shape])[plural])
     return " ".join(parts)
 
 
-def _with_background(subject: str, colour: str, rng: Random, plain: bool) -> str:
-    if plain:
-        return f"{subject} on a {colour} background"
+def _with_background(subject: str, colour: str, rng: Random) -> str:
     colour = rng.choice(COLOUR_WORDS[colour])
     ground = rng.choice(GROUNDS)
     forms = (
@@ -97,43 +94,39 @@ def _with_background(subject: str, colour: str, rng: Random, plain: bool) -> str
     return rng.choice(forms)
 
 
-def _subject(scene: Scene, said: Said, rng: Random, plain: bool) -> str:
-    """Say everything but the background."""
-    pick = (lambda words: words[0]) if plain else rng.choice
-    size = pick(SIZE_WORDS[scene.size]) if scene.size and said.size else ""
+def _subject(scene: Scene, mentions: Mentions, rng: Random) -> str:
+    """Describe everything but the background."""
+    size = rng.choice(SIZE_WORDS[scene.size]) if scene.size and mentions.size else ""
     first = scene.things[0]
     if scene.kind == "count":
-        noun = _noun(first, said, rng, plural=True, plain=plain, size=size)
-        return f"{pick(COUNT_WORDS[len(scene.things)])} {noun}"
-    name = _article if not plain else (lambda words, _: ("an " if words[0] in "aeiou" else "a ") + words)
+        noun = _noun(first, mentions, rng, plural=True, size=size)
+        return f"{rng.choice(COUNT_WORDS[len(scene.things)])} {noun}"
     if scene.kind == "two":
         assert scene.relation is not None
-        a, b = (name(_noun(thing, said, rng, plain=plain), rng) for thing in scene.things)
-        chance = 1.0 if plain else rng.random()
+        a, b = (_article(_noun(thing, mentions, rng), rng) for thing in scene.things)
+        chance = rng.random()
         if scene.relation == "inside" and chance < 0.3:
             return rng.choice((f"{b} with {a} inside", f"{b} containing {a}", f"{b} with {a} in it"))
         if scene.relation != "inside" and chance < 0.3:
-            return f"{b} {pick(RELATION_WORDS[CONVERSE[scene.relation]])} {a}"
-        return f"{a} {pick(RELATION_WORDS[scene.relation])} {b}"
-    if not plain and said.colour and rng.random() < 0.06:
+            return f"{b} {rng.choice(RELATION_WORDS[CONVERSE[scene.relation]])} {a}"
+        return f"{a} {rng.choice(RELATION_WORDS[scene.relation])} {b}"
+    if mentions.colour and rng.random() < 0.06:
         colour = rng.choice(COLOUR_WORDS[first.colour])
-        subject = name(_noun(first, Said(colour=False), rng, size=size), rng) + f" that is {colour}"
+        subject = _article(_noun(first, Mentions(colour=False), rng, size=size), rng) + f" that is {colour}"
     else:
-        subject = name(_noun(first, said, rng, plain=plain, size=size), rng)
-    if scene.place and said.place:
-        where = pick(PLACE_WORDS[scene.place])
-        chance = 1.0 if plain else rng.random()
+        subject = _article(_noun(first, mentions, rng, size=size), rng)
+    if scene.place and mentions.place:
+        where = rng.choice(PLACE_WORDS[scene.place])
+        chance = rng.random()
         return f"{where}, {subject}" if chance < 0.1 else f"{subject}, {where}" if chance < 0.2 else f"{subject} {where}"
     return subject
 
 
-def describe(scene: Scene, said: Said, rng: Random, *, plain: bool = False) -> str:
-    """Write a prompt for a scene; `plain` takes the first word for everything and adds nothing."""
-    text = _subject(scene, said, rng, plain)
-    if said.background:
-        text = _with_background(text, scene.background, rng, plain)
-    if plain:
-        return text
+def describe(scene: Scene, mentions: Mentions, rng: Random) -> str:
+    """Return a prompt for a scene, in a random wording."""
+    text = _subject(scene, mentions, rng)
+    if mentions.background:
+        text = _with_background(text, scene.background, rng)
     if rng.random() < 0.12:
         text = f"{rng.choice(PREFIXES)} {text}"
     if rng.random() < 0.05:

@@ -1,10 +1,10 @@
-"""The codebook of the autoencoder: the masks between two colours that pictures need most.
+"""The autoencoder's codebook: the most frequent masks between two colours.
 
     python -m training.codebook
 
-A token is a pair of palette colours and one of `MASK_COUNT` masks, or one flat colour: a product codebook, so that what is
-learned of a form holds for all colours. The masks are centroids (k-means, which is what vector quantisation with a moving
-average converges to), begun with encoder outputs; dead ones are replaced by the masks that are served worst.
+A token is a pair of palette colours and one of `MASK_COUNT` masks, or one flat colour. This is a product codebook: a form learned
+in one colour is known in all. The masks are k-means centroids, which vector quantisation with a moving average converges to. They
+start from encoder outputs; unused centroids are replaced by the masks with the greatest errors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TOKEN_COUNT = _COLOURS + len(_PAIRS) * MASK_COUNT  # 4038: the flat colours come
 
 
 def token_parts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return each token's first colour, second colour and mask, int64 [TOKEN_COUNT]; a flat token has mask MASK_COUNT."""
+    """Return each token's first colour, second colour and mask, int64 [TOKEN_COUNT]; flat tokens have the mask MASK_COUNT."""
     flat = torch.arange(_COLOURS)
     pairs = torch.tensor(_PAIRS).repeat_interleave(MASK_COUNT, 0)
     masks = torch.arange(MASK_COUNT).repeat(len(_PAIRS))
@@ -48,20 +48,20 @@ def token_parts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 class Codebook:
-    """Turn pictures into tokens. `masks`: float32 [MASK_COUNT, 256]."""
+    """An encoder of images into tokens. `masks`: float32 [MASK_COUNT, 256]."""
 
     def __init__(self, masks: NDArray[Any]) -> None:
         self.masks = masks
         self._half_norms = (masks**2).sum(1) / 2
 
     @classmethod
-    def load(cls, path: Path = RUNS / "codebook.npy") -> Codebook:
-        """Read a codebook that `python -m training.codebook` wrote."""
+    def load(cls, path: Path) -> Codebook:
+        """Load a codebook that `python -m training.codebook` saved."""
         return cls(np.load(path))
 
-    def encode(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """Turn uint8 [256, 256, 3] into tokens, int64 [256]."""
-        patches = split(picture)
+    def encode(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Encode an image, uint8 [256, 256, 3], as tokens, int64 [256]."""
+        patches = split(image)
         tokens = patches.first.astype(np.int64)
         nearest = (self._half_norms - patches.masks @ self.masks.T).argmin(1)
         pairs = _PAIR_INDEX[patches.first[patches.edges], patches.second[patches.edges]]
@@ -69,28 +69,28 @@ class Codebook:
         return tokens
 
 
-def learn(picture_count: int, iterations: int, seed: int) -> NDArray[Any]:
-    """Learn the masks from random pictures: float32 [MASK_COUNT, 256]."""
+def learn(image_count: int, iterations: int, seed: int) -> NDArray[Any]:
+    """Learn the masks from random images: float32 [MASK_COUNT, 256]."""
     rng = Random(seed)
-    pictures = tqdm(range(picture_count), desc="painting", unit="picture")
-    masks = torch.from_numpy(np.concatenate([split(paint(random_scene(rng))).masks for _ in pictures]))
+    images = tqdm(range(image_count), desc="painting", unit="image")
+    masks = torch.from_numpy(np.concatenate([split(paint(random_scene(rng))).masks for _ in images]))
     generator = torch.Generator().manual_seed(seed)
     centroids = masks[torch.randperm(len(masks), generator=generator)[:MASK_COUNT]].clone()
     for _ in tqdm(range(iterations), desc="codebook"):
         nearest = ((centroids**2).sum(1) - 2 * masks @ centroids.T).argmin(1)
         used = torch.bincount(nearest, minlength=MASK_COUNT)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, masks)
-        dead = (used == 0).nonzero()[:, 0]
-        centroids_now = sums / used.clamp(min=1)[:, None]
-        if len(dead):
+        unused = (used == 0).nonzero()[:, 0]
+        means = sums / used.clamp(min=1)[:, None]
+        if len(unused):
             errors = ((masks - centroids[nearest]) ** 2).sum(1)
-            centroids_now[dead] = masks[errors.topk(len(dead)).indices]
-        centroids = centroids_now
+            means[unused] = masks[errors.topk(len(unused)).indices]
+        centroids = means
     return centroids.reshape(MASK_COUNT, PATCH * PATCH).numpy()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Learn the codebook and write it to the runs folder."""
+    """Learn the codebook and save it in the folder for runs."""
     parser = argparse.ArgumentParser(description="Learn the codebook of edge masks.")
     parser.add_argument("--pictures", type=int, default=6000)
     parser.add_argument("--iterations", type=int, default=40)

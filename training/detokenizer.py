@@ -1,9 +1,9 @@
 """Train Tiny's detokenizer: tokens to pixels.
 
-    python -m training.detokenizer          (stop it at any time; the same command goes on)
+    python -m training.detokenizer          (can be stopped at any time; the same command resumes)
 
-It sees whole pictures, because min-dalle's blocks normalise over the whole picture (GroupNorm). The tokens are fixed by then:
-this can run beside the transformer's training.
+It trains on whole images, because min-dalle's blocks normalise over the whole image (GroupNorm). The tokens are fixed by then, so
+it can run in parallel with the transformer's training.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ CONFIG = DetokenizerConfig(embed_count=64, log2_widths=(6, 5))
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold how long and how hard to train."""
+    """The hyperparameters of a training run."""
 
     steps: int = 4200
-    pictures: int = 8
+    batch_size: int = 8
     learning_rate: float = 1e-3
     seed: int = 11
 
@@ -47,13 +47,13 @@ class Plan:
 
 
 class TrainedDetokenizer(TinyDetokenizer):
-    """Begin `TinyDetokenizer` as nearly linear, its embedding as the main components of what each token looks like."""
+    """A `TinyDetokenizer` initialized as nearly linear, its embedding as the principal components of the tokens' patches."""
 
     def __init__(self, codebook: Codebook) -> None:
         super().__init__(TOKEN_COUNT, CONFIG)
         with torch.no_grad():
             self.embedding.weight.copy_(components(codebook, CONFIG.embed_count))
-            self.decoder.conv_out.get_parameter("bias").fill_(0.5)  # the mean of what it draws
+            self.decoder.conv_out.get_parameter("bias").fill_(0.5)  # the mean of all pixels
         for conv in (self.decoder.expand, self.decoder.conv_out):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
         nn.init.dirac_(self.post_quant_conv.weight)
@@ -66,9 +66,9 @@ class TrainedDetokenizer(TinyDetokenizer):
 
 
 def components(codebook: Codebook, count: int) -> Tensor:
-    """Return the tokens' patches by their first principal components, each of variance 1: float32 [TOKEN_COUNT, count]."""
+    """Return the first principal components of the tokens' patches, each with variance 1: float32 [TOKEN_COUNT, count]."""
     first, second, mask = token_parts()
-    covered = F.pad(torch.from_numpy(codebook.masks), (0, 0, 0, 1))[mask][..., None]  # the last, of flat tokens, is empty
+    covered = F.pad(torch.from_numpy(codebook.masks), (0, 0, 0, 1))[mask][..., None]  # the last mask, of flat tokens, is empty
     rgb = torch.from_numpy(RGB) / 255
     patches = (rgb[first][:, None] * (1 - covered) + rgb[second][:, None] * covered).flatten(1)
     centred = patches - patches.mean(0)
@@ -77,15 +77,15 @@ def components(codebook: Codebook, count: int) -> Tensor:
 
 
 def batch(codebook: Codebook, plan: Plan, step: int) -> tuple[Tensor, Tensor]:
-    """Return tokens int64 [B, 16, 16] and pixels [B, 3, 256, 256] of a step; the same step gives the same batch."""
+    """Return a step's tokens int64 [B, 16, 16] and pixels [B, 3, 256, 256], always the same for the same step."""
     rng = Random(plan.seed * 1_000_003 + step)
-    pictures = [paint(random_scene(rng)) for _ in range(plan.pictures)]
-    tokens = np.stack([codebook.encode(picture).reshape(GRID, GRID) for picture in pictures])
-    return torch.from_numpy(tokens), torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    images = [paint(random_scene(rng)) for _ in range(plan.batch_size)]
+    tokens = np.stack([codebook.encode(image).reshape(GRID, GRID) for image in images])
+    return torch.from_numpy(tokens), torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def train(folder: Path, plan: Plan, device: str, save_every: int) -> None:
-    """Train to the end of the plan, going on where a save was left."""
+    """Train to the end of the plan, from the last save if there is one."""
     torch.manual_seed(plan.seed)
     codebook, path = Codebook.load(folder / "codebook.npy"), folder / "detokenizer.pt"
     model = TrainedDetokenizer(codebook).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -116,7 +116,7 @@ def train(folder: Path, plan: Plan, device: str, save_every: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, or go on training."""
+    """Train, or resume training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--save_every", type=int, default=200)

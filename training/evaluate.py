@@ -1,9 +1,9 @@
-"""Measure how well a model follows prompts, without a human: draw, read the pictures back, compare with what was asked.
+"""Automatic evaluation of how well a model follows prompts: draw, read the images back, compare with the prompts.
 
-    python -m training.evaluate            (Tiny, its default sampling settings, about 600 prompts; prints the table)
+    python -m training.evaluate            (Tiny, its default sampling settings, 600 prompts; prints the table)
 
-Prompts are worded at random, as people type them. Half of the one-object prompts are combinations of shape, colour and background
-that training never painted. Exits with 1 where a measure misses its goal.
+Prompts are worded at random, as people type them. Half of the prompts of one object are combinations of shape, colour and
+background that are never painted in training. The exit status is 1 if a measure misses its goal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dalle_model import DalleModel
-from training.caption import Said, describe
+from training.caption import Mentions, describe
 from training.judge import overlaps_of, place_of, size_of, subject_is_right
 from training.palette import COLOUR_NAMES
 from training.reader import Reading, read
@@ -35,17 +35,17 @@ CALLERS = 16
 
 @dataclass(frozen=True)
 class Trial:
-    """Hold one prompt, what it says, and in which group it counts."""
+    """A prompt with its scene, what it mentions of the scene, and the group that it counts in."""
 
     group: str
     prompt: str
     scene: Scene
-    said: Said
+    mentions: Mentions
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Hold one line of the table: a share of 0 to 1, out of `count`, and the goal."""
+    """A row of the table: a share from 0 to 1, out of `count`, and its goal."""
 
     name: str
     value: float
@@ -54,36 +54,36 @@ class Measure:
 
     @property
     def is_met(self) -> bool:
-        """Tell whether the goal is reached."""
+        """Whether the goal is reached."""
         return self.value >= self.goal
 
 
 def trials(count: int, seed: int) -> Iterator[Trial]:
-    """Yield `count` prompts: three in ten each of one object seen and unseen, a quarter of two, the rest of counts."""
+    """Yield `count` prompts: 30 % of one object seen in training, 30 % of one unseen, 25 % of two objects, the rest of counts."""
     rng = Random(seed)
     triples = [t for t in product(SHAPE_NAMES, COLOUR_NAMES, COLOUR_NAMES) if t[1] != t[2]]
     kinds = ["seen"] * (count * 3 // 10) + ["unseen"] * (count * 3 // 10) + ["two"] * (count // 4)
     for number, group in enumerate(kinds + ["count"] * (count - len(kinds))):
         wanted = (group == "unseen") if group in ("seen", "unseen") else rng.random() < 0.1
         shape, colour, background = rng.choice([t for t in triples if is_held_out(*t) == wanted])
-        said = Said(size=False, place=False)
+        mentions = Mentions(size=False, place=False)
         if group == "two":
             other = rng.choice([t for t in triples if t[2] == background and t[1] != colour])
             relation = RELATIONS[number % len(RELATIONS)]
             scene = two_things(rng, (shape, colour), other[:2], relation, background)
         elif group == "count":
             scene = several_things(rng, shape, colour, background, 2 + number % 2, rng.choice(("small", "large")))
-            said = replace(said, size=rng.random() < 0.3)
+            mentions = replace(mentions, size=rng.random() < 0.3)
         else:
             scene = one_thing(rng, shape, colour, background, rng.choice(SIZES), rng.choice(PLACES))
-            said = replace(said, size=rng.random() < 0.6, place=rng.random() < 0.6)
-        yield Trial(group, describe(scene, said, rng), scene, said)
+            mentions = replace(mentions, size=rng.random() < 0.6, place=rng.random() < 0.6)
+        yield Trial(group, describe(scene, mentions, rng), scene, mentions)
 
 
 def _details_are_right(trial: Trial, reading: Reading) -> bool:
-    """Tell whether the object is of the size and at the place that the prompt says, where it says them."""
-    found, scene = reading.objects[0], trial.scene
-    return (not trial.said.size or size_of(found) == scene.size) and (not trial.said.place or place_of(found) == scene.place)
+    """Whether the object has the size and the place that the prompt mentions, if it does."""
+    found, scene, mentions = reading.objects[0], trial.scene, trial.mentions
+    return (not mentions.size or size_of(found) == scene.size) and (not mentions.place or place_of(found) == scene.place)
 
 
 def _share(flags: list[bool]) -> float:
@@ -91,14 +91,14 @@ def _share(flags: list[bool]) -> float:
 
 
 def judge(all_trials: list[Trial], readings: list[Reading], sets: list[list[Image.Image]]) -> list[Measure]:
-    """Compare readings with prompts, and the pictures of each of `sets` with each other; return the table."""
+    """Compare readings with prompts, and the images of each of `sets` with each other; return the measures."""
     right: dict[str, list[bool]] = {"seen": [], "unseen": [], "two": [], "count": []}
     details, overlaps = [], []
     for trial, reading in zip(all_trials, readings, strict=True):
         is_right = subject_is_right(reading, trial.scene)
         right[trial.group].append(is_right)
         overlaps += overlaps_of(reading, trial.scene)
-        if trial.scene.kind == "one" and (trial.said.size or trial.said.place):
+        if trial.scene.kind == "one" and (trial.mentions.size or trial.mentions.place):
             details.append(is_right and _details_are_right(trial, reading))
     one = right["seen"] + right["unseen"]
     distinct = [all(a.tobytes() != b.tobytes() for a, b in combinations(images, 2)) for images in sets]
@@ -114,26 +114,26 @@ def judge(all_trials: list[Trial], readings: list[Reading], sets: list[list[Imag
 
 
 def evaluate(model: DalleModel, count: int, seed: int, save_wrong: Path | None) -> list[Measure]:
-    """Draw and judge `count` prompts, and 8 images for each of `count / 20` more."""
-    asked = list(trials(count, seed))
+    """Draw and judge an image for each of `count` prompts, and 8 images for every 20th prompt."""
+    chosen = list(trials(count, seed))
     with ThreadPoolExecutor(CALLERS) as pool:
 
         def draw(number_and_trial: tuple[int, Trial]) -> Image.Image:
             number, trial = number_and_trial
             return model.generate_images(trial.prompt, seed=seed * 100_000 + number)[0]
 
-        pictures = list(tqdm(pool.map(draw, enumerate(asked)), total=len(asked), desc="drawing", unit="picture"))
-        varied = [trial.prompt for trial in asked[:: len(asked) // max(1, count // 20)]]
+        images = list(tqdm(pool.map(draw, enumerate(chosen)), total=len(chosen), desc="drawing", unit="image"))
+        varied = [trial.prompt for trial in chosen[:: len(chosen) // max(1, count // 20)]]
         sets = list(
             tqdm(pool.map(lambda prompt: model.generate_images(prompt, 8, seed=seed), varied), total=len(varied), desc="variety")
         )
-    readings = [read(np.asarray(picture)) for picture in tqdm(pictures, desc="reading", unit="picture")]
+    readings = [read(np.asarray(image)) for image in tqdm(images, desc="reading", unit="image")]
     if save_wrong is not None:
         save_wrong.mkdir(parents=True, exist_ok=True)
-        for number, (trial, reading) in enumerate(zip(asked, readings, strict=True)):
+        for number, (trial, reading) in enumerate(zip(chosen, readings, strict=True)):
             if not subject_is_right(reading, trial.scene):
-                pictures[number].save(save_wrong / f"{number:03d} {trial.prompt[:80].replace('/', '-')}.png")
-    return judge(asked, readings, sets)
+                images[number].save(save_wrong / f"{number:03d} {trial.prompt[:80].replace('/', '-')}.png")
+    return judge(chosen, readings, sets)
 
 
 def table(measures: list[Measure]) -> str:
@@ -155,14 +155,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top_k", type=int)
     parser.add_argument("--supercondition_factor", type=float)
-    parser.add_argument("--save_wrong", type=Path, help="a folder for the pictures that were judged wrong")
+    parser.add_argument("--save_wrong", type=Path, help="a folder for the images that were judged wrong")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args(arguments)
-    asked = {name: getattr(options, name) for name in ("temperature", "top_k", "supercondition_factor")}
+    given = {name: getattr(options, name) for name in ("temperature", "top_k", "supercondition_factor")}
     with DalleModel(
         options.model_version, models_root=options.models_root, precision=options.precision, max_batch_size=CALLERS
     ) as model:
-        model.sampling = replace(model.sampling, **{name: value for name, value in asked.items() if value is not None})
+        model.sampling = replace(model.sampling, **{name: value for name, value in given.items() if value is not None})
         measures = evaluate(model, options.prompts, options.seed, options.save_wrong)
         print(f"\n{model.name}, {model.sampling}\n\n{table(measures)}")
     if options.json:

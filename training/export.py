@@ -1,4 +1,4 @@
-"""Write Tiny's files from a training run, in the real checkpoints' form: min-dalle's key names, half precision.
+"""Export of a training run as Tiny's files, in the published checkpoints' format: min-dalle's tensor names, half precision.
 
 python -m training.export
 """
@@ -15,19 +15,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engine.weights.config import ModelConfig
+from engine.weights.tensor_file import is_absent_scale
+from engine.weights.tokenizer import load_tokenizer
 from training.codebook import Codebook
 from training.detokenizer import CONFIG, TrainedDetokenizer
-from training.model import SCALELESS, TinyTransformer
+from training.model import TinyTransformer
 from training.paths import RUNS, TINY
-from training.pool import load_tokenizer
 from training.transformer import tiny_config
 
-# Chosen by `python -m training.evaluate --temperature ... --supercondition_factor ...`: more guidance breaks the forms up.
+# Chosen with `python -m training.evaluate --temperature ... --supercondition_factor ...`: more guidance breaks up the shapes.
 SAMPLING = {"temperature": 0.7, "top_k": 64, "supercondition_factor": 1.3}
 
 
 def config_json(config: ModelConfig) -> dict[str, object]:
-    """Return a model's sizes under the names of DALL·E Mini's own configuration."""
+    """Return a model's sizes under the keys of DALL·E Mini's config.json."""
     return {
         "name": config.name,
         "d_model": config.embed_count,
@@ -48,15 +49,14 @@ def config_json(config: ModelConfig) -> dict[str, object]:
 
 
 def write_module(module: nn.Module, path: Path) -> None:
-    """Write a module's tensors as float16, without the scales that the real files lack."""
-    absent = tuple(f"{norm}.weight" for norm in SCALELESS)
-    tensors = {name: t.half().contiguous() for name, t in module.state_dict().items() if not name.endswith(absent)}
+    """Write a module's tensors as float16, without the scales that the published files lack."""
+    tensors = {name: t.half().contiguous() for name, t in module.state_dict().items() if not is_absent_scale(name)}
     save_file(tensors, path)
-    path.chmod(0o644)  # a server of another user's reads it, too
+    path.chmod(0o644)  # a server that runs as another user must be able to read it
 
 
 def export(run: Path, target: Path) -> None:
-    """Write all of Tiny's files but its model card."""
+    """Write all of Tiny's files except its model card."""
     target.mkdir(parents=True, exist_ok=True)
     config = tiny_config(len(load_tokenizer(run).token_from_subword))
     transformer = TinyTransformer(config)
@@ -68,13 +68,13 @@ def export(run: Path, target: Path) -> None:
     write_module(transformer.decoder, target / "decoder.safetensors")
     write_module(detokenizer, target / "detoker.safetensors")
     (target / "config.json").write_text(json.dumps(config_json(config), indent=2) + "\n", encoding="utf8")
-    # The codebook too: whoever wants to code pictures for Tiny, or to train it on, needs it.
+    # The codebook is needed to encode images for Tiny, or to continue its training.
     for name in ("vocab.json", "merges.txt", "codebook.npy"):
         shutil.copyfile(run / name, target / name)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write Tiny's files."""
+    """Export the run in the folder for runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", type=Path, default=TINY)
     export(RUNS, parser.parse_args(arguments).target)

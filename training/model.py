@@ -1,7 +1,7 @@
-"""min-dalle's encoder and decoder as they are trained: all positions at once, tables made of few parts.
+"""min-dalle's encoder and decoder for training: all positions at once, with factorized embedding tables.
 
-A token is two colours and a mask, so its row in a table begins as the sum of theirs: a form learned in red is known in
-blue. `export` adds the parts up into the plain tables that min-dalle's classes hold.
+A token is two colours and a mask, so its row in a table starts as the sum of their rows: a form learned in red is known in blue.
+`export` sums the parts into the plain tables of min-dalle's classes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.upstream import AttentionBase, DalleBartDecoder, DalleBartEncoder
+from engine.upstream import AttentionBase
 from engine.weights.config import ModelConfig
+from engine.weights.skeleton import build_decoder, build_encoder
+from engine.weights.tensor_file import is_absent_scale
 from training.codebook import MASK_COUNT, TOKEN_COUNT, token_parts
 from training.palette import COLOUR_NAMES
+from training.patches import GRID
 from training.pool import PAD
-
-# The original DALL·E Mini has no scale in these; neither has Tiny, so that its files have the real ones' form.
-SCALELESS = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
-GRID = 16
 
 
 class TokenTable(nn.Module):
-    """Hold a row a token as the sum of its colours' rows, its mask's row and one of its own; one more row to start with."""
+    """A table with a row per token, and one for the start token: the sum of its colours' rows, its mask's row and its own row."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class TokenTable(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """Hold a row a position of the picture, begun as row plus column."""
+    """A table with a row per position: the sum of its grid row's and grid column's rows and its own row."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class PositionTable(nn.Module):
 
 
 def _attend(attention: AttentionBase, state: Tensor, source: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """Run min-dalle's attention weights through the fused kernel: state [B, Q, W], source [B, K, W] -> [B, Q, W]."""
+    """Compute attention with min-dalle's weights and torch's fused kernel: state [B, Q, W], source [B, K, W] -> [B, Q, W]."""
     heads = attention.head_count
     q, k, v = (
         proj(x).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -65,38 +64,24 @@ def _attend(attention: AttentionBase, state: Tensor, source: Tensor, mask: Tenso
 
 
 class TinyTransformer(nn.Module):
-    """Train min-dalle's own `DalleBartEncoder` and `DalleBartDecoder` with teacher forcing."""
+    """min-dalle's `DalleBartEncoder` and `DalleBartDecoder`, trained with teacher forcing."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        sizes = dict(
-            embed_count=config.embed_count,
-            attention_head_count=config.attention_head_count,
-            glu_embed_count=config.glu_embed_count,
-            device="cpu",
-        )
-        self.encoder = DalleBartEncoder(
-            layer_count=config.encoder_layer_count,
-            text_vocab_count=config.text_vocab_count,
-            text_token_count=config.text_token_count,
-            **sizes,
-        )
-        self.decoder = DalleBartDecoder(
-            layer_count=config.decoder_layer_count, image_vocab_count=config.image_vocab_count, **sizes
-        )
+        self.encoder, self.decoder = build_encoder(config), build_decoder(config)
         self.tokens, self.head = TokenTable(config.embed_count), TokenTable(config.embed_count)
         self.positions = PositionTable(config.embed_count)
         for table in (self.encoder.embed_tokens, self.encoder.embed_positions):
             nn.init.normal_(table.weight, std=0.02)
-        # The tables above stand for these until the export.
+        # Until the export, the tables above replace these.
         for name in ("embed_tokens", "embed_positions", "lm_head"):
             getattr(self.decoder, name).weight.requires_grad_(False)
         for name, parameter in self.named_parameters():
-            if name.endswith(tuple(f"{norm}.weight" for norm in SCALELESS)):
-                parameter.requires_grad_(False)
+            if is_absent_scale(name):
+                parameter.requires_grad_(False)  # Tiny's files lack it, as the published ones do
 
     def encode(self, text: Tensor) -> Tensor:
-        """Encode prompts, int64 [B, T] -> [B, T, W]."""
+        """Encode prompts: int64 [B, T] -> [B, T, W]."""
         encoder = self.encoder
         mask = text.not_equal(PAD)[:, None, None, :]
         state = encoder.embed_tokens(text) + encoder.embed_positions.weight[: text.shape[1]]
@@ -108,11 +93,11 @@ class TinyTransformer(nn.Module):
         return encoder.final_ln(state)
 
     def forward(self, text: Tensor, image: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-        """Return the loss in nats a token, weighted at some places: text int64 [B, T], image int64 [B, 256]; see `Batch`."""
+        """Return the loss in nats per token, weighted at some places: text int64 [B, T], image int64 [B, 256]; see `Batch`."""
         decoder = self.decoder
         mask = text.not_equal(PAD)[:, None, None, :]
         encoded = self.encode(text)
-        previous = F.pad(image[:, :-1], (1, 0), value=TOKEN_COUNT)  # the start token first
+        previous = F.pad(image[:, :-1], (1, 0), value=TOKEN_COUNT)  # starts with the start token
         state = F.embedding(previous, self.tokens()) + self.positions()
         state = decoder.layernorm_embedding(state)
         for layer in decoder.layers:
@@ -125,7 +110,7 @@ class TinyTransformer(nn.Module):
         return (weights * F.cross_entropy(logits, image.flatten()[places], reduction="none")).sum()
 
     def fold_tables(self) -> None:
-        """Write the sums of the tables into the plain modules."""
+        """Copy the sums of the tables into the plain modules."""
         with torch.no_grad():
             self.decoder.embed_tokens.weight.copy_(self.tokens())
             self.decoder.embed_positions.weight.copy_(self.positions())

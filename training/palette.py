@@ -1,4 +1,4 @@
-"""The twelve colours, and the words people use for them."""
+"""The twelve colours, and the words for them."""
 
 from __future__ import annotations
 

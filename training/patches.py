@@ -1,7 +1,7 @@
-"""The encoder of the autoencoder: a picture into 256 patches, each two colours of the palette and a mask between them.
+"""The autoencoder's encoder: an image as 256 patches, each of two palette colours and a mask between them.
 
-Every picture of the recipe is flat colours with smooth edges, so a 16 x 16 patch is described by two palette colours and
-how much of the second covers each pixel. Only the masks need learning (`training.codebook`); see docs/decisions.
+All training images are flat colours with smooth edges, so two palette colours and each pixel's coverage by the second describe a
+16 x 16 patch. Only the masks must be learned (`training.codebook`); see docs/decisions.
 """
 
 from __future__ import annotations
@@ -18,35 +18,31 @@ from training.palette import COLOUR_NAMES, RGB
 PATCH = 16
 GRID = 16
 _COLOURS = len(COLOUR_NAMES)
-_PURE = 20.0  # a pixel this near to a colour of the palette counts as that colour; more is a blend at an edge
+_PURE = 20.0  # a pixel nearer than this to a palette colour has that colour; others are blends at an edge
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Hold one picture's patches, row by row.
+    """An image's patches, row by row."""
 
-    first, second: int [256], indices of colours, first < second where they differ.
-    edges: int [E], which patches have two colours. masks: float32 [E, 256], coverage by the second colour.
-    """
-
-    first: NDArray[Any]
-    second: NDArray[Any]
-    edges: NDArray[Any]
-    masks: NDArray[Any]
+    first: NDArray[Any]  # int [256], indices of colours
+    second: NDArray[Any]  # int [256], greater than `first` in patches with two colours, equal in others
+    edges: NDArray[Any]  # int [E], indices of the patches with two colours
+    masks: NDArray[Any]  # float32 [E, 256], coverage by the second colour
 
 
 @lru_cache(maxsize=1)
 def _nearest_colour() -> NDArray[Any]:
-    """Return the palette index for each colour of 5 bits a channel, or 12 where none is near."""
+    """Return the palette index of each colour with 5 bits per channel, or 12 if no palette colour is near."""
     levels = np.arange(32, dtype=np.float32) * 8 + 4
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 1, 3)
     distance = np.linalg.norm(grid - RGB, axis=-1)
     return np.where(distance.min(-1) < _PURE, distance.argmin(-1), _COLOURS)
 
 
-def split(picture: NDArray[Any]) -> Patches:
-    """Describe each patch of a picture, uint8 [256, 256, 3]."""
-    cells = picture.reshape(GRID, PATCH, GRID, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(GRID * GRID, PATCH * PATCH, 3)
+def split(image: NDArray[Any]) -> Patches:
+    """Split an image, uint8 [256, 256, 3], into patches."""
+    cells = image.reshape(GRID, PATCH, GRID, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(GRID * GRID, PATCH * PATCH, 3)
     packed = cells.astype(np.int32) >> 3
     label = _nearest_colour()[(packed[..., 0] << 10) | (packed[..., 1] << 5) | packed[..., 2]]
     slot = np.arange(GRID * GRID)[:, None] * (_COLOURS + 1) + label

@@ -1,4 +1,4 @@
-"""Where the recipe keeps its work, and where Tiny is delivered."""
+"""The folders of training runs and of the exported model."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Batches of (prompt tokens, image tokens), painted as they are needed: every picture is new, every step repeatable."""
+"""Batches of prompt tokens and image tokens, painted on demand: all images are new, and steps are reproducible."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,39 +11,32 @@ import torch
 from numpy.typing import NDArray
 
 from engine.upstream import TextTokenizer
-from training.caption import describe, random_said
+from training.caption import describe, random_mentions
 from training.codebook import Codebook
 from training.painting import paint
 from training.scene import random_scene
 
 PAD = 1
-TEXT_LENGTH = 32  # every prompt of the recipe fits; one length means one compiled graph
-LOSSES = 96  # tokens of an image that the loss is taken at: the rest are background next to background, and teach little
-CAPTION_DROPOUT = 0.1  # what guidance's unconditional row is trained on
-
-
-def load_tokenizer(folder: Path) -> TextTokenizer:
-    """Load min-dalle's tokenizer from `vocab.json` and `merges.txt`."""
-    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf8"))
-    return TextTokenizer(vocabulary, (folder / "merges.txt").read_text(encoding="utf8").split("\n")[1:-1])
+TEXT_LENGTH = 32  # fits all training prompts; one length means one compiled graph
+LOSSES = 96  # tokens per image with a loss: most others are background next to background, and teach little
+CAPTION_DROPOUT = 0.1  # the share of empty prompts, which train guidance's unconditional row
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Hold a training batch: text int64 [B, 32], padded with 1; image int64 [B, 256].
+    """A training batch.
 
-    The loss is taken at `places`, int64 [B * LOSSES], of the flattened image, each with its weight, float32: their weighted sum
-    is an unbiased estimate of the mean over all tokens.
+    The weighted sum of the losses at `places` is an unbiased estimate of the mean loss over all tokens.
     """
 
-    text: torch.Tensor
-    image: torch.Tensor
-    places: torch.Tensor
-    weights: torch.Tensor
+    text: torch.Tensor  # int64 [B, 32], padded with 1
+    image: torch.Tensor  # int64 [B, 256]
+    places: torch.Tensor  # int64 [B * LOSSES], indices into the flattened image
+    weights: torch.Tensor  # float32 [B * LOSSES]
 
 
 class Pool:
-    """Paint, code and describe pictures."""
+    """A source of batches of painted, encoded and described images."""
 
     def __init__(self, codebook: Codebook, tokenizer: TextTokenizer, seed: int) -> None:
         self._codebook = codebook
@@ -53,11 +44,11 @@ class Pool:
         self._seed = seed
 
     def batch(self, step: int, size: int) -> Batch:
-        """Return the batch of a step; the same step gives the same batch, so that training can be resumed."""
+        """Return a step's batch, always the same for the same step, so that training can be resumed."""
         rng = Random(self._seed * 1_000_003 + step)
         scenes = [random_scene(rng) for _ in range(size)]
         image = np.stack([self._codebook.encode(paint(scene)) for scene in scenes])
-        prompts = ["" if rng.random() < CAPTION_DROPOUT else describe(scene, random_said(rng), rng) for scene in scenes]
+        prompts = ["" if rng.random() < CAPTION_DROPOUT else describe(scene, random_mentions(rng), rng) for scene in scenes]
         tokens = [self._tokenizer.tokenize(prompt)[:TEXT_LENGTH] for prompt in prompts]
         text = torch.full((size, TEXT_LENGTH), PAD)
         for row, ids in zip(text, tokens, strict=True):
@@ -67,7 +58,7 @@ class Pool:
 
 
 def choose_places(image: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Choose where the loss is taken: wherever a token differs from the one before or above, and at random elsewhere.
+    """Choose the places of the loss: tokens that differ from the token before or above, and random others.
 
     image int64 [B, 256] -> places int64 [B * LOSSES], weights float32 [B * LOSSES], which sum to 1.
     """

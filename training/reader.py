@@ -1,4 +1,4 @@
-"""Read a picture back: which shapes in which colours lie where, on which background. It knows nothing of the prompt."""
+"""Reading an image back: its shapes, their colours and places, and its background. The reader does not see the prompt."""
 
 from __future__ import annotations
 
@@ -10,37 +10,35 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from training.palette import COLOUR_NAMES, RGB
-from training.scene import CANVAS
-from training.shapes import SHAPE_NAMES, coverage
+from training.shapes import CANVAS, SHAPE_NAMES, coverage
 
-_SPECK = 90  # pixels: less is dirt, and counts as such
-_FRAME = 3  # pixels along the border, where only background is painted
+_SPECK = 90  # pixels: smaller objects are noise, and ignored
+_FRAME = 3  # pixels along the border, which is always background
 
 
 @dataclass(frozen=True)
 class Found:
-    """Hold one object that was read: its best shape, and how well each shape's template covers it (IoU, 0 to 1)."""
+    """An object found in an image."""
 
-    shape: str
+    shape: str  # the one with the greatest overlap
     colour: str
     cx: float
     cy: float
     radius: float  # half the template's bounding box
-    area: int
-    overlaps: dict[str, float]
+    overlaps: dict[str, float]  # with each shape's template: intersection over union, 0 to 1
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Hold what was read from a picture."""
+    """The content of an image."""
 
     background: str
     objects: tuple[Found, ...]
 
 
-def read(picture: NDArray[Any]) -> Reading:
-    """Read a picture, uint8 [256, 256, 3]."""
-    pixels = picture.astype(np.float32)
+def read(image: NDArray[Any]) -> Reading:
+    """Read an image, uint8 [256, 256, 3]."""
+    pixels = image.astype(np.float32)
     labels = np.linalg.norm(pixels[:, :, None] - RGB, axis=-1).argmin(-1)
     frame = np.ones((CANVAS, CANVAS), dtype=bool)
     frame[_FRAME:-_FRAME, _FRAME:-_FRAME] = False
@@ -49,13 +47,13 @@ def read(picture: NDArray[Any]) -> Reading:
     for colour in range(len(RGB)):
         if colour == background:
             continue
-        # Opened, so that the thin blends between two other colours at their edge do not count.
+        # The opening removes the thin blends at edges between two other colours.
         parts, count = ndimage.label(ndimage.binary_opening(labels == colour, iterations=2))
         outlines += [(_outline(pixels, labels, parts == part, colour), colour) for part in range(1, count + 1)]
-    outlines.sort(key=lambda one: -one[0].sum())
+    outlines.sort(key=lambda each: -each[0].sum())
     objects: list[Found] = []
     for i, (outline, colour) in enumerate(outlines):
-        # Seen through the hole of a thing that lies on a larger one, and so a part of that.
+        # An area seen through the hole of a thing on a larger one is a part of the larger one.
         is_part = any(colour == other and (outline & larger).sum() > 0.8 * outline.sum() for larger, other in outlines[:i])
         if outline.sum() >= _SPECK and not is_part:
             objects.append(_fit(outline, COLOUR_NAMES[colour]))
@@ -63,7 +61,7 @@ def read(picture: NDArray[Any]) -> Reading:
 
 
 def _outline(pixels: NDArray[Any], labels: NDArray[Any], core: NDArray[Any], colour: int) -> NDArray[Any]:
-    """Return an object's pixels: nearer to its colour than to what is around it, and what is painted over it."""
+    """Return an object's pixels: those nearer to its colour than to its surroundings', and those of things painted over it."""
     near = ndimage.binary_dilation(core, iterations=3)
     around = int(np.bincount(labels[ndimage.binary_dilation(near, iterations=2) & ~near], minlength=len(RGB)).argmax())
     nearer = np.linalg.norm(pixels - RGB[colour], axis=-1) < np.linalg.norm(pixels - RGB[around], axis=-1)
@@ -71,7 +69,7 @@ def _outline(pixels: NDArray[Any], labels: NDArray[Any], core: NDArray[Any], col
     holes, count = ndimage.label(ndimage.binary_fill_holes(outline) & ~outline)
     for hole in range(1, count + 1):
         inside = holes == hole
-        if (labels[inside] == around).mean() < 0.2:  # something lies on it; a ring's hole shows what is around the ring
+        if (labels[inside] == around).mean() < 0.2:  # a thing on it; a ring's hole has the colour around the ring
             outline |= inside
     return outline
 
@@ -84,7 +82,7 @@ def _overlap(outline: NDArray[Any], shape: str, cx: float, cy: float, radius: fl
 
 
 def _template_facts(shape: str) -> tuple[float, float, float]:
-    """Return a template's area, and its centroid from the middle of its box, for a radius of 1."""
+    """Return a template's area, and the offset of its centroid from the middle of its box, for a radius of 1."""
     covered, rows, columns = coverage(shape, CANVAS / 2, CANVAS / 2, 100)
     cy, cx = ndimage.center_of_mass(covered)
     middle = CANVAS / 2 - 0.5
@@ -95,9 +93,9 @@ _FACTS = {shape: _template_facts(shape) for shape in SHAPE_NAMES}
 
 
 def _fit(outline: NDArray[Any], colour: str) -> Found:
-    """Fit every shape's template to an object by area and centroid, the two best more closely."""
+    """Fit each shape's template to an object by area and centroid, then refine the two best fits."""
     cy, cx = (c + 0.5 for c in ndimage.center_of_mass(outline))
-    area = int(outline.sum())
+    area = outline.sum()
     fits = {}
     for shape, (unit_area, dx, dy) in _FACTS.items():
         radius = float(np.sqrt(area / unit_area))
@@ -109,4 +107,4 @@ def _fit(outline: NDArray[Any], colour: str) -> Found:
         fits[shape] = max((_overlap(outline, shape, *place), place) for place in tries)
     best = max(fits, key=lambda name: fits[name][0])
     x, y, radius = fits[best][1]
-    return Found(best, colour, x, y, radius, area, {shape: overlap for shape, (overlap, _) in fits.items()})
+    return Found(best, colour, x, y, radius, {shape: overlap for shape, (overlap, _) in fits.items()})

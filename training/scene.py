@@ -1,4 +1,4 @@
-"""What a picture shows: objects, places, a relation or a count, a background; and how one is drawn at random."""
+"""Scenes, the content of images: objects, places, a relation or a count, a background; and random scenes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from random import Random
 
 from training.palette import COLOUR_NAMES
-from training.shapes import HEART_OF, SHAPE_NAMES
+from training.shapes import CANVAS, MIDDLE_OF, SHAPE_NAMES
 
-CANVAS = 256
 PLACES: tuple[str, ...] = (
     "top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right",
 )  # fmt: skip
@@ -23,7 +22,7 @@ COUNTED_RADII: dict[tuple[int, str], tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Thing:
-    """Hold one shape as it is painted: centre and half the bounding box in pixels."""
+    """A painted shape: centre and half the bounding box, in pixels."""
 
     shape: str
     colour: str
@@ -34,7 +33,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Hold one picture. `kind` is "one", "two" (a relation) or "count" (several alike)."""
+    """The content of an image. `kind` is "one", "two" (a relation) or "count" (several equal things)."""
 
     kind: str
     things: tuple[Thing, ...]
@@ -45,17 +44,17 @@ class Scene:
 
 
 def is_held_out(shape: str, colour: str, background: str) -> bool:
-    """Tell whether training never sees this combination: one in ten, by hash, the same for ever."""
+    """Whether training never paints this combination: one in ten, chosen by hash, always the same."""
     digest = hashlib.sha256(f"{shape}/{colour}/{background}".encode()).digest()
     return digest[0] * 256 + digest[1] < 6554
 
 
-def _ordinary(shape: str, colour: str, background: str) -> bool:
+def _is_trained(shape: str, colour: str, background: str) -> bool:
     return colour != background and not is_held_out(shape, colour, background)
 
 
-def _along(rng: Random, where: int, radius: float) -> float:
-    """Return a coordinate: -1 near the low edge, 0 in the middle, 1 near the high edge."""
+def _coordinate(rng: Random, where: int, radius: float) -> float:
+    """Return a random coordinate near the low edge (`where` -1), the middle (0) or the high edge (1)."""
     if where == 0:
         return CANVAS / 2 + rng.uniform(-7, 7)
     near = radius + rng.uniform(6, 16)
@@ -63,19 +62,19 @@ def _along(rng: Random, where: int, radius: float) -> float:
 
 
 def one_thing(rng: Random, shape: str, colour: str, background: str, size: str, place: str) -> Scene:
-    """Place one object."""
+    """Return a scene of one object."""
     radius = rng.uniform(*RADII[size])
     row, column = divmod(PLACES.index(place), 3)
-    thing = Thing(shape, colour, _along(rng, column - 1, radius), _along(rng, row - 1, radius), radius)
+    thing = Thing(shape, colour, _coordinate(rng, column - 1, radius), _coordinate(rng, row - 1, radius), radius)
     return Scene("one", (thing,), background, size=size, place=place)
 
 
 def two_things(rng: Random, first: tuple[str, str], second: tuple[str, str], relation: str, background: str) -> Scene:
-    """Place two objects, each (shape, colour), so that the first is `relation` the second."""
+    """Return a scene of two objects, each (shape, colour), in which the first is `relation` the second."""
     if relation == "inside":
         outer_radius = rng.uniform(90, 100)
         cx, cy = CANVAS / 2 + rng.uniform(-8, 8), CANVAS / 2 + rng.uniform(-8, 8)
-        inner_cy = cy + HEART_OF[second[0]] * outer_radius
+        inner_cy = cy + MIDDLE_OF[second[0]] * outer_radius
         inner = Thing(*first, cx + rng.uniform(-3, 3), inner_cy + rng.uniform(-3, 3), rng.uniform(22, 27))
         return Scene("two", (inner, Thing(*second, cx, cy, outer_radius)), background, relation=relation)
     along = [rng.uniform(66, 76), CANVAS - rng.uniform(66, 76)]
@@ -91,7 +90,7 @@ def two_things(rng: Random, first: tuple[str, str], second: tuple[str, str], rel
 
 
 def several_things(rng: Random, shape: str, colour: str, background: str, count: int, size: str) -> Scene:
-    """Place two or three equal objects in a row."""
+    """Return a scene of two or three equal objects in a row."""
     radius = rng.uniform(*COUNTED_RADII[count, size])
     centres = (72, 184) if count == 2 else (48, 128, 208)
     cy = CANVAS / 2 + rng.uniform(-16, 16)
@@ -100,18 +99,18 @@ def several_things(rng: Random, shape: str, colour: str, background: str, count:
 
 
 def random_scene(rng: Random) -> Scene:
-    """Draw a scene for training: never a held-out combination."""
+    """Return a random scene for training, without held-out combinations."""
     kind = rng.choices(("one", "two", "count"), (50, 32, 18))[0]
     while True:
         background = rng.choice(COLOUR_NAMES)
         first, second = ((rng.choice(SHAPE_NAMES), rng.choice(COLOUR_NAMES)) for _ in range(2))
-        if not _ordinary(*first, background):
+        if not _is_trained(*first, background):
             continue
         if kind == "one":
             return one_thing(rng, *first, background, rng.choice(SIZES), rng.choice(PLACES))
         if kind == "count":
             return several_things(rng, *first, background, rng.choice((2, 3)), rng.choice(("small", "large")))
         relation = rng.choice(RELATIONS)
-        if not _ordinary(*second, background) or (relation == "inside" and first[1] == second[1]):
+        if not _is_trained(*second, background) or (relation == "inside" and first[1] == second[1]):
             continue
         return two_things(rng, first, second, relation, background)

@@ -1,6 +1,6 @@
-"""The eight shapes, as signed distances: negative inside, in units of half the shape's bounding box.
+"""The eight shapes as signed distance functions: negative inside, in units of half the shape's bounding box.
 
-Distance functions after Inigo Quilez, "2D distance functions" (the heart and the folding of the star).
+The heart and the folding of the star are from Inigo Quilez, "2D distance functions".
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[Any]  # float32, any shape
-Distance = Callable[[Field, Field], Field]  # x right, y down, the bounding box is -1..1
+CANVAS = 256  # pixels on a side of an image
 
-_STAR_INNER = 0.46  # inner over outer radius: fat enough to stay a star when small
+Field = NDArray[Any]  # float32, any shape
+Distance = Callable[[Field, Field], Field]  # x to the right, y down, the bounding box is -1 to 1
+
+_STAR_INNER = 0.46  # inner over outer radius: large enough that a small star is still a star
 
 
 def _circle(x: Field, y: Field) -> Field:
@@ -45,7 +47,7 @@ def _cross(x: Field, y: Field) -> Field:
 
 
 def _star(x: Field, y: Field) -> Field:
-    y = y - 0.05  # the five-pointed star's box is a little higher than its centre
+    y = y - 0.05  # the middle of a five-pointed star's box is a little above its centre
     radius = np.hypot(x, y)
     tenth = np.pi / 5
     angle = np.abs((np.arctan2(x, -y) + tenth) % (2 * tenth) - tenth)  # 0 at a tip, pi/5 between two
@@ -77,7 +79,7 @@ SHAPES: dict[str, Distance] = {
 }
 SHAPE_NAMES: tuple[str, ...] = tuple(SHAPES)
 
-# (singular, plural): the first is the plain name.
+# (singular, plural); the first pair is the usual name.
 SHAPE_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "circle": (("circle", "circles"), ("disc", "discs"), ("disk", "disks"), ("dot", "dots"), ("ball", "balls")),
     "square": (("square", "squares"), ("box", "boxes"), ("block", "blocks")),
@@ -89,18 +91,18 @@ SHAPE_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "cross": (("cross", "crosses"), ("plus", "pluses"), ("plus sign", "plus signs")),
 }
 
-# Where a small thing lies safely inside, in half-boxes below the centre of the box.
-HEART_OF: dict[str, float] = {name: 0.0 for name in SHAPES} | {"triangle": 0.3, "heart": -0.15, "star": 0.05}
+# Where a small thing fits inside, in half-boxes below the middle of the box.
+MIDDLE_OF: dict[str, float] = {name: 0.0 for name in SHAPES} | {"triangle": 0.3, "heart": -0.15, "star": 0.05}
 
 
-def coverage(shape: str, cx: float, cy: float, radius: float, size: int = 256) -> tuple[NDArray[Any], slice, slice]:
-    """Return how much of each pixel the shape covers, and where in a `size` x `size` picture that is.
+def coverage(shape: str, cx: float, cy: float, radius: float) -> tuple[NDArray[Any], slice, slice]:
+    """Return a shape's coverage of pixels, float32 [rows, columns] from 0 to 1, and its rows and columns in the image.
 
-    `radius` is half the bounding box, in pixels. The coverage is float32 [rows, columns], 0 to 1.
+    `radius` is half the bounding box, in pixels.
     """
     reach = int(np.ceil(radius)) + 2
-    rows = slice(max(0, int(cy) - reach), min(size, int(cy) + reach + 1))
-    columns = slice(max(0, int(cx) - reach), min(size, int(cx) + reach + 1))
+    rows = slice(max(0, int(cy) - reach), min(CANVAS, int(cy) + reach + 1))
+    columns = slice(max(0, int(cx) - reach), min(CANVAS, int(cx) + reach + 1))
     y = (np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + 0.5 - cy) / radius
     x = (np.arange(columns.start, columns.stop, dtype=np.float32)[None, :] + 0.5 - cx) / radius
     x, y = np.broadcast_arrays(x, y)

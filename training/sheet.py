@@ -1,4 +1,4 @@
-"""Draw README's picture: `python -m training.sheet`."""
+"""The README's image of Tiny's drawings: `python -m training.sheet`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PROMPTS = (
     "cyan triangle in the bottom right corner, brown bg",
     "three white squares on black",
 )
-_SIDE, _CAPTION, _GAP, _COLUMNS, _COLUMN = 208, 36, 8, 4, 36  # pixels, pictures, letters
+_SIDE, _CAPTION, _GAP, _COLUMNS, _COLUMN = 208, 36, 8, 4, 36  # pixels, pixels, pixels, images, letters
 
 
 def main() -> None:
-    """Draw each prompt with seed 0, and write the sheet: what comes first, not what came best."""
+    """Draw each prompt with seed 0, the first image and not the best of several, and save the sheet."""
     rows = -(-len(PROMPTS) // _COLUMNS)
     step = (_SIDE + _GAP, _SIDE + _CAPTION + _GAP)
     sheet = Image.new("RGB", (_COLUMNS * step[0] + _GAP, rows * step[1] + _GAP), "white")

@@ -1,9 +1,9 @@
-"""Train Tiny's transformer: prompts to picture tokens.
+"""Train Tiny's transformer: prompts to image tokens.
 
-    python -m training.transformer          (stop it at any time; the same command goes on)
+    python -m training.transformer          (can be stopped at any time; the same command resumes)
 
-Hidden matrices are trained by Muon (Jordan et al. 2024), tables and scales by AdamW; the learning rate warms up, stays, and
-falls to zero ("warm-up, stable, decay", Hu et al. 2024), and then begins again from half and falls once more.
+Muon (Jordan et al. 2024) trains the hidden matrices, AdamW the tables and scales. The learning rate warms up, stays, and falls to
+zero ("warm-up, stable, decay", Hu et al. 2024); then it restarts at about half and falls to zero again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import torch
 from tqdm import tqdm
 
 from engine.weights.config import ModelConfig
+from engine.weights.tokenizer import load_tokenizer
 from training.codebook import TOKEN_COUNT, Codebook
 from training.model import TinyTransformer
 from training.paths import RUNS
-from training.pool import Pool, load_tokenizer
+from training.pool import Pool
 from training.vocabulary import write as write_vocabulary
 
 TABLES = ("tokens.", "head.", "positions.", "embed_", "norm", ".ln")
@@ -33,15 +34,15 @@ TABLES = ("tokens.", "head.", "positions.", "embed_", "norm", ".ln")
 
 @dataclass(frozen=True)
 class Plan:
-    """Hold how long and how hard to train."""
+    """The hyperparameters of a training run."""
 
     steps: int = 8000
     batch_size: int = 32
     learning_rate: float = 3e-3
     warm_up: int = 100
-    decay: float = 0.6  # the last part of the first cycle's steps, over which the rate falls to zero
-    restart: int = 5500  # the step at which a second cycle begins: a warm restart (Loshchilov and Hutter, "SGDR", 2017)
-    restart_rate: float = 0.55  # its first factor, which falls to zero over all of it
+    decay: float = 0.6  # the share of the first cycle's steps, at its end, in which the rate falls to zero
+    restart: int = 5500  # the step at which the second cycle starts: a warm restart (Loshchilov and Hutter, "SGDR", 2017)
+    restart_rate: float = 0.55  # the factor at its start, which falls to zero by its end
     weight_decay: float = 0.01
     seed: int = 7
 
@@ -54,7 +55,7 @@ class Plan:
 
 
 def tiny_config(text_vocab_count: int) -> ModelConfig:
-    """Return the sizes of Tiny."""
+    """Return Tiny's sizes."""
     return ModelConfig(
         name="tiny",
         embed_count=192,
@@ -80,7 +81,7 @@ def optimizers(model: TinyTransformer, plan: Plan) -> list[torch.optim.Optimizer
 
 
 class Run:
-    """Hold a training run that can be stopped and resumed: the model, its optimizers, the step."""
+    """A training run that can be stopped and resumed: the model, its optimizers, the step."""
 
     def __init__(self, folder: Path, plan: Plan, device: str) -> None:
         self.folder, self.plan, self.device, self.step = folder, plan, device, 0
@@ -94,11 +95,11 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """Return where the run is kept."""
+        """The file that the run is saved in."""
         return self.folder / "transformer.pt"
 
     def save(self) -> None:
-        """Write the run; a stop while writing leaves the one before."""
+        """Save the run; an interruption leaves the previous save."""
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -109,7 +110,7 @@ class Run:
         partial.replace(self.path)
 
     def resume(self) -> None:
-        """Go on where the last save was."""
+        """Continue from the last save."""
         state = torch.load(self.path, weights_only=True, map_location=self.device)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
@@ -117,7 +118,7 @@ class Run:
             optimizer.load_state_dict(kept)
 
     def train_step(self, loss_of: Callable[..., torch.Tensor]) -> float:
-        """Train on the next batch; return the loss in nats a token."""
+        """Train on the next batch; return the loss in nats per token."""
         batch = self.pool.batch(self.step, self.plan.batch_size)
         parts = batch.text, batch.image, batch.places, batch.weights
         loss = loss_of(*(part.to(self.device) for part in parts))
@@ -133,7 +134,7 @@ class Run:
 
 
 def train(run: Run, *, save_every: int, use_compile: bool) -> None:
-    """Train to the end of the plan, with a progress bar, a log and saves."""
+    """Train to the end of the plan, with a progress bar, a log and regular saves."""
     loss_of = torch.compile(run.model) if use_compile else run.model
     smooth, since = None, time.monotonic()
     with (run.folder / "transformer.jsonl").open("a", encoding="utf8") as log:
@@ -154,7 +155,7 @@ def train(run: Run, *, save_every: int, use_compile: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, or go on training."""
+    """Train, or resume training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--batch_size", type=int, default=Plan.batch_size)
@@ -171,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _has_compiler() -> bool:
-    """Tell whether torch.compile has the C++ compiler that it needs on a CPU; say so if not."""
+    """Whether the C++ compiler that torch.compile needs on a CPU is installed; print a note if not."""
     found = shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))  # as torch looks for it
     if found is None:
         print("There is no C++ compiler (Debian: apt-get install g++): training without torch.compile, a fifth slower.")

@@ -1,4 +1,4 @@
-"""Byte-pair merges learned from the prompts, in the form that min-dalle's `TextTokenizer` reads.
+"""Byte-pair merges learned from the prompts, in the format of min-dalle's `TextTokenizer`.
 
 Method: Sennrich, Haddow, Birch, "Neural Machine Translation of Rare Words with Subword Units" (2016).
 """
@@ -13,16 +13,16 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from training.caption import describe, random_said
+from training.caption import describe, random_mentions
 from training.scene import random_scene
 
 _WORD_START = chr(ord(" ") + 256)
-_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # the ids 0 to 3: padding is 1 in min-dalle
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; min-dalle pads with 1
 _CHARACTERS = sorted(set(string.printable.lower()) - set(string.whitespace) - set(string.ascii_uppercase))
 
 
 def learn(words: Counter[str], merge_count: int) -> tuple[dict[str, int], list[str]]:
-    """Learn at most `merge_count` merges; return the vocabulary and the merges, best first."""
+    """Learn up to `merge_count` merges; return the vocabulary and the merges, best first."""
     spelled = {word: [_WORD_START, *word] for word in words}
     vocabulary = [*_SPECIAL, _WORD_START, *_CHARACTERS]
     merges: list[str] = []
@@ -42,7 +42,7 @@ def learn(words: Counter[str], merge_count: int) -> tuple[dict[str, int], list[s
                 if (parts[i], parts[i + 1]) == best:
                     parts[i : i + 2] = ["".join(best)]
                 i += 1
-    # Two ways of merging can spell the same subword: it has one id.
+    # Different merges can produce the same subword, which has one id.
     return {subword: i for i, subword in enumerate(dict.fromkeys(vocabulary))}, merges
 
 
@@ -51,8 +51,8 @@ def write(folder: Path, merge_count: int = 700, prompt_count: int = 20_000, seed
     rng = Random(seed)
     words: Counter[str] = Counter()
     for _ in range(prompt_count):
-        # Without punctuation, so that "circle," is "circle" and a comma.
-        words.update(re.findall(r"[a-z0-9-]+", describe(random_scene(rng), random_said(rng), rng).lower()))
+        # Without punctuation, so that "circle," becomes "circle" and a comma.
+        words.update(re.findall(r"[a-z0-9-]+", describe(random_scene(rng), random_mentions(rng), rng).lower()))
     common = Counter({word: count for word, count in words.items() if count > 3})
     vocabulary, merges = learn(common, merge_count)
     folder.mkdir(parents=True, exist_ok=True)

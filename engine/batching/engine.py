@@ -24,7 +24,7 @@ from engine.batching.scheduler import Scheduler
 from engine.batching.statistics import EngineState, Observer, Statistics
 from engine.errors import EngineClosed, GenerationFailed
 from engine.events import ImageDone, Preview, Progress
-from engine.memory import is_memory_exhausted, loading_told_of_memory
+from engine.memory import explaining_exhausted_memory, is_memory_exhausted
 from engine.picture import paint_undrawn
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest
 from engine.runners import Runner
@@ -134,7 +134,7 @@ class Engine:
     def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
         """Load the model, then step while there is work. Runs on the engine's thread."""
         try:
-            with loading_told_of_memory():
+            with explaining_exhausted_memory():
                 checkpoint, self._runner = load()
             self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
         except BaseException as error:

@@ -1,1 +1,1 @@
-"""A model's files: the table of models, and how weights are found, downloaded, checked and loaded."""
+"""Model files: the table of models, and how weights are found, downloaded, checked and loaded."""

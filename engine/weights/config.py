@@ -1,4 +1,4 @@
-"""The sizes of a model, and its config.json."""
+"""A model's sizes, and reading them from its config.json."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 
 @dataclass(frozen=True)
 class DetokenizerConfig:
-    """Hold the sizes of the VQGAN detokenizer.
+    """The sizes of Tiny's detokenizer.
 
-    `None` in place of this means min-dalle's own `VQGanDetokenizer`, whose sizes are fixed.
-    Widths are given as log2, as min-dalle's blocks take them.
+    Widths are log2, as min-dalle's blocks take them. Models without this use min-dalle's `VQGanDetokenizer`, whose sizes are
+    fixed.
     """
 
     embed_count: int
-    log2_widths: tuple[int, ...]  # at the tokens' size, and at 4 and 8 times that
+    log2_widths: tuple[int, ...]  # at the resolution of the tokens, and at 4 and 8 times that
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Hold the sizes of one model, and its sampling defaults."""
+    """The sizes of a model, and its sampling defaults."""
 
     name: str
     embed_count: int
@@ -34,19 +34,19 @@ class ModelConfig:
     encoder_layer_count: int
     decoder_layer_count: int
     text_vocab_count: int
-    image_vocab_count: int  # the embedding and lm_head have one row more
+    image_vocab_count: int  # the embedding and lm_head have one more row
     decoder_start_token_id: int
     text_token_count: int = 64
-    detokenizer: DetokenizerConfig | None = None
+    detokenizer: DetokenizerConfig | None = None  # None: min-dalle's
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     @property
     def logit_count(self) -> int:
-        """Return how many tokens can be drawn: those the detokenizer knows, at most 2**14 as in min-dalle."""
+        """The number of tokens to sample from: the image vocabulary, at most 2**14 as in min-dalle."""
         return min(self.image_vocab_count, 2**14)
 
 
-# A count in config.json, by the name that DALL·E Mini's own configuration gives it -> the field of ModelConfig.
+# A key of DALL·E Mini's config.json -> the field of ModelConfig.
 _COUNTS = {
     "d_model": "embed_count",
     "encoder_layers": "encoder_layer_count",
@@ -60,15 +60,18 @@ _COUNTS = {
     "max_text_length": "text_token_count",
     "decoder_start_token_id": "decoder_start_token_id",
 }
-_OWN_KEYS = {"image_length", "detokenizer", "sampling", "name"}
+_OTHER_KEYS = {"image_length", "detokenizer", "sampling", "name"}
 
 
 def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
     """Read a model's config.json.
 
-    With `defaults`, an absent key keeps its default and an unknown one is passed over: DALL·E Mini's published
-    configurations have many that sizes don't depend on. Without, both are refused, so that a slip is found.
-    Raises CheckpointError, naming the file and the key.
+    Args:
+        path: The file.
+        defaults: Values for absent keys. If given, unknown keys are ignored: DALL·E Mini's published files have many that are
+            not sizes. If None, absent and unknown keys are errors, so that a misspelled key is found.
+
+    Raises CheckpointError, which names the file and the key.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +80,7 @@ def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} does not hold a JSON object")
     if defaults is None:
-        _refuse_slips(path, values)
+        _check_keys(path, values)
     fields: dict[str, Any] = {}
     for key in _COUNTS.keys() & values.keys():
         count = _positive_int(path, key, values[key])
@@ -100,12 +103,12 @@ def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
     return config
 
 
-def _refuse_slips(path: Path, values: dict[str, Any]) -> None:
+def _check_keys(path: Path, values: dict[str, Any]) -> None:
     for key in [*_COUNTS, "image_length"]:
         if key not in values:
             raise CheckpointError(f"{path} lacks the key {key}")
     for key in values:
-        if key not in _COUNTS and key not in _OWN_KEYS:
+        if key not in _COUNTS and key not in _OTHER_KEYS:
             raise CheckpointError(f"{path} has an unknown key {key}")
 
 

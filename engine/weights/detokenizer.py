@@ -1,4 +1,4 @@
-"""From image tokens to pixels: min-dalle's VQGAN detokenizer, and a small one of its blocks for Tiny."""
+"""From image tokens to pixels: min-dalle's VQGAN detokenizer, and a small detokenizer of the same blocks for Tiny."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from engine.weights.config import DetokenizerConfig, ModelConfig
 
 
 def build_detokenizer(config: ModelConfig) -> nn.Module:
-    """Build the detokenizer that a model's configuration asks for: min-dalle's own if it says nothing.
+    """Build a model's detokenizer: Tiny's if the configuration has its sizes, min-dalle's otherwise.
 
-    Either has the parts `embedding`, `post_quant_conv` and `decoder`, under the names that the weight files use.
+    Both have the parts `embedding`, `post_quant_conv` and `decoder`, as the weight files name them.
     """
     if config.detokenizer is None:
         detokenizer: nn.Module = VQGanDetokenizer()
@@ -21,7 +21,7 @@ def build_detokenizer(config: ModelConfig) -> nn.Module:
 
 
 def attend_over_any_grid(detokenizer: nn.Module) -> nn.Module:
-    """Let the VQGAN's attention take grids that are no squares; return the same detokenizer, under the same names."""
+    """Replace the VQGAN's attention, in place and under the same names, so that grids need not be square."""
     for part in list(detokenizer.modules()):
         for name, child in list(part.named_children()):
             if isinstance(child, AttentionBlock):
@@ -30,14 +30,14 @@ def attend_over_any_grid(detokenizer: nn.Module) -> nn.Module:
 
 
 class GridAttention(nn.Module):
-    """Attend from each place of a grid to all: min-dalle's `AttentionBlock`, which takes any grid for a square."""
+    """Self-attention over a grid of any shape, with the weights of min-dalle's `AttentionBlock`, which supports squares only."""
 
     def __init__(self, block: AttentionBlock) -> None:
         super().__init__()
         self.norm, self.q, self.k, self.v, self.proj_out = block.norm, block.q, block.k, block.v, block.proj_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix features [N, C, H, W]."""
+        """Attend from each position to all: features [N, C, H, W] -> the same shape."""
         normed = self.norm(x)
         queries, keys, values = (part(normed).flatten(2) for part in (self.q, self.k, self.v))  # [N, C, H W]
         weights = torch.softmax(queries.transpose(1, 2) @ keys / x.shape[1] ** 0.5, dim=2)
@@ -45,7 +45,7 @@ class GridAttention(nn.Module):
 
 
 class TinyDetokenizer(nn.Module):
-    """Hold an embedding and a decoder of min-dalle's blocks at small widths, without its attention (512 wide, always)."""
+    """An embedding and a decoder of min-dalle's blocks at small widths, without its attention, which is always 512 wide."""
 
     def __init__(self, vocab_count: int, config: DetokenizerConfig) -> None:
         super().__init__()
@@ -54,18 +54,18 @@ class TinyDetokenizer(nn.Module):
         self.decoder = TinyDecoder(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Turn token grids int64 [N, H, W] into pixels [N, 3, 16 H, 16 W], about 0 to 1."""
+        """Convert token grids int64 [N, H, W] to pixels [N, 3, 16 H, 16 W], about 0 to 1."""
         z = self.embedding(tokens).permute(0, 3, 1, 2).contiguous()
         pixels: Tensor = self.decoder(self.post_quant_conv(z))
         return pixels
 
 
 class TinyDecoder(nn.Module):
-    """Widen latents 16 times: by 4, by 2 with min-dalle's `Upsample`, by 2.
+    """A decoder that enlarges latents 16 times: by 4, by 2 with min-dalle's `Upsample`, by 2.
 
-    The first and the last are sub-pixel convolutions (Shi et al. 2016): doubling by copying, as `Upsample` does, tells no
-    position inside a token, and flat pictures have nothing else to tell it by. No norm before the last: 32 groups of one channel
-    each would take the colours' levels away.
+    The first and the last step are sub-pixel convolutions (Shi et al. 2016). Copying pixels, as `Upsample` does, gives all
+    positions inside a token the same features, and flat images have no texture to tell them apart. There is no norm before the
+    last step: its 32 groups, of one channel each, would remove the colours' levels.
     """
 
     def __init__(self, config: DetokenizerConfig) -> None:
@@ -74,12 +74,12 @@ class TinyDecoder(nn.Module):
         self.conv_in = nn.Conv2d(config.embed_count, 2**coarse, 3, padding=1)
         self.mid = _Middle(coarse)
         self.expand = nn.Conv2d(2**coarse, 4 * 4 * 2**fine, 1)
-        # The last is the coarsest and is run first, as in the VQGAN.
+        # The last level is the coarsest and runs first, as in the VQGAN.
         self.up = nn.ModuleList([_Level(fine, nn.Identity()), _Level(fine, Upsample(fine))])
         self.conv_out = nn.Conv2d(2**fine, 2 * 2 * 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Turn latents [N, E, H, W] into pixels [N, 3, 16 H, 16 W]."""
+        """Convert latents [N, E, H, W] to pixels [N, 3, 16 H, 16 W]."""
         z = self.mid(self.conv_in(z))
         z = nn.functional.pixel_shuffle(self.expand(z), 4)
         for level in reversed(self.up):
@@ -88,7 +88,7 @@ class TinyDecoder(nn.Module):
 
 
 class _Middle(nn.Module):
-    """Compute on the latents before they are widened."""
+    """The block before the first enlargement."""
 
     def __init__(self, log2_width: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Middle(nn.Module):
 
 
 class _Level(nn.Module):
-    """Compute at one resolution, then widen."""
+    """A block at one resolution, then an enlargement."""
 
     def __init__(self, log2_width: int, upsample: nn.Module) -> None:
         super().__init__()

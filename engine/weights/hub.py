@@ -1,10 +1,10 @@
 """The Hugging Face hub as a source of weights.
 
 find(file)
-    cached            -> its path, without asking the hub
-    _probe            one small request, bounded in time: is the hub there, does it have the file, of which size and hash
-    _download         huggingface_hub's own download: resumes a cut connection, shows progress, knows mirrors and tokens
-    _verify           size and sha256, once after the download; the size again at each start
+    cached              return the path without a request to the hub
+    _request_metadata   one small request, bounded in time: is the hub reachable, does it have the file, of which size and hash
+    _download           huggingface_hub's download: resumes after a cut connection, shows progress, handles mirrors and tokens
+    _verify             size and sha256, once after the download; later starts check the size only
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,20 +31,20 @@ from engine.weights.sha256 import file_sha256
 
 _T = TypeVar("_T")
 
-PROBE_SECONDS = 20.0  # for all attempts together: with torch's import before it, an answer comes within 30 s
+PROBE_SECONDS = 20.0  # for all attempts together: with torch's import before them, a start without a hub fails within 30 s
 _PROBE_ATTEMPTS = 3
 _REQUEST_SECONDS = 6.0
 _DOWNLOAD_ATTEMPTS = 5
-_ABANDONED_SECONDS = 600.0  # a living download writes more often: the library gives up after a minute of silence
-_BUSY = (408, 429, 500, 502, 503, 504)  # worth another try
+_ABANDONED_SECONDS = 600.0  # an active download writes more often: the library gives up after a minute without data
+_RETRYABLE = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """Find the files of a model in one repository of the hub, by way of huggingface_hub's cache.
+    """One repository of the hub, behind huggingface_hub's cache.
 
-    The library's environment variables hold: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the others. `endpoint` and
-    `cache_dir` are given by tests only.
+    The library's environment variables apply: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the others. Only tests set
+    `endpoint` and `cache_dir`.
     """
 
     repo: str = HUB_REPO
@@ -55,103 +55,105 @@ class HubSource:
 
     @classmethod
     def from_environment(cls, *, progress: bool = True) -> HubSource:
-        """Take the repository from DALLE_HUB_REPO (`owner/name` or `owner/name@revision`), else the published one.
+        """Read the repository from DALLE_HUB_REPO (`owner/name` or `owner/name@revision`); default: the published repository.
 
         Raises InvalidRequest.
         """
         given = os.environ.get(HUB_REPO_VARIABLE, "")
         repo, _, revision = given.partition("@")
         try:
-            hf_hub_url(repo or HUB_REPO, "config.json")  # the library knows what a name may be
+            hf_hub_url(repo or HUB_REPO, "config.json")  # the library knows which names are valid
         except ValueError:
             accepted = "owner/name or owner/name@revision"
             raise InvalidRequest("hub_repo", f"{HUB_REPO_VARIABLE} must be {accepted}, not {given!r}") from None
         return cls(repo or HUB_REPO, revision or HUB_REVISION, progress)
 
     def has(self, file: WeightFile) -> bool:
-        """Tell that every file is to be had; `find` says so if one is not."""
+        """Whether the file has a name on the hub; if the repository lacks it, `find` raises."""
         return file.hub_name is not None
 
     def find(self, file: WeightFile) -> Path:
-        """Give the cached file's path, downloaded and verified first if need be.
+        """Return the cached file's path; download and verify the file first if it is not cached.
 
-        Raises HubUnreachable if the hub gives no answer within PROBE_SECONDS and the file is not cached; CheckpointError for
-        any other answer than the file, whole and unaltered.
+        Raises HubUnreachable if the file is not cached and the hub does not respond within PROBE_SECONDS, CheckpointError if
+        the hub does not have the file or its content is not the expected one.
         """
         path = self._cached(file)
         if path is None:
-            metadata = self._probe(file)
-            self._check_promise(file, metadata)
+            metadata = self._request_metadata(file)
+            self._check_metadata(file, metadata)
             path = self._download(file)
             self._verify(file, path, metadata)
-        elif (size := self._known(file).size) is not None and path.stat().st_size != size:
-            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, not {size:,}; {self.refuse(file)}")
+        elif (size := self._expected(file).size) is not None and path.stat().st_size != size:
+            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, not {size:,}; {self.reject(file)}")
         return path
 
-    def refuse(self, file: WeightFile) -> str:
-        """Remove the file from the cache, so that the next start downloads it again, and say so."""
+    def reject(self, file: WeightFile) -> str:
+        """Remove the file from the cache, so that the next start downloads it again, and return that as the remedy."""
         path = self._cached(file)
         if path is not None:
-            _remove(path)
-        return f"it is removed from the cache; start again to download it anew from {self._address}"
+            _remove_with_links(path)
+        return f"it has been removed from the cache; start again to download it from {self._repo_url}"
 
     @property
-    def _address(self) -> str:
+    def _repo_url(self) -> str:
         return f"{self.endpoint or constants.ENDPOINT}/{self.repo}"
 
-    def _known(self, file: WeightFile) -> WeightFile:
-        """Give what is known of a file's content: the table's figures are those of the published repository only."""
+    def _expected(self, file: WeightFile) -> WeightFile:
+        """Return the file with the table's size and hash if this is the published repository, without them otherwise."""
         return file if self.repo == HUB_REPO else WeightFile(file.path, file.hub_name)
 
     def _cached(self, file: WeightFile) -> Path | None:
         found = try_to_load_from_cache(self.repo, str(file.hub_name), cache_dir=self.cache_dir, revision=self.revision)
         return Path(found) if isinstance(found, str) else None
 
-    def _probe(self, file: WeightFile) -> HfFileMetadata:
-        """Ask the hub for a file's size and hash. The library's own retries would take minutes to say that it is away."""
+    def _request_metadata(self, file: WeightFile) -> HfFileMetadata:
+        """Request a file's size and hash. The library's own retries would take minutes before they fail."""
         url = hf_hub_url(self.repo, str(file.hub_name), revision=self.revision, endpoint=self.endpoint)
         deadline = time.monotonic() + PROBE_SECONDS
         for attempt in range(1, _PROBE_ATTEMPTS + 1):
             try:
-                left = deadline - time.monotonic()
-                return _within(left, lambda: get_hf_file_metadata(url, timeout=_REQUEST_SECONDS, endpoint=self.endpoint))
+                return _call_with_timeout(
+                    deadline - time.monotonic(),
+                    lambda: get_hf_file_metadata(url, timeout=_REQUEST_SECONDS, endpoint=self.endpoint),
+                )
             except OfflineModeIsEnabled as error:
                 raise HubUnreachable(
                     f"{file.hub_name} is not cached, and HF_HUB_OFFLINE is set: unset it once to download, "
                     "or start with --model_version Tiny, which needs no download"
                 ) from error
-            except Exception as error:  # the transport's own exceptions are those of whatever HTTP library this version uses
+            except Exception as error:  # the HTTP library, and so its exceptions, differ between huggingface_hub's versions
                 is_last = attempt == _PROBE_ATTEMPTS or time.monotonic() + 1 >= deadline
-                if is_last or _status(error) not in (None, *_BUSY):
-                    raise self._answered(file, error) or HubUnreachable(
-                        f"{file.hub_name} is not cached, and {self._address} can't be reached ({_reason(error)}): "
+                if is_last or _http_status(error) not in (None, *_RETRYABLE):
+                    raise self._as_checkpoint_error(file, error) or HubUnreachable(
+                        f"{file.hub_name} is not cached, and {self._repo_url} can't be reached ({_reason(error)}): "
                         "check the network and HF_ENDPOINT, or start with --model_version Tiny, which needs no download"
                     ) from error
             time.sleep(1)
         raise AssertionError("the last attempt returns or raises")
 
-    def _check_promise(self, file: WeightFile, metadata: HfFileMetadata) -> None:
-        """Compare what the hub says it has with what is known, before gigabytes are fetched."""
+    def _check_metadata(self, file: WeightFile, metadata: HfFileMetadata) -> None:
+        """Compare the hub's metadata with the table before gigabytes are downloaded. Raises CheckpointError."""
         if metadata.commit_hash is None or metadata.etag is None:
             raise CheckpointError(
-                f"{self._address} does not answer as a hub does for {file.hub_name} (no commit or no ETag): "
+                f"{self._repo_url} does not respond as a hub for {file.hub_name} (no commit or no ETag): "
                 "check HF_ENDPOINT, the proxy and the network's log-in page"
             )
-        size = self._known(file).size
+        size = self._expected(file).size
         if size is not None and metadata.size not in (None, size):
             raise CheckpointError(
-                f"{file.hub_name} has {metadata.size:,} bytes on {self._address}, not {size:,}: it is not the published file; "
-                f"unset HF_ENDPOINT, or set {HUB_REPO_VARIABLE} to the repository that is meant"
+                f"{file.hub_name} has {metadata.size:,} bytes on {self._repo_url}, not {size:,}: it is not the published file; "
+                f"unset HF_ENDPOINT, or set {HUB_REPO_VARIABLE} to the intended repository"
             )
 
     def _download(self, file: WeightFile) -> Path:
         if "HF_HUB_DISABLE_XET" not in os.environ:
-            # Xet retries for over six minutes, in silence, where its storage is out of reach: behind a mirror or a firewall.
-            # Plain HTTP gives up after one, and resumes a cut connection. HF_HUB_DISABLE_XET=0 brings Xet back.
+            # If Xet's storage is unreachable, behind a mirror or a firewall, Xet retries silently for over six minutes. Plain
+            # HTTP gives up after one, and resumes a cut connection. HF_HUB_DISABLE_XET=0 enables Xet again.
             constants.HF_HUB_DISABLE_XET = True
         if not self.progress:
             disable_progress_bars()
-        self._sweep()
+        self._remove_abandoned_downloads()
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
                 return Path(
@@ -163,18 +165,21 @@ class HubSource:
                         cache_dir=self.cache_dir,
                     )
                 )
-            except Exception as error:  # as in _probe
-                # The library resumes after a closed connection and a silent one, but not after a reset.
-                if attempt == _DOWNLOAD_ATTEMPTS or not (_status(error) in _BUSY or _is_reset(error)):
-                    raise self._answered(file, error) or CheckpointError(
-                        f"the download of {file.hub_name} from {self._address} broke off ({_reason(error)}): "
+            except Exception as error:  # as in _request_metadata
+                # The library resumes after a closed or a silent connection, but not after a reset.
+                is_retryable = _http_status(error) in _RETRYABLE or any(
+                    isinstance(e, ConnectionResetError) for e in _chain(error)
+                )
+                if attempt == _DOWNLOAD_ATTEMPTS or not is_retryable:
+                    raise self._as_checkpoint_error(file, error) or CheckpointError(
+                        f"the download of {file.hub_name} from {self._repo_url} failed ({_reason(error)}): "
                         "start again when the network is better"
                     ) from error
             time.sleep(1)
         raise AssertionError("the last attempt returns or raises")
 
-    def _sweep(self) -> None:
-        """Remove what a killed download left: the library begins each under a new name, so nothing else ever would."""
+    def _remove_abandoned_downloads(self) -> None:
+        """Remove the partial files of killed downloads: the library gives each download a new name and never removes them."""
         folder = Path(self.cache_dir or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repo, repo_type="model")
         for part in folder.glob("blobs/*.incomplete"):
             with suppress(OSError):
@@ -182,45 +187,53 @@ class HubSource:
                     part.unlink()
 
     def _verify(self, file: WeightFile, path: Path, metadata: HfFileMetadata) -> None:
-        known = self._known(file)
-        size = known.size or metadata.size
+        """Compare a downloaded file's size and sha256 with the table and the hub's metadata. Raises CheckpointError."""
+        expected = self._expected(file)
+        size = expected.size or metadata.size
         if size is not None and path.stat().st_size != size:
-            raise CheckpointError(f"{file.hub_name} came with {path.stat().st_size:,} bytes, not {size:,}; {self.refuse(file)}")
-        promised = metadata.etag if metadata.etag and re.fullmatch("[0-9a-f]{64}", metadata.etag) else ""
-        if not (known.sha256_prefix or promised):
+            raise CheckpointError(
+                f"{file.hub_name} arrived with {path.stat().st_size:,} bytes, not {size:,}; {self.reject(file)}"
+            )
+        hub_sha256 = metadata.etag if metadata.etag and re.fullmatch("[0-9a-f]{64}", metadata.etag) else ""
+        if not (expected.sha256_prefix or hub_sha256):
             return
         digest = file_sha256(path, progress=self.progress)
-        for expected in (known.sha256_prefix, promised):
-            if not digest.startswith(expected):
-                hashes = f"its sha256 begins {digest[:8]}, not {expected[:8]}"
-                raise CheckpointError(f"{file.hub_name} came damaged or altered: {hashes}; {self.refuse(file)}")
+        for prefix in (expected.sha256_prefix, hub_sha256):
+            if not digest.startswith(prefix):
+                hashes = f"its sha256 begins {digest[:8]}, not {prefix[:8]}"
+                raise CheckpointError(f"{file.hub_name} arrived damaged or altered: {hashes}; {self.reject(file)}")
 
-    def _answered(self, file: WeightFile, error: Exception) -> CheckpointError | None:
-        """Turn an error that says what is wrong into one line with a remedy; None for a hub that did not answer."""
-        status = _status(error)
+    def _as_checkpoint_error(self, file: WeightFile, error: Exception) -> CheckpointError | None:
+        """Return one line with a remedy for an error that names its cause; None if the hub did not respond."""
+        status = _http_status(error)
         if isinstance(error, RevisionNotFoundError):
-            return CheckpointError(f"{self._address} has no revision {self.revision}: check {HUB_REPO_VARIABLE}")
+            return CheckpointError(f"{self._repo_url} has no revision {self.revision}: check {HUB_REPO_VARIABLE}")
         if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
             return CheckpointError(
-                f"{self._address} is not there, or refuses access: "
+                f"{self._repo_url} does not exist or refuses access: "
                 f"check {HUB_REPO_VARIABLE} and HF_ENDPOINT, or log in with HF_TOKEN"
             )
         if status == 404:
             return CheckpointError(
-                f"{self._address} has no file {file.hub_name} (404): check HF_ENDPOINT and {HUB_REPO_VARIABLE}"
+                f"{self._repo_url} has no file {file.hub_name} (404): check HF_ENDPOINT and {HUB_REPO_VARIABLE}"
             )
         if status is not None:
             return CheckpointError(
-                f"{self._address} answered {status} for {file.hub_name}: try again later, or set HF_ENDPOINT to a mirror"
+                f"{self._repo_url} responded {status} for {file.hub_name}: try again later, or set HF_ENDPOINT to a mirror"
             )
         if isinstance(error, OSError) and error.errno is not None:
             folder = self.cache_dir or constants.HF_HUB_CACHE
-            return CheckpointError(f"{file.hub_name} can't be saved in {folder} ({error.strerror}): make room, or set HF_HOME")
+            return CheckpointError(
+                f"{file.hub_name} can't be saved in {folder} ({error.strerror}): free some space, or set HF_HOME"
+            )
         return None
 
 
-def _within(seconds: float, call: Callable[[], _T]) -> _T:
-    """Call in a thread of its own that is left behind when time is up: a name lookup has no timeout that could be set."""
+def _call_with_timeout(seconds: float, call: Callable[[], _T]) -> _T:
+    """Return what `call` returns, or raise TimeoutError.
+
+    The call runs in its own thread, abandoned on timeout: a name lookup has no timeout of its own.
+    """
     results: list[_T] = []
     errors: list[Exception] = []
 
@@ -240,18 +253,8 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
     return results[0]
 
 
-def _status(error: Exception) -> int | None:
-    """Give the HTTP status of an error that the hub answered, None if it gave no answer."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, HfHubHTTPError):
-            return cause.response.status_code
-        cause = cause.__cause__
-    return None
-
-
-def _remove(path: Path) -> None:
-    """Remove a cached file and whatever it links to: a snapshot's name, the blob, and the blob that several caches share."""
+def _remove_with_links(path: Path) -> None:
+    """Remove a cached file and everything that it links to: the snapshot's link, the blob, and a blob shared between caches."""
     while path.is_symlink():
         target = path.parent / os.readlink(path)
         path.unlink()
@@ -259,11 +262,16 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _is_reset(error: Exception) -> bool:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConnectionResetError):
-        cause = cause.__cause__
-    return cause is not None
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _http_status(error: Exception) -> int | None:
+    """Return the HTTP status of the hub's response, None if it did not respond."""
+    return next((cause.response.status_code for cause in _chain(error) if isinstance(cause, HfHubHTTPError)), None)
 
 
 def _reason(error: Exception) -> str:

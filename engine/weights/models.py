@@ -9,33 +9,27 @@ from engine.errors import InvalidRequest
 from engine.weights.config import ModelConfig
 
 HUB_REPO = "kuprel/min-dalle"
-
-
-# A branch, as its commit could not be looked up where this was written. What was checked is pinned all the same: the big
-# files' sizes and sha256 are in the table below, and a cached snapshot is used as it is, without asking for a newer one.
+# A branch: its commit was not available when this was written. The content is pinned all the same: the table below has the
+# sizes and hashes of the large files, and a cached snapshot is used as it is, without a request for a newer one.
 HUB_REVISION = "main"
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Hold where one file of a model lies, and what is known of its content.
+    """One file of a model: its location, and its expected content.
 
-    `path` is below the models root, laid out as min-dalle's; `hub_name` is None for a model that is not on the hub.
-    `size` (bytes) and `sha256_prefix` are of the file in `HUB_REPO`, and say nothing about another repository's.
+    `size` and `sha256_prefix` are those of the file in `HUB_REPO`; another repository's file may differ.
     """
 
-    path: str
-    hub_name: str | None = None
-    size: int | None = None
+    path: str  # below the models root, in min-dalle's layout
+    hub_name: str | None = None  # None: the model is not on the hub
+    size: int | None = None  # bytes
     sha256_prefix: str = ""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Hold what the table knows of one model: its files, its sizes and the precision its weights are kept in.
-
-    `sizes` is None where only the model's own config.json says them.
-    """
+    """A row of the table: a model's files, its sizes and the precision that its weights are kept in."""
 
     name: str
     dtype: Literal["float16", "float32"]
@@ -45,11 +39,10 @@ class ModelSpec:
     vocab: WeightFile
     merges: WeightFile
     config: WeightFile
-    sizes: ModelConfig | None = None
+    sizes: ModelConfig | None = None  # None: config.json must have them all
 
 
 _DETOKER = WeightFile("vqgan/detoker.pt", "detoker.pt", 186_899_831, "7e1ea14c")
-
 
 _TINY = ModelSpec(
     name="tiny",
@@ -61,7 +54,6 @@ _TINY = ModelSpec(
     merges=WeightFile("tiny/merges.txt"),
     config=WeightFile("tiny/config.json"),
 )
-
 
 _MINI = ModelSpec(
     name="mini",
@@ -85,7 +77,6 @@ _MINI = ModelSpec(
     ),
 )
 
-
 _MEGA = ModelSpec(
     name="mega",
     dtype="float16",
@@ -108,22 +99,22 @@ _MEGA = ModelSpec(
     ),
 )
 
-
-# Mega_full holds the same files as Mega, widened to float32.
 MODELS: dict[str, ModelSpec] = {
     "tiny": _TINY,
     "mini": _MINI,
     "mega": _MEGA,
-    "mega_full": replace(_MEGA, name="mega_full", dtype="float32"),
+    "mega_full": replace(_MEGA, name="mega_full", dtype="float32"),  # the same files as Mega, widened
 }
 
 
 def model_spec(name: str) -> ModelSpec:
-    """Find a model in the table by its name, in any case.
+    """Return a model's row of the table by its name, in any case.
 
-    Raises InvalidRequest, naming the models there are.
+    Raises InvalidRequest, which lists the models.
     """
     spec = MODELS.get(name.lower())
     if spec is None:
-        raise InvalidRequest("model_version", f"there is no model {name!r}; take one of {', '.join(map(str.capitalize, MODELS))}")
+        raise InvalidRequest(
+            "model_version", f"there is no model {name!r}; choose one of {', '.join(map(str.capitalize, MODELS))}"
+        )
     return spec

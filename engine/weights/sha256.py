@@ -11,7 +11,7 @@ _CHUNK = 1 << 20  # bytes
 
 
 def file_sha256(path: Path, *, progress: bool) -> str:
-    """Hash a file, in hexadecimal, under a progress bar: gigabytes take seconds."""
+    """Return a file's sha256 in hexadecimal, with a progress bar: gigabytes take seconds."""
     digest = hashlib.sha256()
     bar = tqdm(total=path.stat().st_size, desc="verifying", unit="B", unit_scale=True, disable=None if progress else True)
     with path.open("rb") as file, bar:

@@ -1,4 +1,4 @@
-"""Where the files of a model come from."""
+"""Where a model's files come from."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from engine.weights.models import HUB_REPO, WeightFile
 
 
 class Source(Protocol):
-    """Be a place that has the files of a model."""
+    """A place that a model's files come from."""
 
     def has(self, file: WeightFile) -> bool:
-        """Tell if the file is to be had here."""
+        """Whether the file is available here."""
 
     def find(self, file: WeightFile) -> Path:
-        """Give the path of a file, fetched first where that is needed; raises CheckpointError if it can't be had."""
+        """Return the file's path, downloading it if needed. Raises CheckpointError if it is not available."""
 
-    def refuse(self, file: WeightFile) -> str:
-        """Take note that the file's content is no good, and say what the user can do."""
+    def reject(self, file: WeightFile) -> str:
+        """Drop the source's copy of a file whose content is invalid, where it can, and return the remedy for the user."""
 
 
-def is_there(path: Path) -> bool:
-    """Tell if a file or folder is there; raise CheckpointError where that can't be told."""
+def path_exists(path: Path) -> bool:
+    """Whether a file or folder exists. Raises CheckpointError if the system does not allow to look."""
     try:
-        path.stat()  # `Path.exists` hides from Python 3.14 on that it could not look
+        path.stat()  # from Python 3.14 on, `Path.exists` returns False if it could not look
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise CheckpointError(f"{path} can't be looked for ({error.strerror}): choose another --models_root") from error
+        raise CheckpointError(f"{path} can't be accessed ({error.strerror}): choose another --models_root") from error
     return True
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Find the files in a folder laid out as min-dalle's `models_root`; change nothing in it."""
+    """A folder laid out as min-dalle's `models_root`; read only."""
 
     root: Path
 
     def has(self, file: WeightFile) -> bool:
-        """Tell if the file is in the folder."""
-        return is_there(self.root / file.path)
+        """Whether the file is in the folder."""
+        return path_exists(self.root / file.path)
 
     def find(self, file: WeightFile) -> Path:
-        """Give the path of a file; raises CheckpointError, saying how to get it, if it is missing."""
+        """Return the file's path. Raises CheckpointError if it is missing, with the way to get it."""
         path = self.root / file.path
-        if not is_there(path):
+        if not path_exists(path):
             raise CheckpointError(f"{path} is missing: {self._remedy(file)}")
         return path
 
-    def refuse(self, file: WeightFile) -> str:
-        """Say how to get a good copy."""
+    def reject(self, file: WeightFile) -> str:
+        """Return the way to get a good copy."""
         return self._remedy(file)
 
     def _remedy(self, file: WeightFile) -> str:
@@ -60,5 +60,5 @@ class FolderSource:
             return f"restore it with: git checkout -- models/{file.path}"
         return (
             f"save {file.hub_name} from https://huggingface.co/{HUB_REPO}/tree/main under that name, "
-            "or start without --models_root to have it downloaded"
+            "or start without --models_root to download it"
         )

@@ -1,4 +1,4 @@
-"""One file of named tensors: read without trusting it, and poured into a module."""
+"""A file of named tensors: read safely, and copied into a module."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from engine.errors import CheckpointError
 
-# The original model has no scale in these norms, so the published files hold a bias and no weight for them.
-SCALE_LESS_NORMS = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
+# These norms have no scale in the original model, so the published files have a bias but no weight for them.
+_NORMS_WITHOUT_SCALE = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a `.safetensors` file or a `.pt` one, mapped into memory where its format allows.
+    """Read a `.safetensors` or `.pt` file, memory-mapped if its format allows it.
 
-    Nothing but tensors is ever unpickled. Raises CheckpointError, naming the file and what is wrong with it.
+    Only tensors are unpickled. Raises CheckpointError, which names the file and the fault.
     """
     try:
         with path.open("rb") as file:
             start = file.read(256)
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
-    if fault := _impostor(start):
+    if fault := _fault_at_start(start):
         raise CheckpointError(f"{path} {fault}")
     if path.suffix == ".safetensors":
         try:
@@ -37,8 +37,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return _unpickle(path, start)
 
 
-def _impostor(start: bytes) -> str | None:
-    """Tell what other things arrive in place of weights, by how the file begins."""
+def _fault_at_start(start: bytes) -> str | None:
+    """Return why a file can't be a weights file, judged by its first bytes; None if it can."""
     text = start.lstrip().lower()
     if not start:
         return "is empty"
@@ -51,32 +51,39 @@ def _impostor(start: bytes) -> str | None:
 
 def _unpickle(path: Path, start: bytes) -> dict[str, Tensor]:
     is_zip = zipfile.is_zipfile(path)
-    if not is_zip and not start.startswith(b"\x80"):  # \x80: a pickle, as torch.save wrote before it wrote zip files
-        raise CheckpointError(f"{path} is {'truncated' if start.startswith(b'PK') else 'not a file of weights'}")
+    if not is_zip and not start.startswith(b"\x80"):  # \x80 starts a pickle, the format of torch.save before zip files
+        raise CheckpointError(f"{path} is {'truncated' if start.startswith(b'PK') else 'not a weights file'}")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if "weights only" in str(error).lower():
-            raise CheckpointError(f"{path} is a pickle that asks for more than tensors, so it could run code") from error
+            raise CheckpointError(f"{path} contains pickled objects other than tensors, which could run code") from error
         raise CheckpointError(f"{path} is truncated or damaged") from error
     except MemoryError:
         raise
-    except Exception as error:  # a broken pickle can make the unpickler raise anything
+    except Exception as error:  # a damaged pickle can make the unpickler raise anything
         raise CheckpointError(f"{path} is truncated or damaged") from error
     if not isinstance(tensors, dict) or not all(isinstance(name, str) and isinstance(t, Tensor) for name, t in tensors.items()):
-        raise CheckpointError(f"{path} does not hold named tensors")
+        raise CheckpointError(f"{path} does not contain named tensors")
     return dict(tensors)
 
 
 def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None, path: Path) -> None:
-    """Give a module that was built on the meta device the tensors read from `path`, and take them out of `tensors`.
+    """Move tensors into a module that was built on the meta device.
 
-    Each becomes a contiguous tensor of `dtype`, or of its own type where that is None, with storage of its own: the files hold
-    transposed views of stacked storages, which would stay in memory whole. An absent norm scale becomes ones. Raises
-    CheckpointError, naming the first tensor that is missing, unexpected or of a wrong shape.
+    Each tensor is copied to contiguous storage of its own: the files have transposed views of stacked storages, which would
+    stay in memory whole. An absent norm scale becomes ones.
+
+    Args:
+        module: The module.
+        tensors: The tensors by name; emptied.
+        dtype: The new tensors' type; None keeps each tensor's type.
+        path: The file that the tensors come from, for errors.
+
+    Raises CheckpointError, which names the first tensor that is missing, unexpected or of a wrong shape.
     """
     expected = module.state_dict()
-    missing = [name for name in expected if name not in tensors and not _is_absent_scale(name)]
+    missing = [name for name in expected if name not in tensors and not is_absent_scale(name)]
     unexpected = [name for name in tensors if name not in expected]
     if missing or unexpected:
         what = f"lacks the tensor {missing[0]}" if missing else f"has an unexpected tensor {unexpected[0]}"
@@ -86,15 +93,16 @@ def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtyp
         if tensor.shape != expected[name].shape or not tensor.is_floating_point():
             found, wanted = f"{tuple(tensor.shape)} of {tensor.dtype}", f"{tuple(expected[name].shape)} of floats"
             raise CheckpointError(f"{path}: tensor {name} is {found}, not {wanted}: the file is another model's")
-    own: dict[str, Tensor] = {}
-    for name, place in expected.items():
+    copies: dict[str, Tensor] = {}
+    for name, empty in expected.items():
         read = tensors.pop(name, None)
-        own[name] = torch.ones(place.shape, dtype=dtype or (torch.float32 if read is None else read.dtype))
+        copies[name] = torch.ones(empty.shape, dtype=dtype or (torch.float32 if read is None else read.dtype))
         if read is not None:
-            own[name].copy_(read)
-    module.load_state_dict(own, assign=True)
+            copies[name].copy_(read)
+    module.load_state_dict(copies, assign=True)
 
 
-def _is_absent_scale(name: str) -> bool:
+def is_absent_scale(name: str) -> bool:
+    """Whether the published files lack this tensor, the scale of a norm that has none."""
     layer, _, leaf = name.rpartition(".")
-    return leaf == "weight" and any(layer == norm or layer.endswith(f".{norm}") for norm in SCALE_LESS_NORMS)
+    return leaf == "weight" and any(layer == norm or layer.endswith(f".{norm}") for norm in _NORMS_WITHOUT_SCALE)

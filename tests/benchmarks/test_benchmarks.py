@@ -1,4 +1,4 @@
-"""Run each part of the benchmarks once, on a small random model that min-dalle can draw with, and hold what they count."""
+"""Each part of the benchmarks runs on a small random model that min-dalle can load, and counts correctly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.runners.openvino.precision import PRECISIONS
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.cpu import WHY_NOT_NATIVE
 
-# min-dalle draws with no other image vocabulary, with as many layers in both halves, and with the VQGAN's true sizes alone.
+# min-dalle requires this image vocabulary, as many layers in the encoder as in the decoder, and the VQGAN's true sizes.
 SIZES = {key: value for key, value in SMALL_SIZES.items() if key != "detokenizer"}
 SIZES |= {"image_vocab_size": 2**14, "decoder_start_token_id": 2**14, "encoder_layers": 3}
 
@@ -44,16 +44,16 @@ def plan_of(*parts: str) -> Plan:
 
 
 @pytest.mark.slow
-def test_each_part_in_this_process_gives_its_figures(models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_in_this_process_has_its_figures(models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of("drawing")
     figures = Figures(about(plan), tmp_path / "results.json")
     measure(models_root, plan, figures)
-    # Nothing is made into pixels here: what rounds them, the slowest thing to convert, would be made twice for nothing.
+    # These parts compute no pixels: another precision would only convert the detokenizer again, which takes longest.
     exact = replace(plan, precisions=("float32",))
     measure(models_root, replace(exact, parts=("decoding", "profile")), figures)
     native = {"a step of 1, float32: sampling"} | (set() if WHY_NOT_NATIVE else {"a step of 1, float32: logits"})
     assert {"1 image, auto (int4)", "decode step of 1, float32"} | native <= {figure.name for figure in figures}
-    monkeypatch.setattr(library, "missing_instructions", lambda: ["AVX-512"])  # then OpenVINO decodes
+    monkeypatch.setattr(library, "missing_instructions", lambda: ["AVX-512"])  # so that OpenVINO decodes
     measure(models_root, replace(exact, parts=("profile",)), figures)
     assert any("PagedAttention" in figure.name for figure in figures)
     assert all(value > 0 for figure in figures if figure.part != "profile" for value in (*figure.ours, *figure.theirs))
@@ -63,7 +63,7 @@ def test_each_part_in_this_process_gives_its_figures(models_root: Path, tmp_path
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)  # it starts several servers, one after the other
+@pytest.mark.timeout(1200)  # it starts several servers in turn
 def test_servers_are_measured_beside_each_other(models_root: Path, tmp_path: Path) -> None:
     plan = plan_of("serving", "starting", "memory")
     figures = Figures(about(plan))
@@ -80,12 +80,12 @@ def test_servers_are_measured_beside_each_other(models_root: Path, tmp_path: Pat
         "peak memory, second start, 2 images at once",
     }
     assert "`GET /` beside 2 callers" in figures.table()
-    picture = tmp_path / "speed.png"
-    draw_plot(figures.as_json(), picture)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    plot = tmp_path / "speed.png"
+    draw_plot(figures.as_json(), plot)
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_min_dalles_own_loading_gives_the_weights_that_ours_does(models_root: Path, checkpoint: Checkpoint) -> None:
+def test_min_dalle_loads_the_same_weights_as_ours(models_root: Path, checkpoint: Checkpoint) -> None:
     theirs = LocalMinDalle(models_root, "mini")
     for part in ("encoder", "decoder"):
         ours: nn.Module = getattr(checkpoint, part)
@@ -94,24 +94,24 @@ def test_min_dalles_own_loading_gives_the_weights_that_ours_does(models_root: Pa
         assert all(torch.equal(weights[name], own) for name, own in ours.named_parameters())
 
 
-def test_a_step_reads_what_the_model_multiplies_by_and_what_is_cached(checkpoint: Checkpoint) -> None:
+def test_a_step_reads_weights_and_cached_keys_and_values(checkpoint: Checkpoint) -> None:
     width, gated, layers, logits = 64, 96, 3, 2**14
     weights = layers * (6 * width * width + 3 * width * gated) + logits * width
     cached = layers * 2 * width * (2 * 128.5 + 2 + 10)
     paged = partial(bytes_a_step, checkpoint, is_native=False, text_tokens=10)
     native = partial(bytes_a_step, checkpoint, is_native=True, text_tokens=10)
-    # The random weights are halves, as the published ones are, and float32 keeps such in two bytes.
+    # The random weights are half precision, as the published ones are; float32 stores such weights in two bytes.
     assert paged(precision=PRECISIONS["float32"], images=1) == 2 * weights + 4 * cached
     assert paged(precision=PRECISIONS["bfloat16"], images=1) == 2 * (weights + cached)
     scales = layers * (6 * width + 2 * gated + width) + logits
-    pairs = layers * 2 * 4 * (2 * 128.5 + 2 + 10)  # of scale and zero point, a head
+    pairs = layers * 2 * 4 * (2 * 128.5 + 2 + 10)  # of scales and zero points, per head
     assert paged(precision=PRECISIONS["int8"], images=1) == weights + 4 * scales + cached + 8 * pairs
-    # Groups of 128 weights, one a row as no row is longer, instead of 8 bits and a scale a row.
+    # One group of 128 weights per row, as no row is longer, instead of 8 bits and a scale per row.
     saved = layers * (2 * gated * (width + 4 - 69) + width * (gated + 4 - 69))
     assert paged(precision=PRECISIONS["int4"], images=1) == weights + 4 * scales + cached + 8 * pairs - saved
     grown = paged(precision=PRECISIONS["float32"], images=4) - paged(precision=PRECISIONS["float32"], images=1)
     assert grown == 4 * layers * 2 * width * 3 * 2 * 128.5
-    # The native decoder keeps halves for bfloat16, and a scale without a zero point.
+    # The native decoder stores bfloat16 in two bytes, and scales without zero points.
     assert native(precision=PRECISIONS["float32"], images=1) == 2 * weights + 4 * cached
     assert native(precision=PRECISIONS["bfloat16"], images=1) == 2 * (weights + cached)
     assert native(precision=PRECISIONS["int8"], images=1) == weights + 4 * scales + cached + 4 * pairs
@@ -121,7 +121,7 @@ def test_memory_is_read_in_each_way() -> None:
     assert all(0 < speed < 1e13 for speed in memory_bandwidth(2, size=2**24, tries=1).values())
 
 
-def test_ratios_are_of_the_same_round_and_better_is_above_one() -> None:
+def test_ratios_compare_the_same_round_and_better_is_above_one() -> None:
     seconds = Figure("", "a", "s", ours=[1.0, 2.0], theirs=[20.0, 30.0, 40.0])
     assert seconds.ratios == [20, 15]
     assert seconds.row() == "| a | 30.0 s (20.0 to 40.0) | 1.50 s (1.00 to 2.00) | 17.5 x (15.0 to 20.0) |"
@@ -130,7 +130,7 @@ def test_ratios_are_of_the_same_round_and_better_is_above_one() -> None:
     assert share.row() == "| c | limit: 7.00 ms | 10.0 ms | 70.0 % |"
 
 
-def test_the_command_line_gives_a_plan() -> None:
+def test_the_command_line_is_parsed_into_a_plan() -> None:
     plan, given = read_plan(["--images", "1", "--precision", "auto", "int8", "--parts", "drawing", "--rounds", "2"])
     assert (plan.images, plan.parts, plan.rounds) == ((1,), ("drawing",), 2)
     assert list(plan.chosen) == ["auto (int4)", "int8"]

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.precision import compare, psnr
 from engine.weights.checkpoint import load_checkpoint
 
-MOST_NATS = 0.01  # what a faster precision may cost
+MOST_NATS = 0.01  # the greatest acceptable cost
 LEAST_DECIBELS = 38
 
 

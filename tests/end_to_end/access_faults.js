@@ -1,4 +1,4 @@
-// Evaluated in the page by test_playground_access.py: gives a list of what is wrong for some who use it.
+// Evaluated in the page by test_playground_access.py: returns a list of accessibility faults.
 () => {
   const faults = [];
   const root = document.querySelector("dialog[open]") ?? document.body;
@@ -13,8 +13,8 @@
       if (!document.getElementById(id)) faults.push(`points at nothing: ${name(element)} -> ${id}`);
     }
   }
-  if (!document.documentElement.lang) faults.push("the language is not said");
-  if (document.querySelectorAll("h1").length !== 1) faults.push("there must be one h1");
+  if (!document.documentElement.lang) faults.push("no language");
+  if (document.querySelectorAll("h1").length !== 1) faults.push("not exactly one h1");
   for (const image of document.images) if (!image.hasAttribute("alt")) faults.push(`no alt: ${name(image)}`);
 
   for (const element of root.querySelectorAll("button, input, select, textarea, a[href], summary, progress, dialog")) {
@@ -27,7 +27,7 @@
     if (element.localName === "button" && isSeen(element) && Math.min(box.width, box.height) < 24) faults.push(`too small: ${name(element)}`);
   }
 
-  // Contrast of what is written with the nearest opaque ground behind it.
+  // The contrast of text with the nearest opaque background.
   const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
     canvas.clearRect(0, 0, 1, 1);

@@ -1,4 +1,4 @@
-"""A real Chromium, as Debian and others package it, driven by Playwright."""
+"""The system's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WAIT_MILLISECONDS = 120_000  # for a drawing on a busy machine
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run Chromium without a window; skip the test where there is none."""
+    """Run Chromium without a window; skip the test if it is not installed."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        pytest.skip("there is no Chromium: install it (Debian: apt-get install chromium) to test the page")
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright, ExitStack() as stack:
-        # Its sandbox refuses to run as root, as CI does; the only pages it opens are ours.
+        # The sandbox does not work as root, which CI runs as; only our own pages are opened.
         launch = partial(playwright.chromium.launch, executable_path=program, args=["--no-sandbox"])
         browser = launch()
         if not has_fonts(browser):
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def has_fonts(browser: Browser) -> bool:
-    """Whether text has a size: on a machine without fonts Chromium shows none, and crashes at a password."""
+    """Whether any font is installed: without one Chromium shows no text, and crashes on a password field."""
     page = browser.new_page()
     width: float = page.evaluate("document.createElement('canvas').getContext('2d').measureText('text').width")
     page.close()
@@ -45,7 +45,7 @@ def has_fonts(browser: Browser) -> bool:
 
 @contextmanager
 def font_configuration() -> Iterator[str]:
-    """Write a configuration of fontconfig with the fonts that matplotlib brings."""
+    """Write a fontconfig configuration with the fonts that matplotlib has."""
     import matplotlib
 
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -56,16 +56,16 @@ def font_configuration() -> Iterator[str]:
 
 
 class Visit:
-    """Be one visitor of the page, with a profile of their own; `page` is Playwright's."""
+    """A visit to the playground with its own browser profile; `page` is Playwright's."""
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.url = url
-        self.errors: list[str] = []  # what the browser's console says is wrong
-        self.is_refused = False  # then the console may say that the server did not answer, or with a refusal
+        self.errors: list[str] = []  # from the browser's console
+        self.is_refused = False  # whether failed requests are expected in the console
         self.hosts: set[str] = set()
         self.context: BrowserContext = browser.new_context(locale="en-GB", **options)
         self.context.set_default_timeout(WAIT_MILLISECONDS)
-        # Every state that a tile or a drawing goes through, also those that last for less than a look.
+        # Records all states of a tile, even those too short to be seen by polling.
         self.context.add_init_script(path=Path(__file__).with_name("watch_states.js"))
         self.page: Page = self.context.new_page()
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
@@ -73,19 +73,19 @@ class Visit:
         self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] if "//" in request.url[:8] else ""))
 
     def open(self) -> Page:
-        """Open the page, and wait until it knows the model."""
+        """Open the page, and wait until it has the model's description."""
         self.page.goto(f"{self.url}/playground")
         self.page.wait_for_selector("#examples button")
         return self.page
 
     def leave(self) -> None:
-        """Close the page; fail the test for what went wrong on it, or went to another host."""
+        """Close the page; fail the test if the page had errors, or sent requests to another host."""
         self.context.close()
-        assert self.hosts <= {self.url.removeprefix("http://"), ""}  # "" is a picture made on the page
+        assert self.hosts <= {self.url.removeprefix("http://"), ""}  # "" is the host of an image created on the page
         assert [error for error in self.errors if not (self.is_refused and "Failed to load resource" in error)] == []
 
     def draw(self, text: str, images: int = 1) -> None:
-        """Type a prompt, choose a number of images, and press Enter."""
+        """Type a prompt and a number of images, and press Enter."""
         self.page.fill("#num_images", str(images))
         self.page.fill("#text", text)
         self.page.press("#text", "Enter")
@@ -95,7 +95,7 @@ class Visit:
         self.page.wait_for_selector(f".drawing:first-child[data-state={state}]")
 
     def wait_until(self, condition: str) -> None:
-        """Wait until an expression is true, or a promise of true; Playwright's own way needs an eval, which the page forbids."""
+        """Wait until an expression, or its promise, is true; Playwright's own function needs eval, which the page forbids."""
         self.page.evaluate(
             f"""(patience) => new Promise((resolve, reject) => {{
                 const look = async () => ((await ({condition})) ? resolve() : requestAnimationFrame(look));
@@ -106,17 +106,17 @@ class Visit:
         )
 
     def states(self) -> list[list[str]]:
-        """Give the states that each tile of the newest drawing went through."""
+        """Return the states of each tile of the newest drawing, in order."""
         states: list[list[str]] = self.page.evaluate(
             "[...document.querySelectorAll('.drawing:first-child .tile')].map((tile) => tileStates.get(tile) ?? [])"
         )
         return states
 
     def focused(self) -> str:
-        """Name the element that has the focus, by its id or what it does."""
+        """Return the id, or the action, of the element with the focus."""
         focused: str = self.page.evaluate("document.activeElement.id || document.activeElement.dataset.act || ''")
         return focused
 
     def problem(self, field: str) -> str:
-        """Give the sentence at a field of the form, once there is one."""
+        """Wait for the error message at a field of the form, and return it."""
         return self.page.wait_for_selector(f"#{field}-error:not(:empty)").inner_text()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Callers of a running server: who wait, who go away, and what the server says of itself meanwhile."""
+"""Clients of a running server: requests, disconnects, and the server's health and metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import requests
 
 from tests.end_to_end.server_process import ServerProcess
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 POLL_SECONDS = 0.02
 
 
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """Wait until something is so; False where it is not after long."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition is true; return False on a timeout."""
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
         if time.monotonic() > end:
             return False
         time.sleep(POLL_SECONDS)
@@ -27,32 +27,30 @@ def eventually(is_so: Callable[[], bool]) -> bool:
 
 
 def metric(server: ServerProcess, name: str) -> float:
-    """Read a number at /metrics."""
-    lines = requests.get(f"{server.url}/metrics", timeout=PATIENCE_SECONDS).text.splitlines()
+    """Return a value from /metrics."""
+    lines = requests.get(f"{server.url}/metrics", timeout=TIMEOUT_SECONDS).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def eventually_shows(server: ServerProcess, **numbers: float) -> bool:
-    """Wait until /metrics shows some numbers, named without their prefix."""
+    """Wait until /metrics has these values, named without their prefix."""
     return eventually(lambda: all(metric(server, f"dalle_{name}") == number for name, number in numbers.items()))
 
 
 def health(server: ServerProcess, which: str) -> tuple[int, str]:
-    """Ask for `live` or `ready`: the status, and the reason if there is one."""
-    answer = requests.get(f"{server.url}/health/{which}", timeout=PATIENCE_SECONDS)
+    """Request `live` or `ready`; return the status, and the reason if there is one."""
+    answer = requests.get(f"{server.url}/health/{which}", timeout=TIMEOUT_SECONDS)
     return answer.status_code, answer.json().get("reason", "")
 
 
 def post(server: ServerProcess, request_id: str | None = None, **fields: Any) -> requests.Response:
-    """Ask for images."""
+    """Request images."""
     headers = {"X-Request-Id": request_id}
-    return requests.post(
-        f"{server.url}/dalle", json={"text": "a red circle", **fields}, headers=headers, timeout=PATIENCE_SECONDS
-    )
+    return requests.post(f"{server.url}/dalle", json={"text": "a red circle", **fields}, headers=headers, timeout=TIMEOUT_SECONDS)
 
 
 def draw(server: ServerProcess, **fields: Any) -> list[str]:
-    """Ask for images and get them, as PNG in base64."""
+    """Request images, and return them as PNG in base64."""
     answer = post(server, img_format="png", **fields)
     assert answer.status_code == 200, answer.text
     images: list[str] = answer.json()["generatedImgs"]
@@ -60,14 +58,14 @@ def draw(server: ServerProcess, **fields: Any) -> list[str]:
 
 
 def ask(server: ServerProcess, path: str = "/dalle", **fields: Any) -> socket.socket:
-    """Ask for images and return the connection on which the answer will come; to close it is to go away."""
+    """Request images, and return the connection without waiting for the response; closing it disconnects the client."""
     body = json.dumps({"text": "a red circle", **fields}).encode()
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_SECONDS)
     connection.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body))
     return connection
 
 
 def status_of(connection: socket.socket) -> int:
-    """Wait for an answer's first line; give its status, and go away."""
+    """Wait for the first line of a response, return its status, and disconnect."""
     with connection, connection.makefile("rb") as received:
         return int(received.readline().split()[1])

@@ -1,4 +1,4 @@
-"""Give the end-to-end tests one running server."""
+"""Running servers and browsers for the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def server(output_dir: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def particular() -> Iterator[ServerProcess]:
-    """Run a server with several settings that are not the default, none of which is in another's way."""
+def custom_server() -> Iterator[ServerProcess]:
+    """Run a server with several independent settings that are not the default."""
     flags = ("--url_ttl", "1", "--trust_proxy", "--cors_origins", "https://play.example", "--runner", "torch")
     with ServerProcess(*flags, DALLE_PROT="1") as running:
         yield running
 
 
-# Closed at the end of a module: while Playwright runs, no other test can start an event loop of its own.
+# Closed at the end of a module: while Playwright runs, no other test can start its own event loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, server: ServerProcess) -> Iterator[Callable[..., Visit]]:
-    """Open the page as somebody new, of the shared server unless `url` names another; what went wrong there fails the test."""
+    """Return a function that opens the page in a new profile, by default on the shared server; page errors fail the test."""
     visits: list[Visit] = []
 
     def open_page(url: str = server.url, **options: Any) -> Visit:

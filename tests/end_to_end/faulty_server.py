@@ -1,12 +1,12 @@
-"""Run the real server on a runner that fails when a test says so: `FAULT_FILE=... python -m tests.end_to_end.faulty_server`.
+"""The real server with a runner that fails on a test's command: `FAULT_FILE=... python -m tests.end_to_end.faulty_server`.
 
-While the file is there it holds a runner's method and what befalls its calls:
-    step raise       the next call raises RuntimeError; the file goes, so the one after works
+While the file exists, it has the name of a runner's method and the fault of its calls:
+    step raise       the next call raises RuntimeError and removes the file, so that the one after works
     step memory 4    calls for more than 4 images raise MemoryError
-    step hold        calls wait until the file has gone, or says something else
+    step hold        calls wait until the file is removed, or has another fault
     step hold 40     the same, from the first image's 40th token on
     step die         the next call ends the engine's thread
-Also `encode`, `admit`, `rearrange`, `reset`, `detokenize`.
+The other methods: `encode`, `admit`, `rearrange`, `reset`, `detokenize`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ POLL_SECONDS = 0.01
 
 
 class FaultyRunner:
-    """Be a runner whose methods fail as a file says."""
+    """A runner whose methods fail as the file commands."""
 
     def __init__(self, runner: Any, file: Path) -> None:
         self._runner, self._file = runner, file
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
-            self._befall(name, arguments)
+            self._apply_fault(name, arguments)
             return getattr(self._runner, name)(*arguments)
 
         return call
 
-    def _befall(self, name: str, arguments: tuple[Any, ...]) -> None:
+    def _apply_fault(self, name: str, arguments: tuple[Any, ...]) -> None:
         method, fault, *most = self._fault()
         while (method, fault) == (name, "hold") and (not most or max(arguments[1]) >= int(most[0])):
             time.sleep(POLL_SECONDS)
@@ -45,10 +45,10 @@ class FaultyRunner:
         if method != name:
             return
         if fault == "memory" and len(arguments[0]) > int(most[0]):
-            raise MemoryError("as a test said")
+            raise MemoryError("a test's fault")
         if fault in {"raise", "die"}:
             self._file.unlink(missing_ok=True)
-            raise RuntimeError("as a test said") if fault == "raise" else SystemExit("as a test said")
+            raise RuntimeError("a test's fault") if fault == "raise" else SystemExit("a test's fault")
 
     def _fault(self) -> list[str]:
         try:
@@ -58,7 +58,7 @@ class FaultyRunner:
 
 
 def main() -> int:
-    """Run app.py with every runner made faulty."""
+    """Run app.py with a faulty runner."""
     load = engine.runners.load_runner
     file = Path(os.environ["FAULT_FILE"])
 

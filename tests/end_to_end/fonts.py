@@ -1,4 +1,4 @@
-"""A font that is wider than any font people read with, for layouts that must hold with every font."""
+"""A font wider than any usual font, to test that layouts work with all fonts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from playwright.sync_api import Page
 
 UNITS_PER_EM = 1000
-WIDTH = 2 * UNITS_PER_EM  # of every letter; the widest Latin letters of DejaVu Sans take one
+WIDTH = 2 * UNITS_PER_EM  # of every letter; the widest Latin letters of DejaVu Sans are one em
 CHARACTERS = range(0x20, 0x2100)  # Latin, and the punctuation of the page
 
-# From memory and as a constructed style sheet: the page's content policy refuses fonts and styles from elsewhere.
+# The font is loaded from memory and used in a constructed style sheet: the page's content policy blocks other sources.
 _USE = """async (font) => {
     const face = new FontFace("Wide", Uint8Array.from(atob(font), (character) => character.charCodeAt(0)));
     document.fonts.add(await face.load());
@@ -24,7 +24,7 @@ _USE = """async (font) => {
 
 
 def wide_font() -> bytes:
-    """Build a TrueType font in which every character is a bar of two em."""
+    """Return a TrueType font in which every character is a bar two em wide."""
     pen = TTGlyphPen(None)
     pen.moveTo((100, 0))
     for corner in ((100, 700), (WIDTH - 100, 700), (WIDTH - 100, 0)):
@@ -45,5 +45,5 @@ def wide_font() -> bytes:
 
 
 def use_wide_font(page: Page) -> None:
-    """Show all of a page's text in the wide font."""
+    """Set all of a page's text in the wide font."""
     page.evaluate(_USE, base64.b64encode(wide_font()).decode("ascii"))

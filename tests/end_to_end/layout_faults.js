@@ -1,4 +1,4 @@
-// Evaluated in the page by test_playground_access.py: gives a list of what sticks out of the screen, or of its own frame.
+// Evaluated in the page by test_playground_access.py: returns a list of elements that overflow the screen, or their own frame.
 () => {
   const faults = [];
   const screen = document.documentElement.clientWidth;
@@ -13,11 +13,11 @@
     const { left, right, width } = element.getBoundingClientRect();
     if (!width || !isSeen(element)) continue;
     if ((left < -1 || right > screen + 1) && !isScrolled(element.parentElement)) {
-      faults.push(`out of the screen: ${name(element)} from ${Math.round(left)} to ${Math.round(right)}`);
+      faults.push(`overflows the screen: ${name(element)} from ${Math.round(left)} to ${Math.round(right)}`);
     }
     const isFrame = element.matches("button, label, .prompt, .fields, .field, .key, .banner, .drawing, .tile, .toast, dialog");
     if (isFrame && !scrolls(element) && element.scrollWidth > element.clientWidth + 1 && element.clientWidth) {
-      faults.push(`out of its frame: ${name(element)} by ${element.scrollWidth - element.clientWidth} px`);
+      faults.push(`overflows its frame: ${name(element)} by ${element.scrollWidth - element.clientWidth} px`);
     }
   }
   return faults;

@@ -1,4 +1,4 @@
-"""Run the real `python app.py` as a process of its own."""
+"""The real server, `python app.py`, as a process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 240  # Mini is downloaded and converted meanwhile, on a busy machine
+START_SECONDS = 240  # enough to download and convert Mini on a busy machine
 STOP_SECONDS = 30
-
 
 Running = TypeVar("Running", bound="ServerProcess")
 APP: tuple[str, ...] = ("app.py",)
@@ -22,15 +21,15 @@ FAULTY = ("-m", "tests.end_to_end.faulty_server")
 
 
 def app_command(*arguments: str, script: tuple[str, ...] = APP) -> list[str]:
-    """Write the command that starts the server on a free port with Tiny and one thread, unless `arguments` say otherwise.
+    """Return the command that starts the server, by default with Tiny on a free port and one thread.
 
-    Tiny's steps are too short for more threads to be faster, and the tests beside this one want the others.
+    Tiny's steps are too short to gain from more threads, which other tests need.
     """
     return [sys.executable, *script, "--model_version", "tiny", "--port", "0", "--threads", "1", *arguments]
 
 
 def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a server that is not to come up, to its end; `run_by` is a command that becomes the one after it."""
+    """Run a server that is expected to fail at its start; `run_by` is a command that executes the server's, such as prlimit."""
     return subprocess.run(
         [*run_by, *app_command(*arguments)],
         cwd=ROOT,
@@ -42,15 +41,15 @@ def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.Complet
 
 
 def environment() -> dict[str, str]:
-    """Give this process's environment without the settings in it."""
+    """Return this process's environment without the server's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
 
 
 class ServerProcess:
-    """Be a running server, as a context; `url` is where."""
+    """A running server, as a context manager."""
 
     script = APP
-    run_by: tuple[str, ...] = ()  # a command that becomes the one after it
+    run_by: tuple[str, ...] = ()  # a command that executes the server's, such as prlimit
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
@@ -83,21 +82,21 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Give the address that the server printed."""
+        """The address that the server printed."""
         return next(line.split()[2] for line in self.lines if line.startswith("Serving at "))
 
     @property
     def port(self) -> int:
-        """Give the port that the server printed."""
+        """The port that the server printed."""
         return int(self.url.rsplit(":", 1)[1])
 
     @property
     def output(self) -> str:
-        """Give what the server printed so far."""
+        """The server's output so far."""
         return "".join(self.lines)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, within: float = STOP_SECONDS) -> int:
-        """Signal the server to stop; give its exit status."""
+        """Send the server a signal to stop; return its exit status."""
         self.process.send_signal(number)
         status = self.process.wait(within)
         for reader in self._readers:
@@ -118,7 +117,7 @@ class ServerProcess:
 
 
 class FaultyServer(ServerProcess):
-    """Be a running server whose runner fails as `fault` says; see faulty_server.py."""
+    """A running server whose runner fails as `fault` commands; see faulty_server.py."""
 
     script = FAULTY
 
@@ -127,11 +126,11 @@ class FaultyServer(ServerProcess):
         super().__init__(*arguments, FAULT_FILE=str(self._file), **variables)
 
     def fault(self, what: str) -> None:
-        """Let a method of the runner fail from now on: `step hold`, `step raise`, ..."""
+        """Make a method of the runner fail from now on: `step hold`, `step raise`, ..."""
         draft = self._file.with_suffix(".draft")
         draft.write_text(what)
         draft.replace(self._file)
 
     def heal(self) -> None:
-        """Let everything work again."""
+        """Remove the fault."""
         self._file.unlink(missing_ok=True)

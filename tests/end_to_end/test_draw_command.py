@@ -1,4 +1,4 @@
-"""Run `python -m dalle_model` as a user would, as a process of its own."""
+"""`python -m dalle_model` as a process, as a user runs it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_images_lie_where_it_says_and_are_those_of_their_seeds(tmp_path: Path, tiny_model: DalleModel) -> None:
+def test_images_are_saved_at_the_printed_paths_and_are_those_of_their_seeds(tmp_path: Path, tiny_model: DalleModel) -> None:
     drawn = run("A red circle!", "--num_images", "3", "--seed", "7", "--output_dir", str(tmp_path / "out"), "--format", "png")
     assert drawn.returncode == EXIT_OK, drawn.stderr
     paths = [Path(line) for line in drawn.stdout.splitlines()]
@@ -40,22 +40,22 @@ def test_images_lie_where_it_says_and_are_those_of_their_seeds(tmp_path: Path, t
             assert saved.tobytes() == image.tobytes()
 
 
-def test_a_sheet_with_settings_beside_what_is_there_already(tmp_path: Path, tiny_model: DalleModel) -> None:
-    in_the_way = tmp_path / "two-yellow-hearts-1-grid.webp"
-    in_the_way.write_text("somebody's")
+def test_a_grid_with_settings_does_not_overwrite_an_existing_file(tmp_path: Path, tiny_model: DalleModel) -> None:
+    existing = tmp_path / "two-yellow-hearts-1-grid.webp"
+    existing.write_text("another's")
     settings = ["--temperature", "0.5", "--top_k", "32", "--supercondition_factor", "2", "--model_version", "TINY"]
     arguments = ["--num_images", "3", "--seed", "1", "--grid", "--format", "WebP", "--output_dir", str(tmp_path), *settings]
     drawn = run("two yellow hearts", *arguments)
     assert drawn.returncode == EXIT_OK, drawn.stderr
     assert drawn.stdout == f"{tmp_path / 'two-yellow-hearts-1-grid-2.webp'}\n"
-    assert in_the_way.read_text() == "somebody's"
+    assert existing.read_text() == "another's"
     images = tiny_model.generate_images("two yellow hearts", 3, seed=1, temperature=0.5, top_k=32, supercondition_factor=2)
-    sheet = encode_image(make_grid(images), parse_image_format("webp"))
-    assert (tmp_path / "two-yellow-hearts-1-grid-2.webp").read_bytes() == sheet
+    grid = encode_image(make_grid(images), parse_image_format("webp"))
+    assert (tmp_path / "two-yellow-hearts-1-grid-2.webp").read_bytes() == grid
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "the following arguments are required: PROMPT"),
         ([" "], "argument PROMPT: must not be empty"),
@@ -66,58 +66,58 @@ def test_a_sheet_with_settings_beside_what_is_there_already(tmp_path: Path, tiny
         (["x", "--output_dir", "README.md/out"], "can't write to README.md/out"),
     ],
 )
-def test_what_can_not_be_used_is_one_line(arguments: list[str], said: str) -> None:
-    assert_refused(run(*arguments), EXIT_BAD_SETTING, said)
+def test_an_invalid_argument_is_an_error_of_one_line(arguments: list[str], message: str) -> None:
+    assert_refused(run(*arguments), EXIT_BAD_SETTING, message)
 
 
-def begun(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_who_reads_the_first_name_only_has_all_drawn(tmp_path: Path) -> None:
-    with begun("a red circle", "--num_images", "3", "--output_dir", str(tmp_path)) as process:
+def test_all_images_are_drawn_although_stdout_is_closed(tmp_path: Path) -> None:
+    with start("a red circle", "--num_images", "3", "--output_dir", str(tmp_path)) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        said = process.stderr.read()
-    assert process.returncode == EXIT_OK, said
-    assert "Traceback" not in said and "can't write" not in said
+        errors = process.stderr.read()
+    assert process.returncode == EXIT_OK, errors
+    assert "Traceback" not in errors and "can't write" not in errors
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_device_is_an_error_of_one_line(tmp_path: Path) -> None:
     refused = run("x", "--device", "cuda:99", "--output_dir", str(tmp_path))
     assert refused.returncode == EXIT_BAD_SETTING
     assert refused.stderr.splitlines()[-1].startswith("python -m dalle_model: ")
     assert "Traceback" not in refused.stderr
 
 
-def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+def test_missing_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
     refused = run("x", "--model_version", "Mini", "--models_root", str(tmp_path), "--output_dir", str(tmp_path))
     assert refused.returncode == EXIT_BAD_CHECKPOINT
     assert refused.stderr.splitlines()[-1].startswith("python -m dalle_model: ")
     assert "Traceback" not in refused.stderr
 
 
-def test_an_interrupt_stops_it_and_keeps_what_is_drawn(tmp_path: Path) -> None:
-    # 200 images, 32 of which are drawn together: some are saved while most are still to come.
-    with begun("a red circle", "--num_images", "200", "--output_dir", str(tmp_path)) as process:
+def test_an_interrupt_stops_it_and_keeps_finished_images(tmp_path: Path) -> None:
+    # Of 200 images 32 are drawn at once: some are saved while most are still waiting.
+    with start("a red circle", "--num_images", "200", "--output_dir", str(tmp_path)) as process:
         assert process.stdout is not None and process.stderr is not None
         first = Path(process.stdout.readline().strip())
         process.send_signal(signal.SIGINT)
-        rest, said = process.stdout.read(), process.stderr.read()
+        rest, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == EXIT_INTERRUPTED
-    assert said.splitlines()[-1] == "python -m dalle_model: stopped"
-    assert "Traceback" not in said
+    assert errors.splitlines()[-1] == "python -m dalle_model: stopped"
+    assert "Traceback" not in errors
     assert {first, *map(Path, rest.splitlines())} <= set(tmp_path.iterdir())
     for path in tmp_path.iterdir():
         with Image.open(path) as image:
             image.load()
 
 
-def assert_refused(refused: subprocess.CompletedProcess[str], status: int, said: str) -> None:
+def assert_refused(refused: subprocess.CompletedProcess[str], status: int, message: str) -> None:
     assert refused.returncode == status
     [line] = refused.stderr.splitlines()
-    assert line.startswith(f"python -m dalle_model: {said}")
+    assert line.startswith(f"python -m dalle_model: {message}")
     assert refused.stdout == ""

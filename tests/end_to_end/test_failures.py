@@ -1,4 +1,4 @@
-"""Let the real server's engine fail, hang and die."""
+"""The real server when its engine fails, hangs or dies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from consts import EXIT_ENGINE_FAILED
 from server.wsgi.watchdog import HANG_GRACE
-from tests.end_to_end.callers import PATIENCE_SECONDS, ask, draw, eventually, eventually_shows, health, metric, post, status_of
+from tests.end_to_end.callers import TIMEOUT_SECONDS, ask, draw, eventually, eventually_shows, health, metric, post, status_of
 from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 
 
@@ -21,7 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
         yield running
 
 
-def test_a_step_that_throws_is_500_with_the_requests_id_and_the_next_request_is_drawn(server: FaultyServer) -> None:
+def test_an_exception_is_500_with_the_requests_id_and_the_next_request_is_drawn(server: FaultyServer) -> None:
     expected = draw(server, seed=1, num_images=2)
     for method in ("step", "encode", "admit", "detokenize"):
         server.fault(f"{method} raise")
@@ -45,7 +45,7 @@ def test_exhausted_memory_loses_no_image_and_makes_the_batch_smaller(server: Fau
 
 
 def test_a_step_that_hangs_fails_liveness_until_it_goes_on(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path, "--step_timeout", "2") as server:  # four times as long again, and the process ends
+    with FaultyServer(tmp_path, "--step_timeout", "2") as server:  # after five times as long the process ends
         assert health(server, "live") == health(server, "ready") == (200, "")
         server.fault("step hold")
         caller = ask(server)
@@ -57,7 +57,7 @@ def test_a_step_that_hangs_fails_liveness_until_it_goes_on(tmp_path: Path) -> No
         assert health(server, "live") == (200, "")
 
 
-def test_a_step_that_hangs_on_takes_the_process_with_it(tmp_path: Path) -> None:
+def test_a_step_that_keeps_hanging_ends_the_process(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--step_timeout", "1", "--max_batch_size", "1") as server:
         server.fault("step hold")
         began = time.monotonic()
@@ -70,16 +70,16 @@ def test_a_step_that_hangs_on_takes_the_process_with_it(tmp_path: Path) -> None:
         assert not any("Traceback" in line for line in server.log)
 
 
-def test_a_step_that_hangs_on_while_the_server_stops_does_not_hold_it_up(tmp_path: Path) -> None:
+def test_a_step_that_hangs_does_not_delay_a_stop(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--step_timeout", "1", "--drain_timeout", "600") as server:
         server.fault("step hold")
         caller = ask(server)
         assert eventually_shows(server, slots_in_use=1)
-        assert server.stop(within=PATIENCE_SECONDS) == EXIT_ENGINE_FAILED
+        assert server.stop(within=TIMEOUT_SECONDS) == EXIT_ENGINE_FAILED
         assert status_of(caller) == 503
 
 
-def test_a_pause_of_the_process_is_no_hang(tmp_path: Path) -> None:
+def test_a_pause_of_the_process_is_not_a_hang(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--step_timeout", "1") as server:
         server.fault("step hold")
         caller = ask(server)
@@ -87,13 +87,13 @@ def test_a_pause_of_the_process_is_no_hang(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGSTOP)
         time.sleep(1 + HANG_GRACE + 1)
         server.process.send_signal(signal.SIGCONT)
-        time.sleep(1.5)  # a turn of the server's, in which it looks
+        time.sleep(1.5)  # for the watchdog's next check
         server.heal()
         assert status_of(caller) == 200
         assert health(server, "live") == (200, "")
 
 
-def test_an_engine_that_dies_takes_the_process_with_it(tmp_path: Path) -> None:
+def test_an_engine_that_dies_ends_the_process(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--max_batch_size", "1") as server:
         server.fault("step hold")
         callers = [ask(server), ask(server)]

@@ -1,4 +1,4 @@
-"""Fetch images by URL from the real server, as Open WebUI does and behind a proxy."""
+"""Images as URLs from the real server, as Open WebUI requests them and behind a proxy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(server: ServerProcess, headers: dict[str, str] | None = None, **fields:
 
 @pytest.mark.parametrize("model", ["dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1.5"])
 def test_open_webuis_call(server: ServerProcess, model: str) -> None:
-    """It hard-codes these names, asks for 1024x1024, and sends its own Authorization header when it fetches the image."""
+    """Open WebUI hard-codes these names, requests 1024x1024, and sends its Authorization header when it fetches the image."""
     headers = {"Authorization": "Bearer sk-open-webui"}
     url = draw(server, headers, model=model, n=1, size="1024x1024")
     assert url.startswith(f"{server.url}/images/")
@@ -33,15 +33,15 @@ def test_open_webuis_call(server: ServerProcess, model: str) -> None:
     assert "max-age=" in image.headers["Cache-Control"]
 
 
-def test_a_link_is_gone_when_its_time_is_up(particular: ServerProcess) -> None:
-    url = draw(particular)
+def test_a_link_expires(custom_server: ServerProcess) -> None:
+    url = draw(custom_server)
     assert eventually(lambda: requests.get(url, timeout=60).status_code == 404)
-    assert eventually(lambda: metric(particular, "dalle_linked_images_bytes") == 0)
+    assert eventually(lambda: metric(custom_server, "dalle_linked_images_bytes") == 0)
 
 
 FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "images.example.org"}
 
 
-def test_a_proxys_headers_are_believed_only_where_that_is_set(server: ServerProcess, particular: ServerProcess) -> None:
+def test_a_proxys_headers_are_trusted_only_if_set(server: ServerProcess, custom_server: ServerProcess) -> None:
     assert draw(server, FORWARDED).startswith(server.url)
-    assert draw(particular, FORWARDED).startswith("https://images.example.org/images/")
+    assert draw(custom_server, FORWARDED).startswith("https://images.example.org/images/")

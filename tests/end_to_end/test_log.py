@@ -1,4 +1,4 @@
-"""Read the real server's log."""
+"""The real server's log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from consts import EXIT_OK
 from tests.end_to_end.server_process import ServerProcess
 
 
-def test_a_request_is_one_line_with_its_id_and_without_its_text(server: ServerProcess) -> None:
+def test_a_request_is_one_line_with_its_id_and_without_its_prompt(server: ServerProcess) -> None:
     answer = requests.post(f"{server.url}/dalle?secret", data='{"text": "a secret", "num_images": 1}', timeout=60)
     request_id = answer.headers["X-Request-Id"]
     deadline = time.monotonic() + 10
@@ -23,11 +23,11 @@ def test_a_request_is_one_line_with_its_id_and_without_its_text(server: ServerPr
     assert re.search(rf" INFO +{request_id} dalle\.requests: POST /dalle 200 in \d+ ms$", line.strip())
 
 
-def test_a_mistyped_variable_is_told(particular: ServerProcess) -> None:
-    assert any("DALLE_PROT sets nothing; is DALLE_PORT meant?" in line for line in particular.log)
+def test_a_misspelled_variable_is_logged(custom_server: ServerProcess) -> None:
+    assert any("DALLE_PROT sets nothing; is DALLE_PORT meant?" in line for line in custom_server.log)
 
 
-def test_for_programs_every_line_is_json_and_no_line_has_a_key() -> None:
+def test_in_json_format_every_line_is_json_and_no_line_has_a_key() -> None:
     key = "a-key-that-nobody-sees"
     with ServerProcess("--log_format", "json", "--log_level", "debug", "--host", "0.0.0.0", DALLE_API_KEY=key) as running:
         with socket.create_connection(("127.0.0.1", running.port), timeout=60) as caller:
@@ -39,4 +39,4 @@ def test_for_programs_every_line_is_json_and_no_line_has_a_key() -> None:
     events = [json.loads(line) for line in running.log]
     assert {"dalle.requests", "dalle.serving"} <= {event["logger"] for event in events}
     assert key not in "".join([*running.log, *running.lines])
-    assert "$DALLE_API_KEY" in running.output  # in the line to paste
+    assert "$DALLE_API_KEY" in running.output  # in the command to paste

@@ -1,4 +1,4 @@
-"""Hold the real server to its word while many callers wait."""
+"""The real server with many concurrent clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def say_hello(server: ServerProcess) -> None:
     assert requests.get(f"{server.url}/", timeout=30).text == "hello world"
 
 
-def test_hello_is_answered_while_images_are_drawn(server: ServerProcess) -> None:
+def test_hello_responds_while_images_are_drawn(server: ServerProcess) -> None:
     with ThreadPoolExecutor(1) as pool:
         drawing = pool.submit(draw, server, text="a red circle", num_images=10)
         for _ in range(5):
@@ -37,25 +37,25 @@ def test_hello_is_answered_while_images_are_drawn(server: ServerProcess) -> None
         assert len(drawing.result()["generatedImgs"]) == 10
 
 
-def test_twenty_callers_at_once_each_get_the_images_that_they_would_get_alone(server: ServerProcess) -> None:
-    asked = [
+def test_twenty_clients_at_once_get_the_same_images_as_one_by_one(server: ServerProcess) -> None:
+    bodies = [
         {"text": PROMPTS[index % len(PROMPTS)], "seed": 100 * index, "num_images": 1 + index % 3} for index in range(CALLERS)
     ]
     with ThreadPoolExecutor(CALLERS) as pool:
-        together = list(pool.map(lambda fields: draw(server, img_format="png", **fields), asked))
-    alone = [draw(server, img_format="png", **fields) for fields in asked]
+        together = list(pool.map(lambda fields: draw(server, img_format="png", **fields), bodies))
+    alone = [draw(server, img_format="png", **fields) for fields in bodies]
     assert together == alone
 
 
 @pytest.mark.slow
-def test_two_hundred_waiting_callers_do_not_hold_up_hello() -> None:
+def test_two_hundred_waiting_clients_do_not_delay_hello() -> None:
     body = b'{"text": "a red circle", "num_images": 10}'
-    asked = b"POST /dalle HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    request = b"POST /dalle HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     with ServerProcess("--log_level", "warning", "--max_queue", "2000") as own, ExitStack() as stack:
         waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", own.port), timeout=30)) for _ in range(200)]
         for caller in waiting:
-            caller.sendall(asked)
+            caller.sendall(request)
         for _ in range(10):
             say_hello(own)
         answered, _, _ = select.select(waiting, [], [], 0)
-        assert len(answered) < 100  # they do wait
+        assert len(answered) < 100  # most are still waiting

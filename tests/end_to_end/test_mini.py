@@ -1,4 +1,4 @@
-"""Start the real process with Mini: its weights come from a hub on loopback, in the published files' form."""
+"""The real server with Mini, whose weights come from a hub on loopback in the published files' format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_mini_is_downloaded_and_draws(sizes: str, tmp_path: Path) -> None:
         assert hub.contents("decoder_mini.pt")
 
 
-def test_without_a_hub_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_hub_the_error_is_one_line_with_a_remedy(tmp_path: Path) -> None:
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}", "HF_HOME": str(tmp_path)}
     command = [sys.executable, "app.py", "--port", "0"]
     run = subprocess.run(command, cwd=ROOT, env=environment() | nowhere, capture_output=True, text=True, timeout=60)

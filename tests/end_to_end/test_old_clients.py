@@ -1,4 +1,4 @@
-"""Call the real server as the clients that exist call it, byte for byte where that matters."""
+"""The real server with the requests of existing clients, byte for byte where that matters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.end_to_end.server_process import ServerProcess
 
 
 def exchange(server: ServerProcess, raw: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Send raw bytes, and read the answer until the server closes; give its status, headers in lower case and body."""
+    """Send raw bytes, read until the server closes, and return the response's status, lower-case headers and body."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(raw)
         received = b""
@@ -29,7 +29,7 @@ def exchange(server: ServerProcess, raw: bytes) -> tuple[int, dict[str, str], by
 
 
 def http(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """Write a request with no header but those given, and what HTTP needs."""
+    """Return a request with no other headers than those given and those that HTTP requires."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -41,10 +41,10 @@ def error_in(body: bytes) -> dict[str, Any]:
 
 
 def test_the_web_interface(server: ServerProcess) -> None:
-    """It sends JSON without a content type, and headers of its own; it reads generatedImgs and generatedImgsFormat."""
-    asked = json.dumps({"text": "a red circle", "num_images": 2}).encode()
+    """It sends JSON without a content type, and custom headers; it reads generatedImgs and generatedImgsFormat."""
+    request = json.dumps({"text": "a red circle", "num_images": 2}).encode()
     status, headers, body = exchange(
-        server, http("POST", "/dalle", asked, Bypass_Tunnel_Reminder="go", mode="no-cors", Origin="http://localhost:3000")
+        server, http("POST", "/dalle", request, Bypass_Tunnel_Reminder="go", mode="no-cors", Origin="http://localhost:3000")
     )
     assert status == 200
     assert headers["access-control-allow-origin"] == "*"
@@ -54,7 +54,7 @@ def test_the_web_interface(server: ServerProcess) -> None:
         assert Image.open(BytesIO(base64.b64decode(image, validate=True))).size == (256, 256)
 
 
-def test_its_preflight(server: ServerProcess) -> None:
+def test_the_web_interfaces_preflight(server: ServerProcess) -> None:
     status, headers, _ = exchange(
         server,
         http(
@@ -70,7 +70,7 @@ def test_its_preflight(server: ServerProcess) -> None:
     assert headers["access-control-allow-headers"] == "bypass-tunnel-reminder,mode"
 
 
-def test_is_the_server_there(server: ServerProcess) -> None:
+def test_the_web_interfaces_check_for_the_server(server: ServerProcess) -> None:
     status, headers, body = exchange(server, http("GET", "/", Bypass_Tunnel_Reminder="go"))
     assert (status, body) == (200, b"hello world")
     assert headers["access-control-allow-origin"] == "*"
@@ -93,7 +93,7 @@ def test_the_route_by_its_later_name(server: ServerProcess) -> None:
     assert len(answer.json()["generatedImgs"]) == 1
 
 
-def test_a_large_body_gets_its_answer_also_where_its_length_is_not_told(server: ServerProcess) -> None:
+def test_a_large_body_gets_a_response_with_and_without_a_content_length(server: ServerProcess) -> None:
     def chunks() -> Any:
         for _ in range(40):
             yield b" " * 65536
@@ -109,7 +109,7 @@ def test_a_chunked_body_is_read(server: ServerProcess) -> None:
     assert len(answer.json()["generatedImgs"]) == 1
 
 
-def test_what_is_no_http_is_refused_in_json(server: ServerProcess) -> None:
+def test_invalid_http_is_refused_in_json(server: ServerProcess) -> None:
     status, headers, body = exchange(server, b"BREW /dalle HTCPCP/1.0\r\nno colon\r\n\r\n")
     assert status == 400
     assert headers["content-type"] == "application/json"
@@ -117,22 +117,22 @@ def test_what_is_no_http_is_refused_in_json(server: ServerProcess) -> None:
     assert error_in(body)["message"]
 
 
-def test_also_what_is_no_http_may_be_read_by_listed_origins_only(particular: ServerProcess) -> None:
+def test_responses_to_invalid_http_are_readable_by_listed_origins_only(custom_server: ServerProcess) -> None:
     for origin, allowed in (("https://play.example", "https://play.example"), ("https://evil.example", None)):
-        status, headers, _ = exchange(particular, b"GET / HTTP/1.1\r\nOrigin: %s\r\nno colon\r\n\r\n" % origin.encode())
+        status, headers, _ = exchange(custom_server, b"GET / HTTP/1.1\r\nOrigin: %s\r\nno colon\r\n\r\n" % origin.encode())
         assert (status, headers.get("access-control-allow-origin")) == (400, allowed)
         assert headers["vary"] == "Origin"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-request-id"]
 
 
-def test_what_is_far_too_large_is_refused_unread(server: ServerProcess) -> None:
+def test_a_far_too_large_body_is_refused_unread(server: ServerProcess) -> None:
     status, _, body = exchange(server, b"POST /dalle HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n")
     assert status == 413
     assert error_in(body)["field"] is None
 
 
-def test_what_is_drawn_is_saved(server: ServerProcess, output_dir: Path) -> None:
+def test_drawn_images_are_saved(server: ServerProcess, output_dir: Path) -> None:
     requests.post(f"{server.url}/dalle", json={"text": "../a Saved one", "num_images": 2, "img_format": "png"}, timeout=60)
     [folder] = output_dir.glob("*_a-saved-one_*")
     assert sorted(path.name for path in folder.iterdir()) == ["0.png", "1.png"]

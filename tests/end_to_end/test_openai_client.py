@@ -1,4 +1,4 @@
-"""Call the real server with the official `openai` package, which checks every answer against its own types."""
+"""The real server with the official `openai` package, which validates all responses against its types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def async_client(server: ServerProcess) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"{server.url}/v1", api_key="x", _strict_response_validation=True)
 
 
-def opened(in_base64: str | None) -> Image.Image:
+def decoded_image(in_base64: str | None) -> Image.Image:
     assert in_base64 is not None
     return Image.open(BytesIO(base64.b64decode(in_base64, validate=True)))
 
@@ -42,18 +42,18 @@ def check_events(events: list[ImageGenCompletedEvent | ImageGenPartialImageEvent
         range(partial_images)
     )
     assert len(partial) == partial_images
-    assert {opened(event.b64_json).size for event in events} == {(256, 256)}
+    assert {decoded_image(event.b64_json).size for event in events} == {(256, 256)}
 
 
 def test_two_images(server: ServerProcess) -> None:
     answer = client(server).images.generate(prompt="a red circle", n=2)
     assert answer.data is not None and answer.usage is not None
-    assert [opened(item.b64_json).size for item in answer.data] == [(256, 256)] * 2
+    assert [decoded_image(item.b64_json).size for item in answer.data] == [(256, 256)] * 2
     assert answer.usage.output_tokens == 512
     assert answer._request_id
 
 
-def test_every_argument_and_ours_beside_them(server: ServerProcess) -> None:
+def test_all_arguments_and_our_additional_ones(server: ServerProcess) -> None:
     def draw(**extra: Any) -> Any:
         return client(server).images.generate(
             prompt="a red circle",
@@ -74,7 +74,7 @@ def test_every_argument_and_ours_beside_them(server: ServerProcess) -> None:
     answer = draw()
     assert (answer.size, answer.output_format, answer.background) == ("1024x1024", "webp", "opaque")
     [item] = answer.data
-    assert (opened(item.b64_json).format, opened(item.b64_json).size) == ("WEBP", (1024, 1024))
+    assert (decoded_image(item.b64_json).format, decoded_image(item.b64_json).size) == ("WEBP", (1024, 1024))
     assert item.seed == 7
     assert draw().data == answer.data
     assert draw(guidance=0).data != answer.data
@@ -91,9 +91,9 @@ def test_a_stream(server: ServerProcess, partial_images: int) -> None:
         check_events(list(stream), partial_images)
 
 
-def test_a_stream_of_several_images_says_which_is_which(server: ServerProcess) -> None:
+def test_the_events_of_several_images_have_their_indices(server: ServerProcess) -> None:
     events = client(server).images.generate(prompt="a red circle", n=3, stream=True, extra_body={"seed": 5})
-    # The official type has no such field, and keeps it.
+    # The official type has no such fields, but keeps them.
     assert sorted((event.index, event.seed) for event in events) == [(0, 5), (1, 6), (2, 7)]  # type: ignore[union-attr]
 
 
@@ -120,7 +120,7 @@ def test_models(server: ServerProcess) -> None:
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
 
 
-def test_a_bad_argument_is_named(server: ServerProcess) -> None:
+def test_an_invalid_argument_is_named(server: ServerProcess) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client(server).images.generate(prompt="a red circle", background="transparent")
     assert (refused.value.param, refused.value.code, refused.value.type) == (
@@ -132,14 +132,14 @@ def test_a_bad_argument_is_named(server: ServerProcess) -> None:
     assert "leave it out" in refused.value.message
 
 
-def test_a_bad_argument_of_a_stream_is_named_before_it_begins(server: ServerProcess) -> None:
+def test_an_invalid_argument_of_a_stream_is_named_before_the_stream_starts(server: ServerProcess) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client(server).images.generate(prompt="a red circle", stream=True, n=99)
     assert refused.value.param == "n"
 
 
-class Counted:
-    """Count the requests that a client sends, and note their retry counts."""
+class RequestRecord:
+    """The retry counts and statuses of a client's requests."""
 
     def __init__(self) -> None:
         self.retry_counts: list[str] = []
@@ -164,13 +164,13 @@ def vary(caller: OpenAI) -> object:
 
 
 @pytest.mark.parametrize("call", [edit, vary])
-def test_what_is_not_served_is_said_once(server: ServerProcess, call: Callable[[OpenAI], object]) -> None:
-    counted = Counted()
+def test_unsupported_routes_respond_501_and_are_not_retried(server: ServerProcess, call: Callable[[OpenAI], object]) -> None:
+    record = RequestRecord()
     with pytest.raises(openai.InternalServerError) as refused:
-        call(client(server, http_client=counted.http_client()))
+        call(client(server, http_client=record.http_client()))
     assert refused.value.status_code == 501
     assert "POST /v1/images/generations" in refused.value.message
-    assert counted.retry_counts == ["0"]
+    assert record.retry_counts == ["0"]
 
 
 @pytest.fixture(scope="module")
@@ -188,16 +188,16 @@ def faulty(running: FaultyServer) -> Iterator[FaultyServer]:
     assert eventually_shows(running, queue_images=0, slots_in_use=0)
 
 
-def test_a_key_opens_the_door_and_another_does_not(faulty: FaultyServer) -> None:
+def test_only_a_valid_key_is_accepted(faulty: FaultyServer) -> None:
     with pytest.raises(openai.AuthenticationError) as refused:
         client(faulty).images.generate(prompt="a red circle")
     assert refused.value.code == "invalid_api_key"
     assert client(faulty, api_key=KEY).images.generate(prompt="a red circle").data
 
 
-def test_a_full_line_is_asked_again_until_there_is_room(faulty: FaultyServer) -> None:
-    caller, counted = client(faulty, api_key=KEY, max_retries=0), Counted()
-    patient = client(faulty, api_key=KEY, max_retries=100, http_client=counted.http_client())
+def test_a_request_to_a_full_queue_is_retried_until_there_is_room(faulty: FaultyServer) -> None:
+    caller, record = client(faulty, api_key=KEY, max_retries=0), RequestRecord()
+    patient = client(faulty, api_key=KEY, max_retries=100, http_client=record.http_client())
     faulty.fault("step hold")
     with ThreadPoolExecutor(3) as pool:
         filling = [pool.submit(caller.images.generate, prompt="a red circle")]
@@ -209,14 +209,14 @@ def test_a_full_line_is_asked_again_until_there_is_room(faulty: FaultyServer) ->
         assert (refused.value.code, refused.value.type) == ("queue_full", "rate_limit_error")
         assert int(refused.value.response.headers["retry-after"]) >= 1
         waiting = pool.submit(patient.images.generate, prompt="a red circle")
-        assert eventually(lambda: 429 in counted.statuses)
+        assert eventually(lambda: 429 in record.statuses)
         faulty.heal()
         assert waiting.result().data and all(call.result().data for call in filling)
-    assert counted.statuses[-1] == 200
-    assert counted.retry_counts == [str(index) for index in range(len(counted.statuses))]
+    assert record.statuses[-1] == 200
+    assert record.retry_counts == [str(index) for index in range(len(record.statuses))]
 
 
-def test_a_failure_inside_is_an_error_with_a_request_id_and_the_next_try_draws(faulty: FaultyServer) -> None:
+def test_a_failure_is_an_error_with_a_request_id_and_a_retry_succeeds(faulty: FaultyServer) -> None:
     faulty.fault("step raise")
     with pytest.raises(openai.InternalServerError) as failed:
         client(faulty, api_key=KEY, max_retries=0).images.generate(prompt="a red circle")
@@ -226,7 +226,7 @@ def test_a_failure_inside_is_an_error_with_a_request_id_and_the_next_try_draws(f
     assert client(faulty, api_key=KEY).images.generate(prompt="a red circle").data
 
 
-def test_a_failure_in_mid_stream_is_raised(faulty: FaultyServer) -> None:
+def test_a_failure_in_the_middle_of_a_stream_is_raised(faulty: FaultyServer) -> None:
     faulty.fault("step hold 100")
     with client(faulty, api_key=KEY).images.generate(prompt="a red circle", stream=True, partial_images=3) as stream:
         assert isinstance(next(stream), ImageGenPartialImageEvent)

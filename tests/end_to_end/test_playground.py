@@ -1,4 +1,4 @@
-"""Use the page as people do: a real Chromium, the real process, Tiny."""
+"""The playground in a real Chromium, with the real server and Tiny."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.end_to_end.server_process import ServerProcess
 RED_CIRCLE = "a red circle on a blue background"
 
 
-def picture_of_seed(server: ServerProcess, seed: int, **fields: object) -> bytes:
-    asked = {"text": RED_CIRCLE, "seed": seed, **fields}
-    answer = requests.post(f"{server.url}/dalle", json=asked, timeout=120).json()
+def image_of_seed(server: ServerProcess, seed: int, **fields: object) -> bytes:
+    body = {"text": RED_CIRCLE, "seed": seed, **fields}
+    answer = requests.post(f"{server.url}/dalle", json=body, timeout=120).json()
     return base64.b64decode(answer["generatedImgs"][0])
 
 
-def test_pictures_are_seen_while_they_are_drawn(visit: Callable[..., Visit]) -> None:
+def test_images_are_visible_while_they_are_drawn(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.draw(RED_CIRCLE, 4)
     person.wait_for("done")
@@ -31,7 +31,7 @@ def test_pictures_are_seen_while_they_are_drawn(visit: Callable[..., Visit]) -> 
     assert person.focused() == "text"
 
 
-def test_a_click_on_an_example_and_enter_draw(visit: Callable[..., Visit]) -> None:
+def test_a_click_on_an_example_and_enter_draw_it(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.page.click("#examples button >> nth=2")
     assert person.focused() == "text"
@@ -42,7 +42,7 @@ def test_a_click_on_an_example_and_enter_draw(visit: Callable[..., Visit]) -> No
     assert person.page.inner_text(".drawing h3") == "two yellow hearts"
 
 
-def test_shift_and_enter_begin_a_line_and_nothing_is_drawn_of_nothing(visit: Callable[..., Visit]) -> None:
+def test_shift_and_enter_insert_a_newline_and_a_blank_prompt_is_not_drawn(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.page.press("#text", "Shift+Enter")
     assert person.page.input_value("#text") == "\n"
@@ -51,9 +51,7 @@ def test_shift_and_enter_begin_a_line_and_nothing_is_drawn_of_nothing(visit: Cal
     assert person.page.locator(".drawing").count() == 0
 
 
-def test_a_download_is_the_servers_file_under_a_name_of_its_prompt_and_seed(
-    visit: Callable[..., Visit], server: ServerProcess
-) -> None:
+def test_a_download_is_the_servers_file_named_by_prompt_and_seed(visit: Callable[..., Visit], server: ServerProcess) -> None:
     person = visit()
     person.page.click("#advanced summary")
     person.page.fill("#seed", "7")
@@ -63,12 +61,10 @@ def test_a_download_is_the_servers_file_under_a_name_of_its_prompt_and_seed(
     with person.page.expect_download() as waiting:
         person.page.click("[data-act=download]")
     assert waiting.value.suggested_filename == "a-red-circle-on-a-blue-background-7.png"
-    assert Path(waiting.value.path()).read_bytes() == picture_of_seed(server, 7, img_format="png")
+    assert Path(waiting.value.path()).read_bytes() == image_of_seed(server, 7, img_format="png")
 
 
-def test_a_seed_past_the_exact_numbers_of_javascript_is_kept_to_the_digit(
-    visit: Callable[..., Visit], server: ServerProcess
-) -> None:
+def test_a_seed_above_javascripts_exact_integers_keeps_all_digits(visit: Callable[..., Visit], server: ServerProcess) -> None:
     person = visit()
     person.page.click("#advanced summary")
     person.page.fill("#seed", str(2**63 - 2))
@@ -77,7 +73,7 @@ def test_a_seed_past_the_exact_numbers_of_javascript_is_kept_to_the_digit(
     assert person.page.locator(".tile .seed").all_inner_texts() == [f"seed {2**63 - 2}", f"seed {2**63 - 1}"]
 
 
-def test_a_picture_is_enlarged_and_left_by_keyboard(visit: Callable[..., Visit]) -> None:
+def test_an_image_is_enlarged_and_closed_by_keyboard(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.draw(RED_CIRCLE, 2)
     person.wait_for("done")
@@ -89,13 +85,13 @@ def test_a_picture_is_enlarged_and_left_by_keyboard(visit: Callable[..., Visit])
     assert (alt.get_attribute("alt") or "").startswith("Picture 1 of 2")
     page.keyboard.press("ArrowRight")
     assert (alt.get_attribute("alt") or "").startswith("Picture 2 of 2")
-    page.keyboard.press("ArrowRight")  # there is no third
+    page.keyboard.press("ArrowRight")  # there is no third image
     page.keyboard.press("Escape")
     person.wait_until("document.activeElement.closest('.tile') === document.querySelectorAll('.tile')[1]")
     assert not page.is_visible("#viewer")
 
 
-def test_a_picture_is_copied(visit: Callable[..., Visit]) -> None:
+def test_an_image_is_copied(visit: Callable[..., Visit]) -> None:
     person = visit(permissions=["clipboard-read", "clipboard-write"])
     person.draw(RED_CIRCLE)
     person.wait_for("done")
@@ -105,7 +101,7 @@ def test_a_picture_is_copied(visit: Callable[..., Visit]) -> None:
     assert person.page.evaluate("navigator.clipboard.read().then(([item]) => item.types)") == ["image/png"]
 
 
-def test_where_copying_is_not_to_be_had_a_sentence_says_why(visit: Callable[..., Visit]) -> None:
+def test_a_message_explains_why_copying_is_unavailable(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.draw(RED_CIRCLE)
     person.wait_for("done")
@@ -115,10 +111,10 @@ def test_where_copying_is_not_to_be_had_a_sentence_says_why(visit: Callable[...,
     assert "only on https or localhost" in person.page.inner_text("#toast")
 
 
-def test_a_seed_is_taken_again_and_settings_are_drawn_with_again(visit: Callable[..., Visit]) -> None:
+def test_a_seed_and_settings_can_be_reused(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.page.click("#advanced summary")
-    person.page.fill("#temperature", "0,5")  # as half of Europe types it
+    person.page.fill("#temperature", "0,5")  # a decimal comma
     person.draw(RED_CIRCLE, 2)
     person.wait_for("done")
     page = person.page
@@ -140,7 +136,7 @@ def test_a_seed_is_taken_again_and_settings_are_drawn_with_again(visit: Callable
     assert page.inner_text(".drawing:first-child .seed >> nth=1") != f"seed {seed}"
 
 
-def test_what_was_drawn_and_typed_is_there_after_a_reload_until_it_is_cleared(visit: Callable[..., Visit]) -> None:
+def test_drawings_and_the_typed_prompt_survive_a_reload_until_cleared(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.draw(RED_CIRCLE, 2)
     person.wait_for("done")
@@ -175,7 +171,7 @@ def test_one_drawing_is_removed(visit: Callable[..., Visit]) -> None:
     assert page.locator(".drawing h3").all_inner_texts() == ["a red circle"]
 
 
-def test_what_is_cleared_while_it_is_drawn_does_not_come_back(visit: Callable[..., Visit]) -> None:
+def test_a_drawing_cleared_while_it_is_drawn_does_not_come_back(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.draw(RED_CIRCLE, 10)
     person.page.click("#clear")

@@ -1,4 +1,4 @@
-"""Hold the page to what everybody can use: names, contrast, focus, small screens, less motion."""
+"""The playground's accessibility: names, contrast, focus, small screens, reduced motion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.end_to_end.fonts import use_wide_font
 FAULTS = Path(__file__).with_name("access_faults.js")
 LAYOUT_FAULTS = Path(__file__).with_name("layout_faults.js")
 
-# WCAG 1.4.12: what readers may set without losing anything.
+# WCAG 1.4.12: spacing that readers may set without loss of content.
 SPACED = (
     "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important }"
     "p { margin-bottom: 2em !important }"
@@ -23,32 +23,32 @@ LARGE = ":root { font-size: 200% !important }"
 
 
 def faults_of(page: Page) -> list[str]:
-    """Find what is without a name, not unique, or too faint: WCAG's AA."""
+    """Return elements without a name, with a duplicate id or with too little contrast, by WCAG's level AA."""
     found: list[str] = page.evaluate(FAULTS.read_text(encoding="utf-8"))
     return found
 
 
 def layout_faults_of(page: Page) -> list[str]:
-    """Find what sticks out of the screen, or of its own frame."""
+    """Return elements that overflow the screen, or their own frame."""
     found: list[str] = page.evaluate(LAYOUT_FAULTS.read_text(encoding="utf-8"))
     return found
 
 
 def add_style(page: Page, style: str) -> None:
-    """Add rules as a reader's own style sheet would."""
+    """Add rules, as a reader's own style sheet does."""
     add = "(style) => { const sheet = new CSSStyleSheet(); sheet.replaceSync(style); document.adoptedStyleSheets.push(sheet) }"
     page.evaluate(add, style)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_has_a_name_and_can_be_read(visit: Callable[..., Visit], scheme: str) -> None:
-    # Without motion, so that no colour is caught half-way to another.
+def test_all_elements_have_a_name_and_enough_contrast(visit: Callable[..., Visit], scheme: str) -> None:
+    # Without motion, so that no colour is measured during a transition.
     person = visit(color_scheme=scheme, reduced_motion="reduce")
     page = person.page
     assert faults_of(page) == []
     page.click("#advanced summary")
     page.fill("#seed", "1")
-    person.draw("i", 2)  # with the narrowest of prompts its button is still large enough
+    person.draw("i", 2)  # even the narrowest prompt must have a button of sufficient size
     person.wait_for("done")
     assert faults_of(page) == []
     page.press("#text", "Enter")
@@ -65,7 +65,7 @@ def test_everything_has_a_name_and_can_be_read(visit: Callable[..., Visit], sche
     assert faults_of(page) == []
 
 
-def test_the_check_finds_what_is_wrong(visit: Callable[..., Visit]) -> None:
+def test_the_check_finds_faults(visit: Callable[..., Visit]) -> None:
     person = visit()
     assert faults_of(person.page) == []
     person.page.evaluate(
@@ -121,7 +121,7 @@ def test_no_width_makes_the_page_wider_than_its_screen(visit: Callable[..., Visi
     assert layout_faults_of(page) == []
 
 
-def test_the_tab_key_goes_through_the_form_in_the_order_it_is_read(visit: Callable[..., Visit]) -> None:
+def test_the_tab_key_follows_the_reading_order_of_the_form(visit: Callable[..., Visit]) -> None:
     person = visit()
     assert person.focused() == "text"
     order = []
@@ -140,7 +140,7 @@ def test_the_tab_key_goes_through_the_form_in_the_order_it_is_read(visit: Callab
     assert person.page.evaluate(outline) == "solid3px"
 
 
-def test_screen_readers_hear_how_it_goes(visit: Callable[..., Visit]) -> None:
+def test_screen_readers_hear_the_progress(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.page.evaluate(
         """() => {
@@ -153,11 +153,11 @@ def test_screen_readers_hear_how_it_goes(visit: Callable[..., Visit]) -> None:
     person.wait_for("done")
     person.wait_until("heard.includes('Picture 1 of 1 is done.')")
     assert person.page.evaluate("heard[0]") == "Drawing: a red circle"
-    # Percents are a progress bar's to tell, when asked; said aloud they would drown everything.
+    # The progress bar has the percentage, on request; announced, it would drown out everything else.
     assert not any("%" in said for said in person.page.evaluate("heard"))
 
 
-def test_nothing_moves_for_who_wants_less_motion(visit: Callable[..., Visit]) -> None:
+def test_nothing_moves_with_reduced_motion(visit: Callable[..., Visit]) -> None:
     person = visit(reduced_motion="reduce")
     person.draw("a red circle", 4)
     moving = person.page.wait_for_selector(".drawing")

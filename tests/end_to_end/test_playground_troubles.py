@@ -1,4 +1,4 @@
-"""Let things go wrong under the page: in a real Chromium, with the real process."""
+"""Failures in the playground: in a real Chromium, with the real server."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def holding(running: FaultyServer) -> Iterator[FaultyServer]:
-    """Give a server that draws one image at a time, lets one wait, and stops in mid-drawing until it is healed."""
+    """Return a server with one slot and a queue of one image, whose drawing is held until it is healed."""
     running.fault("step hold")
     yield running
     running.heal()
     assert eventually_shows(running, queue_images=0, slots_in_use=0)
 
 
-def test_cancelling_frees_the_slot_and_what_is_asked_next_is_drawn(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+def test_cancelling_frees_the_slot_and_a_retry_is_drawn(visit: Callable[..., Visit], holding: FaultyServer) -> None:
     drawn = metric(holding, "dalle_images_drawn_total")
     person = visit(holding.url)
     person.draw(RED_CIRCLE, 2)
@@ -48,7 +48,7 @@ def test_cancelling_frees_the_slot_and_what_is_asked_next_is_drawn(visit: Callab
     assert person.page.locator(".tile img").count() == 2
 
 
-def test_who_waits_sees_their_place_in_the_queue(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+def test_a_waiting_drawing_shows_its_place_in_the_queue(visit: Callable[..., Visit], holding: FaultyServer) -> None:
     first, second = visit(holding.url), visit(holding.url)
     first.draw(RED_CIRCLE)
     first.page.wait_for_selector(".sentence:has-text('turn')")
@@ -59,7 +59,7 @@ def test_who_waits_sees_their_place_in_the_queue(visit: Callable[..., Visit], ho
         person.wait_for("done")
 
 
-def test_a_full_queue_is_a_sentence_and_drawn_on_a_click_later(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+def test_a_full_queue_is_explained_and_a_later_retry_is_drawn(visit: Callable[..., Visit], holding: FaultyServer) -> None:
     first, second = visit(holding.url), visit(holding.url)
     second.is_refused = True
     first.draw(RED_CIRCLE, 2)
@@ -74,7 +74,7 @@ def test_a_full_queue_is_a_sentence_and_drawn_on_a_click_later(visit: Callable[.
     second.wait_for("done")
 
 
-def test_a_server_killed_while_it_draws_is_noticed_found_again_and_the_drawing_goes_on(
+def test_a_killed_server_is_noticed_and_the_drawing_resumes_after_its_restart(
     visit: Callable[..., Visit], tmp_path: Path
 ) -> None:
     with FaultyServer(tmp_path, *ONE_AT_A_TIME) as killed:
@@ -93,9 +93,7 @@ def test_a_server_killed_while_it_draws_is_noticed_found_again_and_the_drawing_g
         assert person.page.input_value("#text") == "typed meanwhile"
 
 
-def test_a_page_opened_while_the_server_restarts_learns_the_model_later(
-    visit: Callable[..., Visit], server: ServerProcess
-) -> None:
+def test_a_page_opened_while_the_server_restarts_gets_the_model_later(visit: Callable[..., Visit], server: ServerProcess) -> None:
     person = visit()
     person.is_refused = True
     person.page.route("**/playground/model.json", lambda route: route.abort(), times=1)
@@ -104,7 +102,7 @@ def test_a_page_opened_while_the_server_restarts_learns_the_model_later(
     page.wait_for_selector("#toast:has-text('The server is back.')")
 
 
-def test_a_bad_seed_is_a_sentence_at_its_field(visit: Callable[..., Visit]) -> None:
+def test_an_invalid_seed_is_explained_at_its_field(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.is_refused = True
     person.page.click("#advanced summary")
@@ -122,7 +120,7 @@ def test_a_bad_seed_is_a_sentence_at_its_field(visit: Callable[..., Visit]) -> N
     assert not person.page.is_visible("#seed-error")
 
 
-def test_a_server_with_keys_is_told_one_and_the_drawing_goes_on(visit: Callable[..., Visit]) -> None:
+def test_a_key_is_requested_and_the_drawing_resumes(visit: Callable[..., Visit]) -> None:
     with ServerProcess(DALLE_API_KEY="open-sesame") as locked:
         person = visit(locked.url)
         person.is_refused = True
@@ -143,7 +141,7 @@ def test_a_server_with_keys_is_told_one_and_the_drawing_goes_on(visit: Callable[
         person.wait_for("done")
 
 
-def test_a_drawing_that_fails_says_so_and_is_tried_again_on_a_click(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+def test_a_failed_drawing_says_so_and_can_be_retried(visit: Callable[..., Visit], holding: FaultyServer) -> None:
     person = visit(holding.url)
     holding.fault("step raise")
     person.draw(RED_CIRCLE)
@@ -153,7 +151,7 @@ def test_a_drawing_that_fails_says_so_and_is_tried_again_on_a_click(visit: Calla
     person.wait_for("done")
 
 
-def test_a_page_left_in_mid_drawing_offers_to_draw_it_again(visit: Callable[..., Visit], holding: FaultyServer) -> None:
+def test_a_page_left_while_drawing_offers_to_draw_again(visit: Callable[..., Visit], holding: FaultyServer) -> None:
     person = visit(holding.url)
     person.draw(RED_CIRCLE)
     person.page.wait_for_selector(".sentence:has-text('turn')")

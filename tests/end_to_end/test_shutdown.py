@@ -1,4 +1,4 @@
-"""Stop the real server while it has work."""
+"""Stopping the real server while it draws."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_was_accepted_is_drawn_and_saved_and_nothing_else_is_taken(tmp_path: Path, number: signal.Signals) -> None:
+def test_accepted_requests_are_drawn_and_saved_and_others_are_refused(tmp_path: Path, number: signal.Signals) -> None:
     output_dir = tmp_path / "generations"
-    options = ["--save_to_disk", "--output_dir", str(output_dir), "--drain_timeout", "600"]  # a busy machine is no failure
+    options = ["--save_to_disk", "--output_dir", str(output_dir), "--drain_timeout", "600"]  # long enough for a busy machine
     with FaultyServer(tmp_path, "--max_batch_size", "2", *options) as server:
         server.fault("step hold")
         accepted = [ask(server, num_images=2), ask(server, num_images=3)]
@@ -40,7 +40,7 @@ def test_what_was_accepted_is_drawn_and_saved_and_nothing_else_is_taken(tmp_path
     assert not list(output_dir.glob(".unfinished-*/*"))
 
 
-def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
+def test_a_second_signal_ends_it_immediately(tmp_path: Path) -> None:
     with FaultyServer(tmp_path) as server:
         server.fault("step hold")
         with ask(server):
@@ -51,7 +51,7 @@ def test_a_second_signal_ends_it_now(tmp_path: Path) -> None:
             assert server.process.wait(STOP_SECONDS) == -signal.SIGTERM
 
 
-def test_who_is_not_done_in_time_is_told_so(tmp_path: Path) -> None:
+def test_an_unfinished_request_is_refused_after_the_drain_timeout(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--drain_timeout", "0", "--max_batch_size", "1") as server:
         caller = ask(server, num_images=10)
         assert eventually_shows(server, slots_in_use=1)

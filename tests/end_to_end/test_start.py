@@ -1,4 +1,4 @@
-"""Start and stop the real server, rightly and wrongly."""
+"""Starting and stopping the real server, with valid and invalid settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.end_to_end.callers import eventually
 from tests.end_to_end.server_process import ROOT, ServerProcess, run_app
 
 
-def test_start_up_shows_its_steps_and_then_where_to_go(server: ServerProcess) -> None:
+def test_a_start_prints_its_steps_and_then_the_address(server: ServerProcess) -> None:
     steps = [
         r"Loading DALL-E Tiny",
         r"Loaded in [\d.]+ s",
@@ -36,7 +36,7 @@ def test_start_up_shows_its_steps_and_then_where_to_go(server: ServerProcess) ->
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl (Debian: apt-get install curl)")
-def test_the_line_to_paste_draws_a_picture(server: ServerProcess, tmp_path: Path) -> None:
+def test_the_command_to_paste_draws_an_image(server: ServerProcess, tmp_path: Path) -> None:
     line = re.findall(r"^  (curl .*\|\n.*)$", server.output, re.MULTILINE)[0]
     subprocess.run(["bash", "-c", line], cwd=tmp_path, check=True, timeout=60)
     with Image.open(tmp_path / "drawing.jpeg") as image:
@@ -45,7 +45,7 @@ def test_the_line_to_paste_draws_a_picture(server: ServerProcess, tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server_cleanly(number: signal.Signals) -> None:
-    with ServerProcess("--threads", "0") as running:  # as many as there are, which is the default
+    with ServerProcess("--threads", "0") as running:  # all available ones, the default
         assert running.stop(number) == EXIT_OK
         assert running.lines[-1] == "Stopped.\n"
         assert "Traceback" not in "".join(running.log)
@@ -59,7 +59,7 @@ def test_a_signal_while_loading_stops_cleanly() -> None:
     assert "Traceback" not in "".join(loading.log)
 
 
-def test_a_busy_port_is_one_line_before_anything_is_loaded(server: ServerProcess) -> None:
+def test_a_busy_port_is_an_error_before_anything_is_loaded(server: ServerProcess) -> None:
     started = time.perf_counter()
     refused = run_app("--port", str(server.port))
     assert time.perf_counter() - started < 20
@@ -80,7 +80,7 @@ def test_a_port_whose_server_is_still_loading_is_busy() -> None:
         assert loading.stop() == EXIT_OK
 
 
-def test_more_images_than_are_held_can_not_be_asked_for() -> None:
+def test_more_images_than_batch_and_queue_hold_are_refused() -> None:
     with ServerProcess("--max_batch_size", "2", "--max_queue", "1") as running:
         answer = requests.post(f"{running.url}/dalle", json={"text": "a red circle", "num_images": 4}, timeout=60)
         assert answer.status_code == 400
@@ -89,14 +89,14 @@ def test_more_images_than_are_held_can_not_be_asked_for() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
-def test_a_system_that_allows_too_few_threads_is_one_line_before_anything_is_loaded() -> None:
-    """Each thread takes address space for its stack, which can be limited for root too."""
+def test_too_few_allowed_threads_are_an_error_before_anything_is_loaded() -> None:
+    """Each thread needs address space for its stack, which can be limited for root too."""
     refused = run_app("--max_queue", "3000", run_by=("prlimit", f"--as={4 * 2**30}"))
     assert_refused(refused, EXIT_BAD_SETTING, "with --max_queue 3000 the server needs")
 
 
 class Limited(ServerProcess):
-    """A running server of a user who may have 1,000 threads, and reads what root may read."""
+    """A running server of a user with at most 1,000 threads, and with root's permissions to read."""
 
     run_by = (
         *("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"),
@@ -106,50 +106,50 @@ class Limited(ServerProcess):
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can run it as a user without other processes")
-def test_the_queue_that_is_advised_for_few_threads_is_served() -> None:
+def test_the_queue_size_that_the_error_suggests_works() -> None:
     refused = run_app("--max_queue", "3000", run_by=Limited.run_by)
     assert_refused(refused, EXIT_BAD_SETTING, "with --max_queue 3000 the server needs")
-    advised = re.search(r"set it to (\d+) at most, or raise the limit \(ulimit -u", refused.stderr)
-    assert advised is not None
-    # Torch, so that nothing is written into the cache of the tests' own user.
-    with Limited("--max_queue", advised[1], "--runner", "torch", PYTHONDONTWRITEBYTECODE="1") as running:
+    suggested = re.search(r"set it to (\d+) at most, or raise the limit \(ulimit -u", refused.stderr)
+    assert suggested is not None
+    # With torch nothing is written to the cache of the tests' user.
+    with Limited("--max_queue", suggested[1], "--runner", "torch", PYTHONDONTWRITEBYTECODE="1") as running:
         assert requests.post(f"{running.url}/dalle", json={"text": "a red circle"}, timeout=60).status_code == 200
         assert running.stop() == EXIT_OK
 
 
-def test_an_unwritable_output_folder_is_one_line_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_an_unwritable_output_folder_is_an_error_before_anything_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     refused = run_app("--save_to_disk", "--output_dir", str(tmp_path / "file" / "folder"))
     assert_refused(refused, EXIT_BAD_SETTING, "can't write to")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--port", "http"], "--port must be a whole number"),
         (["--model_version", "maxi"], "--model_version must be one of Tiny, Mini, Mega, Mega_full"),
         (["--sav"], "unrecognized arguments: --sav"),
     ],
 )
-def test_a_bad_flag_is_one_line(arguments: list[str], said: str) -> None:
-    assert_refused(run_app(*arguments), EXIT_BAD_SETTING, said)
+def test_an_invalid_flag_is_an_error_of_one_line(arguments: list[str], message: str) -> None:
+    assert_refused(run_app(*arguments), EXIT_BAD_SETTING, message)
 
 
-def test_a_python_without_the_packages_is_told_what_to_run() -> None:
-    """`-S` leaves out what is installed."""
+def test_without_the_packages_the_error_says_what_to_run() -> None:
+    """`-S` hides installed packages."""
     refused = subprocess.run([sys.executable, "-S", "app.py"], cwd=ROOT, capture_output=True, text=True)
     assert_refused(refused, EXIT_BAD_SETTING, "this Python has no package")
 
 
-def test_weights_that_are_not_there_are_one_line_and_status_3(tmp_path: Path) -> None:
+def test_missing_weights_are_an_error_of_one_line_with_status_3(tmp_path: Path) -> None:
     refused = run_app("--model_version", "Mini", "--models_root", str(tmp_path))
     assert refused.returncode == EXIT_BAD_CHECKPOINT
     assert refused.stderr.splitlines()[-1].startswith("app.py: ")
     assert "Traceback" not in refused.stderr
 
 
-def assert_refused(refused: subprocess.CompletedProcess[str], status: int, said: str) -> None:
+def assert_refused(refused: subprocess.CompletedProcess[str], status: int, message: str) -> None:
     assert refused.returncode == status
     [line] = refused.stderr.splitlines()
-    assert line.startswith(f"app.py: {said}")
+    assert line.startswith(f"app.py: {message}")
     assert "Loading" not in refused.stdout

@@ -1,4 +1,4 @@
-"""Read streams from the real server's socket: every piece comes when it is made."""
+"""Streams from the real server's socket: each event is sent as it happens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(running: FaultyServer) -> Iterator[FaultyServer]:
 
 
 def lines_of(received: Iterable[bytes], until: bytes) -> list[bytes]:
-    """Read lines up to one that begins with `until`; the connection's timeout fails what doesn't come."""
+    """Read lines up to one that starts with `until`; fail on the connection's timeout."""
     lines = []
     for line in received:
         lines.append(line.strip())
@@ -36,7 +36,7 @@ def lines_of(received: Iterable[bytes], until: bytes) -> list[bytes]:
     raise AssertionError(f"the stream ended without {until!r}: {lines}")
 
 
-def test_events_come_while_the_drawing_is_held(server: FaultyServer) -> None:
+def test_events_are_sent_while_the_drawing_is_held(server: FaultyServer) -> None:
     server.fault("step hold")
     with ask(server, stream=True) as caller, caller.makefile("rb") as received:
         lines = lines_of(received, b"data: ")
@@ -50,8 +50,8 @@ def test_events_come_while_the_drawing_is_held(server: FaultyServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dalle", OPENAI])
-def test_who_waits_in_line_hears_that_the_server_lives(server: FaultyServer, path: str) -> None:
-    """In comments alone on OpenAI's route, where clients take any event for an image."""
+def test_a_waiting_stream_has_keepalives(server: FaultyServer, path: str) -> None:
+    """On OpenAI's route only comments are sent, as clients take all events for images."""
     server.fault("step hold")
     fields = {"prompt": "a red circle", "stream": True}
     with ask(server), ask(server, path, **fields) as caller, caller.makefile("rb") as received:
@@ -60,7 +60,7 @@ def test_who_waits_in_line_hears_that_the_server_lives(server: FaultyServer, pat
         assert events == ({b"event: queued"} if path == "/dalle" else set())
 
 
-def test_far_too_large_a_body_is_refused_in_the_routes_shape(server: FaultyServer) -> None:
+def test_a_far_too_large_body_is_refused_in_the_routes_format(server: FaultyServer) -> None:
     for path, keys in ((OPENAI, {"message", "type", "param", "code"}), ("/dalle", {"message", "field"})):
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as caller, caller.makefile("rb") as received:
             caller.sendall(b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999\r\n\r\n" % path.encode())

@@ -1,4 +1,4 @@
-"""Hold the line before the real server's batch: bounded, fair, with a deadline, and left by who goes away."""
+"""The real server's queue: bounded, fair, with a deadline, and without disconnected clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(running: FaultyServer) -> Iterator[FaultyServer]:
     assert eventually_shows(running, queue_images=0, slots_in_use=0)
 
 
-def test_who_goes_away_while_drawn_frees_the_slot(server: FaultyServer) -> None:
+def test_a_disconnect_while_drawing_frees_the_slot(server: FaultyServer) -> None:
     cancelled, drawn = metric(server, "dalle_images_cancelled_total"), metric(server, "dalle_images_drawn_total")
     server.fault("step hold")
     caller = ask(server)
@@ -42,7 +42,7 @@ def test_who_goes_away_while_drawn_frees_the_slot(server: FaultyServer) -> None:
 @pytest.mark.parametrize(
     ("path", "fields"), [("/dalle", {"stream": True}), ("/v1/images/generations", {"prompt": "a red circle", "stream": True})]
 )
-def test_who_leaves_a_stream_frees_the_slot(server: FaultyServer, path: str, fields: dict[str, Any]) -> None:
+def test_a_disconnect_from_a_stream_frees_the_slot(server: FaultyServer, path: str, fields: dict[str, Any]) -> None:
     cancelled = metric(server, "dalle_images_cancelled_total")
     server.fault("step hold 40")
     with ask(server, path, **fields) as caller, caller.makefile("rb") as received:
@@ -53,7 +53,7 @@ def test_who_leaves_a_stream_frees_the_slot(server: FaultyServer, path: str, fie
     assert eventually_shows(server, slots_in_use=0)
 
 
-def test_who_goes_away_while_waiting_leaves_the_line_at_once(server: FaultyServer) -> None:
+def test_a_disconnect_while_waiting_leaves_the_queue_at_once(server: FaultyServer) -> None:
     server.fault("step hold")
     with ask(server):
         assert eventually_shows(server, slots_in_use=1)
@@ -63,7 +63,7 @@ def test_who_goes_away_while_waiting_leaves_the_line_at_once(server: FaultyServe
         assert eventually_shows(server, queue_images=0)
 
 
-def test_past_the_bound_429_says_when_to_come_back_and_those_accepted_are_drawn(server: FaultyServer) -> None:
+def test_a_full_queue_is_429_with_retry_after_and_accepted_requests_are_drawn(server: FaultyServer) -> None:
     server.fault("step hold")
     accepted = [ask(server, num_images=2)]
     assert eventually_shows(server, slots_in_use=1)
@@ -77,7 +77,7 @@ def test_past_the_bound_429_says_when_to_come_back_and_those_accepted_are_drawn(
     assert [status_of(caller) for caller in accepted] == [200, 200]
 
 
-def test_more_than_there_can_ever_be_room_for_is_told_so(server: FaultyServer) -> None:
+def test_more_images_than_the_queue_can_ever_hold_are_400(server: FaultyServer) -> None:
     refused = post(server, num_images=4)
     assert refused.status_code == 400
     assert refused.json()["error"]["field"] == "num_images"
@@ -98,7 +98,7 @@ def test_one_image_does_not_wait_for_ten(tmp_path: Path) -> None:
         assert ["for-one" in line for line in answered] == [True, False]
 
 
-def test_a_request_that_takes_too_long_is_504_and_frees_its_slot(tmp_path: Path) -> None:
+def test_a_request_over_its_deadline_is_504_and_frees_its_slot(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--request_timeout", "1") as server:
         server.fault("step hold")
         assert post(server, num_images=3).status_code == 504
@@ -106,7 +106,7 @@ def test_a_request_that_takes_too_long_is_504_and_frees_its_slot(tmp_path: Path)
         assert eventually_shows(server, slots_in_use=0, images_cancelled_total=3)
 
 
-def test_who_goes_away_changes_nobody_elses_image(tmp_path: Path) -> None:
+def test_a_disconnect_does_not_change_other_images(tmp_path: Path) -> None:
     with FaultyServer(tmp_path, "--max_batch_size", "8") as server, ThreadPoolExecutor(1) as pool:
         alone = draw(server, seed=5, num_images=3)
         server.fault("step hold 40")

@@ -1,4 +1,4 @@
-// Run by the tests' browser before the page's own scripts: write down each state of each tile.
+// Run by the tests' browser before the page's own scripts: records the states of each tile.
 globalThis.tileStates = new Map();
 new MutationObserver((changes) => {
   for (const { target } of changes) {

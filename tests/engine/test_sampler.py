@@ -1,4 +1,4 @@
-"""Hold the sampler to min-dalle's arithmetic, and to one draw a seed."""
+"""The sampler follows min-dalle's arithmetic, and a seed determines the draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def logits() -> Tensor:
 
 
 def min_dalle_weights(logits: Tensor, settings: SamplingSettings) -> Tensor:
-    """The lines of `DalleBartDecoder.sample_tokens` between the logits and `torch.multinomial`."""
+    """Return unnormalized probabilities, computed as in min-dalle's `DalleBartDecoder.sample_tokens`."""
     logits = logits[:, 0] * (1 - settings.supercondition_factor) + logits[:, 1] * settings.supercondition_factor
     logits_sorted, _ = logits.sort(descending=True)
     is_kept = logits >= logits_sorted[:, [settings.top_k - 1]]
@@ -37,7 +37,7 @@ def test_draws_follow_min_dalles_distribution(logits: Tensor, settings: Sampling
     expected = weights / weights.sum(-1, keepdim=True)
     draws = 4000
     counts = torch.zeros_like(expected)
-    for i in range(draws):  # chances that cover 0 to 1 evenly leave no luck in the counts
+    for i in range(draws):  # chances that cover 0 to 1 evenly make the counts deterministic
         tokens = sample(logits.numpy(), [settings] * len(logits), [(i + 0.5) / draws] * len(logits))
         counts[torch.arange(len(logits)), tokens] += 1
     assert (counts / draws - expected).abs().max() <= 1.5 / draws
@@ -53,7 +53,7 @@ def test_each_row_has_its_own_settings(logits: Tensor) -> None:
 
 @pytest.mark.parametrize(("count", "top_k"), [(16384, 256), (4038, 64), (4038, 252), (4038, 253), (500, 499)])
 @pytest.mark.parametrize("decimals", [1, 6], ids=["many ties", "few ties"])
-def test_top_k_is_what_sorting_says(count: int, top_k: int, decimals: int) -> None:
+def test_top_k_agrees_with_sorting(count: int, top_k: int, decimals: int) -> None:
     logits = np.random.default_rng(top_k).standard_normal((3, count)).round(decimals).astype(np.float32)
     for row, tokens, kept in zip(logits, *keep_top_k(logits, top_k), strict=True):
         is_kept = np.isfinite(kept)
@@ -61,21 +61,25 @@ def test_top_k_is_what_sorting_says(count: int, top_k: int, decimals: int) -> No
         assert (kept[is_kept] == row[tokens[is_kept]]).all()
 
 
-def test_ties_at_the_kth_are_kept_and_rows_with_fewer_are_filled_up() -> None:
+def test_ties_with_the_kth_are_kept_and_shorter_rows_are_padded() -> None:
     logits = np.array([[3, 1, 2, 2], [4, 3, 2, 1], [0, 0, 0, 0]], dtype=np.float32)
     tokens, kept = keep_top_k(logits, 2)
-    assert [row[np.isfinite(own)].tolist() for row, own in zip(tokens, kept, strict=True)] == [[0, 2, 3], [0, 1], [0, 1, 2, 3]]
+    assert [row[np.isfinite(own)].tolist() for row, own in zip(tokens, kept, strict=True)] == [
+        [0, 2, 3],
+        [0, 1],
+        [0, 1, 2, 3],
+    ]
     end = draw(kept, [1.0] * 3, [1 - 2**-53] * 3)
     assert tokens[[0, 1, 2], end].tolist() == [3, 1, 3]
 
 
-def test_top_k_past_the_vocabulary_keeps_all(logits: Tensor) -> None:
+def test_top_k_above_the_vocabulary_keeps_all(logits: Tensor) -> None:
     tokens, kept = keep_top_k(logits[:, 0].numpy(), 2**14)
     assert tokens.tolist() == [list(range(VOCABULARY))] * len(logits) and (kept == logits[:, 0].numpy()).all()
 
 
-def test_an_image_is_drawn_alone_as_among_others_with_other_settings() -> None:
-    """Many more than are worked on together, at several top-k in any order, ties among them."""
+def test_an_image_is_drawn_alike_alone_and_among_images_with_other_settings() -> None:
+    """More images than one chunk has, with several top-k in random order, and ties."""
     rng = np.random.default_rng(4)
     logits = rng.standard_normal((40, 2, 4038)).round(2).astype(np.float32)
     settings = [
@@ -83,12 +87,12 @@ def test_an_image_is_drawn_alone_as_among_others_with_other_settings() -> None:
     ]
     chances = rng.random(40).tolist()
     together = sample(logits, settings, chances)
-    assert together == [sample(logits[i : i + 1], [own], [chances[i]])[0] for i, own in enumerate(settings)]
+    assert together == [sample(logits[i : i + 1], [each], [chances[i]])[0] for i, each in enumerate(settings)]
     assert len(set(together)) > 30
 
 
 @pytest.mark.parametrize("chance", [0.0, 1 - 2**-53])
-def test_the_ends_of_the_distribution_are_tokens_that_are_kept(logits: Tensor, chance: float) -> None:
+def test_the_ends_of_the_distribution_are_kept_tokens(logits: Tensor, chance: float) -> None:
     settings = SamplingSettings(0.01, 3, 16.0)
     weights = min_dalle_weights(logits, settings)
     tokens = sample(logits.numpy(), [settings] * 5, [chance] * 5)
@@ -103,7 +107,7 @@ def test_chances_depend_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("top_k", [1, 64, 9999])
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_rows_that_are_no_finite_numbers_are_named(logits: Tensor, top_k: int, number: float) -> None:
+def test_rows_that_are_not_finite_are_named(logits: Tensor, top_k: int, number: float) -> None:
     spoiled = logits.numpy().copy()
     spoiled[1, 1, 7] = spoiled[3, 0, 2] = spoiled[3, 1, 2] = number
     with pytest.raises(NotFinite) as failure:

@@ -1,4 +1,4 @@
-"""Run what provokes faults on the real process; the long forms are marked `soak`."""
+"""A real server for tests that provoke faults; their long forms are marked `soak`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.end_to_end.server_process import ServerProcess
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """Be a server with a short queue, for all of these tests that leave it as it was."""
+    """Run a server with a short queue, for all tests that leave it unchanged."""
     with ServerProcess("--max_batch_size", "8", "--max_queue", "8", "--log_level", "warning") as running:
         yield running

@@ -1,4 +1,4 @@
-"""Take the disk away while the server saves: the images reach the caller all the same."""
+"""Disk failures while the server saves: the client receives the images all the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.end_to_end.callers import PATIENCE_SECONDS, eventually, post
+from tests.end_to_end.callers import TIMEOUT_SECONDS, eventually, post
 from tests.end_to_end.server_process import ServerProcess
-from tests.faults.calling import numbers, pictures
+from tests.faults.calling import images_in, metrics
 
 WARNING = "The images could not be saved on the server's disk; its log says why."
 
@@ -27,7 +27,7 @@ def run_mount(*arguments: str) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Be a disk of 256 KiB."""
+    """Mount a disk of 256 KiB."""
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("mounting a small disk needs Linux and root")
     disk = tmp_path / "disk"
@@ -44,12 +44,12 @@ def saving(small_disk: Path) -> Iterator[ServerProcess]:
 
 
 def assert_drawn(saving: ServerProcess, failures: int, reason: str | None) -> None:
-    """Draw one image; it is to come with a warning, a line in the log and a count if there is a reason, without otherwise."""
+    """Draw an image; with a `reason`, expect a warning, a line in the log and a count of failures, otherwise none of them."""
     answer = post(saving, text="a red circle")
     assert answer.status_code == 200
-    assert len(pictures(answer)) == 1
+    assert len(images_in(answer)) == 1
     assert answer.json().get("warnings") == (None if reason is None else [WARNING])
-    assert numbers(saving)["dalle_save_failures_total"] == failures
+    assert metrics(saving)["dalle_save_failures_total"] == failures
     if reason is not None:
         assert eventually(lambda: any("could not be saved" in line and reason in line for line in saving.log))
 
@@ -66,18 +66,18 @@ def test_a_full_disk(saving: ServerProcess, small_disk: Path) -> None:
     assert_drawn(saving, 2, None)
 
 
-def test_a_temporary_folder_that_is_full(small_disk: Path) -> None:
-    """Tens of kilobytes are left there, enough to begin with; a large answer must not need it, nor a large body."""
+def test_a_full_temporary_folder(small_disk: Path) -> None:
+    """Tens of kilobytes are free, enough for the start; large responses and bodies must not need the folder."""
     (small_disk / "filler").write_bytes(bytes(200 * 2**10))
     with ServerProcess(TMPDIR=str(small_disk)) as running:
         large = {"prompt": "a red circle", "user": "u" * 900_000, "n": 4, "size": "2048x2048", "output_format": "jpeg"}
-        answer = requests.post(f"{running.url}/v1/images/generations", json=large, timeout=PATIENCE_SECONDS)
+        answer = requests.post(f"{running.url}/v1/images/generations", json=large, timeout=TIMEOUT_SECONDS)
         assert answer.status_code == 200, answer.text
         assert len(answer.content) > 2**20
         assert len(answer.json()["data"]) == 4
 
 
-def test_a_disk_that_is_read_only(saving: ServerProcess, small_disk: Path) -> None:
+def test_a_read_only_disk(saving: ServerProcess, small_disk: Path) -> None:
     assert_drawn(saving, 0, None)
     run_mount("-o", "remount,ro", str(small_disk))
     assert_drawn(saving, 1, "Read-only file system")
@@ -85,12 +85,12 @@ def test_a_disk_that_is_read_only(saving: ServerProcess, small_disk: Path) -> No
     assert_drawn(saving, 1, None)
 
 
-def test_a_folder_that_is_removed(saving: ServerProcess, small_disk: Path) -> None:
+def test_a_removed_folder(saving: ServerProcess, small_disk: Path) -> None:
     shutil.rmtree(small_disk / "generations")
     assert_drawn(saving, 0, None)
     assert len(list(small_disk.glob("generations/*/0.jpeg"))) == 1
     shutil.rmtree(small_disk / "generations")
-    (small_disk / "generations").write_text("a file in the folder's place")
+    (small_disk / "generations").write_text("a file in place of the folder")
     assert_drawn(saving, 1, "Not a directory")
 
 
@@ -101,20 +101,20 @@ def test_a_bound_below_the_disks_size_keeps_saving(tmp_path: Path) -> None:
     (old / "0.png").write_bytes(bytes(2**20))
     with ServerProcess("--save_to_disk", "--output_dir", str(folder), "--max_disk_mb", "1") as running:
         assert_drawn(running, 0, None)
-        assert numbers(running)["dalle_saved_requests_removed_total"] == 1
+        assert metrics(running)["dalle_saved_requests_removed_total"] == 1
     assert not old.exists()
 
 
-class Refusable(ServerProcess):
-    """Be a running server that permissions hold for, also where root runs it."""
+class UnprivilegedServer(ServerProcess):
+    """A running server that file permissions apply to, even if root runs it."""
 
     run_by = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="takes root's powers away as Linux does")
+@pytest.mark.skipif(sys.platform != "linux", reason="drops root's capabilities, which only Linux has")
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     folder = tmp_path / "generations"
-    with Refusable("--save_to_disk", "--output_dir", str(folder)) as running:
+    with UnprivilegedServer("--save_to_disk", "--output_dir", str(folder)) as running:
         folder.chmod(0o500)
         assert_drawn(running, 1, "Permission denied")
         folder.chmod(0o700)

@@ -1,4 +1,4 @@
-"""Let steps of the real server fail many times; once of each kind is in tests/end_to_end/test_failures.py."""
+"""Many failing steps of the real server; tests/end_to_end/test_failures.py has one of each kind."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 
 from tests.end_to_end.callers import draw, eventually, post
 from tests.end_to_end.server_process import FaultyServer
-from tests.faults.calling import numbers_when_idle
+from tests.faults.calling import metrics_when_idle
 
-# Exhausted memory first: from then on images are drawn one by one, and a picture that fails has failed alone; two that fail
-# together are shown again.
+# Exhausted memory comes first: from then on images are drawn one by one, and a failing image fails alone. Images that fail
+# together would be detokenized again.
 FAULTS = ["step memory 1", "step raise", "encode raise", "admit raise", "detokenize raise"]
 ROUNDS = 20
 
@@ -29,8 +29,8 @@ def test_steps_that_fail_cost_their_own_images_only(tmp_path: Path) -> None:
                 ids.append(answer.json()["error"]["request_id"])
                 assert ids[-1] == answer.headers["X-Request-Id"]
             assert draw(running, text="a red circle", seed=1) == wanted
-        found = numbers_when_idle(running)
+        found = metrics_when_idle(running)
         assert (found["dalle_engine_up"], found["dalle_images_failed_total"]) == (1, 2 * len(ids))
-        assert len(ids) == ROUNDS * (len(FAULTS) - 1)  # memory that runs out loses nothing
-        assert eventually(lambda: all(any(one in line and '"exception"' in line for line in running.log) for one in ids))
-    print(f"\n{ROUNDS * len(FAULTS)} steps failed: {len(ids)} callers told, {ROUNDS} drawn again, every next request as before")
+        assert len(ids) == ROUNDS * (len(FAULTS) - 1)  # exhausted memory loses no image
+        assert eventually(lambda: all(any(each in line and '"exception"' in line for line in running.log) for each in ids))
+    print(f"\n{ROUNDS * len(FAULTS)} steps failed: {len(ids)} errors, {ROUNDS} drawn again, all following requests unchanged")

@@ -1,4 +1,4 @@
-"""Send what is no HTTP, no JSON, or no request of ours, as a machine thinks it up: it is refused, and nothing breaks or hangs."""
+"""Generated input that is not valid HTTP, not JSON, or not a valid request: it is refused, and nothing breaks or hangs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import requests
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.end_to_end.callers import PATIENCE_SECONDS
+from tests.end_to_end.callers import TIMEOUT_SECONDS
 from tests.end_to_end.server_process import ServerProcess
-from tests.faults.calling import connect, numbers
+from tests.faults.calling import connect, metrics
 
 EXAMPLES = int(os.environ.get("FAULT_EXAMPLES", "150"))  # `make soak` sets more
 FIELDS = [
@@ -31,7 +31,7 @@ FIELDS = [
     "previews",
 ]
 REFUSED = range(400, 500)
-ANSWER_SECONDS = 0.05  # what comes later is not looked at; either way the server has to go on
+ANSWER_SECONDS = 0.05  # later responses are not read; the server must survive in any case
 many = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 names = st.sampled_from(
@@ -64,12 +64,12 @@ odd = st.one_of(
     st.lists(st.none(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.none(), max_size=2),
 )
-# num_images is never good, so that nothing is drawn: what is asked here is whether bad input is told from good.
+# num_images is always invalid, so that nothing is drawn: only the validation is tested.
 bodies = st.dictionaries(st.sampled_from(FIELDS), odd, max_size=6).map(lambda fields: {**fields, "num_images": -1})
 
 
-def sent(server: ServerProcess, message: bytes) -> bytes:
-    """Send bytes; where no answer comes, say that there are no more. Give what comes back first, nothing if it was closed."""
+def send(server: ServerProcess, message: bytes) -> bytes:
+    """Send bytes, end the input if no response comes, and return the first bytes received; none if the server closed."""
     with connect(server) as connection:
         try:
             connection.sendall(message)
@@ -77,7 +77,7 @@ def sent(server: ServerProcess, message: bytes) -> bytes:
                 connection.shutdown(socket.SHUT_WR)
             return connection.recv(65536)
         except (ConnectionResetError, BrokenPipeError):
-            return b""  # it closed with bytes of ours unread
+            return b""  # the server closed without reading everything
 
 
 @many
@@ -86,8 +86,8 @@ def sent(server: ServerProcess, message: bytes) -> bytes:
 @example(b"POST /dalle HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n")
 @example(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 100_000 + b"\r\n")
 @example(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # TLS
-def test_no_bytes_bring_it_down(server: ServerProcess, message: bytes) -> None:
-    received = sent(server, message)
+def test_no_bytes_crash_the_server(server: ServerProcess, message: bytes) -> None:
+    received = send(server, message)
     if received:
         version, status, _ = received.split(b" ", 2)
         assert version in {b"HTTP/1.0", b"HTTP/1.1"}
@@ -98,8 +98,8 @@ def test_no_bytes_bring_it_down(server: ServerProcess, message: bytes) -> None:
 @given(bodies)
 @example({"text": "a\ud800", "num_images": -1})
 @example({"text": None})
-def test_no_field_is_an_error_inside(server: ServerProcess, fields: dict[str, Any]) -> None:
-    answer = requests.post(f"{server.url}/dalle", data=json.dumps(fields), timeout=PATIENCE_SECONDS)
+def test_no_field_is_an_internal_error(server: ServerProcess, fields: dict[str, Any]) -> None:
+    answer = requests.post(f"{server.url}/dalle", data=json.dumps(fields), timeout=TIMEOUT_SECONDS)
     assert answer.status_code == 400, answer.text
     assert set(answer.json()["error"]) >= {"message", "field"}
 
@@ -111,13 +111,13 @@ def test_no_field_is_an_error_inside(server: ServerProcess, fields: dict[str, An
 @example(b'{"text": "' + b"\\u0000" * 1000)
 @example(b'\xef\xbb\xbf{"text": "a", "num_images": 0}')
 @example(b'{"num_images": ' + b"9" * 100_000 + b"}")
-def test_no_body_is_an_error_inside(server: ServerProcess, body: bytes) -> None:
-    answer = requests.post(f"{server.url}/dalle", data=body, timeout=PATIENCE_SECONDS)
+def test_no_body_is_an_internal_error(server: ServerProcess, body: bytes) -> None:
+    answer = requests.post(f"{server.url}/dalle", data=body, timeout=TIMEOUT_SECONDS)
     assert answer.status_code in REFUSED, answer.text
     assert answer.json()["error"]["message"]
 
 
-def test_afterwards_it_is_as_before(server: ServerProcess) -> None:
-    found = numbers(server)
+def test_afterwards_the_server_works(server: ServerProcess) -> None:
+    found = metrics(server)
     assert (found["dalle_engine_up"], found["dalle_images_failed_total"]) == (1, 0)
-    assert requests.get(server.url, timeout=PATIENCE_SECONDS).text == "hello world"
+    assert requests.get(server.url, timeout=TIMEOUT_SECONDS).text == "hello world"

@@ -1,4 +1,4 @@
-"""Draw many images in a row, and look at what the process keeps."""
+"""The process's memory while many images are drawn."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pytest
 
 from tests.end_to_end.callers import draw
 from tests.end_to_end.server_process import ROOT, ServerProcess
-from tests.faults.calling import numbers
+from tests.faults.calling import metrics
 
-A_REQUEST = 10
+IMAGES_PER_REQUEST = 10
 MAX_GROWTH = 1.05
 
 
-# First as many as it takes for every thread and buffer to be there.
+# The first images allocate all threads and buffers.
 @pytest.mark.parametrize(
     ("first", "then"), [(40, 100), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
-def test_memory_stays_while_many_images_are_drawn(server: ServerProcess, first: int, then: int) -> None:
+def test_memory_does_not_grow_while_many_images_are_drawn(server: ServerProcess, first: int, then: int) -> None:
     def draw_and_measure(images: int, seed: int) -> float:
-        for number in range(images // A_REQUEST):
-            draw(server, text="a red circle", num_images=A_REQUEST, seed=seed + A_REQUEST * number)
-        return numbers(server)["process_resident_memory_bytes"]
+        for number in range(images // IMAGES_PER_REQUEST):
+            draw(server, text="a red circle", num_images=IMAGES_PER_REQUEST, seed=seed + IMAGES_PER_REQUEST * number)
+        return metrics(server)["process_resident_memory_bytes"]
 
     before = draw_and_measure(first, 0)
     after = draw_and_measure(then, first)
@@ -40,7 +40,7 @@ share_arenas()
 meeting = threading.Barrier(7)
 
 def allocate():
-    kept = bytes(100_000)  # malloc's, not Python's own nor the system's
+    kept = bytes(100_000)  # large enough for malloc instead of Python's allocator, too small for mmap
     meeting.wait()
     meeting.wait()
 
@@ -57,10 +57,8 @@ print(os.fdopen(out).read().count("<heap nr="))
 """
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas to share"
-)
-def test_threads_share_two_arenas_unless_the_environment_says_otherwise() -> None:
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas")
+def test_threads_share_two_arenas_unless_the_environment_sets_another_number() -> None:
     def arenas(**environment: str) -> int:
         others = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
         run = subprocess.run(

@@ -1,4 +1,4 @@
-"""Send and read a byte a second, with the queue full: whoever asks how the server is gets an answer."""
+"""Clients that send or read one byte per second, with a full queue: health checks still respond."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import requests
 
 from tests.end_to_end.callers import eventually
 from tests.end_to_end.server_process import ServerProcess
-from tests.faults.calling import connect, numbers, raw_post
+from tests.faults.calling import connect, metrics, raw_post
 
 ROUTES = ["/", "/health/live", "/health/ready", "/metrics"]
 ROUNDS = 30
-BOUND_SECONDS = 10.0  # so that a busy machine is no failure; docs/operations.md says what is usual
+BOUND_SECONDS = 10.0  # long enough for a busy machine; docs/operations.md has typical values
 SENDERS, READERS, WAITING = 25, 25, 150
-IMAGES = 10  # of each caller who waits
+IMAGES = 10  # per waiting client
 BATCH = 8
 
 
 class SlowCallers:
-    """Send, or read, a byte a second over many connections, until told to stop."""
+    """Many connections that send, or read, one byte per second until stopped."""
 
     def __init__(self, senders: list[socket.socket], readers: list[socket.socket]) -> None:
         self._senders, self._readers = senders, readers
@@ -49,7 +49,7 @@ class SlowCallers:
 
 
 def latencies(server: ServerProcess, slow: SlowCallers) -> dict[str, list[float]]:
-    """Ask each route in turn, until every slow caller has sent or read; give the seconds that each answer took."""
+    """Request each route in turn until all slow clients have sent or read; return the seconds of each response."""
     taken: dict[str, list[float]] = {route: [] for route in ROUTES}
     while len(taken["/"]) < ROUNDS or slow.sent < 3 * SENDERS or slow.read < 3 * READERS:
         for route in ROUTES:
@@ -60,24 +60,24 @@ def latencies(server: ServerProcess, slow: SlowCallers) -> dict[str, list[float]
     return taken
 
 
-def test_questions_are_answered_with_slow_callers_and_a_full_queue() -> None:
+def test_simple_requests_respond_with_slow_clients_and_a_full_queue() -> None:
     flags = ("--max_batch_size", str(BATCH), "--max_queue", str(WAITING * IMAGES - BATCH), "--log_level", "warning")
-    large = {"prompt": "a red circle", "size": "2048x2048", "output_format": "jpeg"}  # more than a connection's buffers hold
+    large = {"prompt": "a red circle", "size": "2048x2048", "output_format": "jpeg"}  # larger than a connection's buffers
     with ServerProcess(*flags) as server, ExitStack() as stack:
         readers = [stack.enter_context(connect(server, receive_buffer=1024)) for _ in range(READERS)]
         for reader in readers:
             reader.sendall(raw_post("/v1/images/generations", **large))
-        assert eventually(lambda: numbers(server)["dalle_images_drawn_total"] == 1 + READERS)
+        assert eventually(lambda: metrics(server)["dalle_images_drawn_total"] == 1 + READERS)
         senders = [stack.enter_context(connect(server)) for _ in range(SENDERS)]
         for _ in range(WAITING):
             stack.enter_context(connect(server)).sendall(raw_post(text="a red circle", num_images=IMAGES))
-        assert eventually(lambda: numbers(server)["dalle_queue_images"] >= WAITING * IMAGES - 4 * BATCH)
+        assert eventually(lambda: metrics(server)["dalle_queue_images"] >= WAITING * IMAGES - 4 * BATCH)
         with SlowCallers(senders, readers) as slow:
             taken = latencies(server, slow)
-        waiting = numbers(server)["dalle_queue_images"]
-        assert waiting > WAITING * IMAGES / 2  # they still do
+        waiting = metrics(server)["dalle_queue_images"]
+        assert waiting > WAITING * IMAGES / 2  # most are still waiting
     assert max(max(seconds) for seconds in taken.values()) < BOUND_SECONDS
-    print(f"\n{WAITING} callers with {waiting:.0f} images waiting, {SENDERS} slow senders, {READERS} slow readers:")
+    print(f"\n{WAITING} clients with {waiting:.0f} images waiting, {SENDERS} slow senders, {READERS} slow readers:")
     for route, seconds in taken.items():
         ordered = [1000 * each for each in sorted(seconds)]
         print(f"  {route}: median {ordered[len(ordered) // 2]:.0f} ms, 95 % {ordered[int(0.95 * len(ordered))]:.0f} ms")

@@ -1,4 +1,4 @@
-"""Import min-dalle in the way that leaves the process as it was, before the tests import `MinDalle` itself."""
+"""Importing min-dalle without side effects, before the tests import `MinDalle` itself."""
 
 from __future__ import annotations
 

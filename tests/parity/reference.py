@@ -1,4 +1,4 @@
-"""min-dalle's decoder step by step, on our weights: what the parity tests hold our engine against."""
+"""min-dalle's modules on our weights, step by step: the reference for the parity tests."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ from torch import Tensor
 
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.text import tokenize_prompt
+from engine.upstream import TextTokenizer
 from engine.weights.checkpoint import Checkpoint
+from engine.weights.config import ModelConfig
+from engine.weights.detokenizer import build_detokenizer
+from engine.weights.skeleton import build_decoder, build_encoder
 
-MIN_DALLE_START = 2**14 - 1  # what min-dalle feeds first, whatever the model's configuration says
+MIN_DALLE_START = 2**14 - 1  # min-dalle's first token, whatever the model's configuration says
+
+
+def random_checkpoint(config: ModelConfig, tokenizer: TextTokenizer) -> Checkpoint:
+    """Build a model with random weights: min-dalle's modules at the sizes of `config`."""
+    torch.manual_seed(0)
+    parts = build_encoder(config).eval(), build_decoder(config).eval(), build_detokenizer(config).eval()
+    for part in parts:
+        part.requires_grad_(False)
+    return Checkpoint(config, tokenizer, *parts)
 
 
 def text_rows(checkpoint: Checkpoint, prompt: str) -> Tensor:
-    """Tokenize as `MinDalle.generate_raw_image_stream` does: int64 [2, 64], unconditional and conditional."""
+    """Return a prompt's token rows as `MinDalle.generate_raw_image_stream` does: int64 [2, 64], unconditional and conditional."""
     tokens = tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config)
     rows = np.ones((2, 64), dtype=np.int32)
     rows[0, :2] = [tokens[0], tokens[-1]]
@@ -26,7 +39,7 @@ def text_rows(checkpoint: Checkpoint, prompt: str) -> Tensor:
 
 @torch.inference_mode()
 def reference_logits(checkpoint: Checkpoint, prompt: str, forced: Sequence[int]) -> Tensor:
-    """Run min-dalle's decoder step by step on forced tokens, the first of which starts the picture: [steps, 2, V]."""
+    """Return the logits of min-dalle's decoder on forced tokens, start token included: [steps, 2, V]."""
     config = checkpoint.config
     text = text_rows(checkpoint, prompt)
     encoder_state = checkpoint.encoder.forward(text)

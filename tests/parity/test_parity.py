@@ -1,4 +1,4 @@
-"""Hold our engine to min-dalle's own modules: tokens, logits, greedy pictures, pixels."""
+"""Our engine agrees with min-dalle's modules: tokens, logits, greedy images, pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.reference import min_dalle_on, random_checkpoint
+from benchmarks.reference import min_dalle_on
 from engine.batching.engine import Engine
 from engine.events import ImageDone
 from engine.request import DrawingRequest, SamplingSettings
@@ -23,13 +23,13 @@ from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.config import ModelConfig
 from engine.weights.models import MODELS
 from tests.cpu import skip_unless_it_runs
-from tests.parity.reference import MIN_DALLE_START, reference_logits
-from training.caption import describe, random_said
+from tests.parity.reference import MIN_DALLE_START, random_checkpoint, reference_logits
+from training.caption import describe, random_mentions
 from training.scene import random_scene
 
 CPU = torch.device("cpu")
 KINDS = ["torch", "openvino", "native"]
-THREADS = 2  # not torch's
+THREADS = 2  # of the OpenVINO and native runners; torch has its own setting
 PROMPT = "a red circle on a blue background"
 GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 
@@ -73,7 +73,7 @@ def random_tokens(config: ModelConfig, count: int) -> list[int]:
 
 def test_token_ids_are_text_tokenizers_on_varied_prompts(checkpoint: Checkpoint) -> None:
     rng = Random(3)
-    prompts = [describe(random_scene(rng), random_said(rng), rng) for _ in range(180)]
+    prompts = [describe(random_scene(rng), random_mentions(rng), rng) for _ in range(180)]
     prompts += [word.upper() for word in prompts[:10]] + ["", "é 日本 ☃", "🍓 on ice", "a_b-c's 100%", "x" * 30] * 2
     assert len(prompts) == 200
     for prompt in prompts:
@@ -85,7 +85,7 @@ def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner
     forced = random_tokens(checkpoint.config, 256)
     theirs = reference_logits(checkpoint, PROMPT, forced)
     ours = our_logits(checkpoint, runner, PROMPT, forced)
-    assert theirs.std() > 0.5  # there is something to agree on
+    assert theirs.std() > 0.5  # not all equal
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
 
 
@@ -100,12 +100,12 @@ def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: Runner)
     logits = reference_logits(checkpoint, PROMPT, [checkpoint.config.decoder_start_token_id, *drawn[:-1]])
     factor = GREEDY.supercondition_factor
     assert (logits[:, 0] * (1 - factor) + logits[:, 1] * factor).argmax(-1).tolist() == drawn
-    assert len(set(drawn)) > 2  # a picture, not a wall
+    assert len(set(drawn)) > 2  # not a blank image
 
 
 @pytest.fixture(scope="module")
 def small(checkpoint: Checkpoint) -> Checkpoint:
-    """A random model that min-dalle can run whole: 16384 image tokens, its own first token, the VQGAN's true sizes."""
+    """Return a random model that min-dalle can run: 16384 image tokens, min-dalle's first token, the VQGAN at its true sizes."""
     sizes = replace(
         checkpoint.config,
         embed_count=64,
@@ -119,8 +119,8 @@ def small(checkpoint: Checkpoint) -> Checkpoint:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["apart", "seamless"])
-def their_picture(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[bool, torch.Tensor]:
-    """Let min-dalle itself draw once for all runners: one picture [256, 256, 3], or four in a seamless one [512, 512, 3]."""
+def their_image(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[bool, torch.Tensor]:
+    """Draw with min-dalle, once for all runners: one image [256, 256, 3], or four as one seamless image [512, 512, 3]."""
     stream = min_dalle_on(small).generate_raw_image_stream(
         PROMPT, seed=1, grid_size=2 if request.param else 1, is_seamless=request.param, top_k=1, supercondition_factor=3
     )
@@ -129,26 +129,26 @@ def their_picture(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[bo
 
 @pytest.fixture(scope="module")
 def small_runner(small: Checkpoint) -> Callable[[str], Runner]:
-    """Give a runner of a kind on the small model; it is made once."""
+    """Return a function from a kind to a runner on the small model, created once."""
     return cache(lambda kind: make_runner(kind, small))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_min_dalle_itself_draws_the_same_pictures(
-    small: Checkpoint, small_runner: Callable[[str], Runner], their_picture: tuple[bool, torch.Tensor], kind: str
+def test_min_dalle_itself_draws_the_same_images(
+    small: Checkpoint, small_runner: Callable[[str], Runner], their_image: tuple[bool, torch.Tensor], kind: str
 ) -> None:
-    seamless, theirs = their_picture
+    seamless, theirs = their_image
     engine = Engine(lambda: (small, small_runner(kind)), max_batch_size=4)
     try:
         events = list(engine.submit(DrawingRequest(PROMPT, (1, 2, 3, 4), GREEDY, seamless=seamless)).events())
     finally:
         engine.close()
     ours = [torch.tensor(list(e.image.tobytes())).view(*e.image.size, 3) for e in events if isinstance(e, ImageDone)]
-    # All four are the same greedy picture, so the order in which either lays them out doesn't matter.
+    # All four are the same greedy image, so their order in the seamless image doesn't matter.
     assert len(ours) == (1 if seamless else 4)
-    for picture in ours:
-        assert (picture - theirs).abs().max() <= 1
+    for image in ours:
+        assert (image - theirs).abs().max() <= 1
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""Hold the recipe's data: what is painted can be described, coded and read back."""
+"""The training data: painted scenes can be described, encoded and read back."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -10,29 +11,30 @@ from random import Random
 import numpy as np
 import pytest
 
-from training.caption import Said, describe, random_said
+from engine.weights.tokenizer import load_tokenizer
+from training.caption import COUNT_WORDS, PLACE_WORDS, RELATION_WORDS, SIZE_WORDS, Mentions, describe, random_mentions
 from training.codebook import MASK_COUNT, TOKEN_COUNT, Codebook, learn, token_parts
 from training.evaluate import trials
 from training.judge import overlaps_of, place_of, size_of, subject_is_right
 from training.painting import paint
-from training.palette import COLOUR_NAMES
+from training.palette import COLOUR_NAMES, COLOUR_WORDS
 from training.patches import split
 from training.reader import read
-from training.scene import PLACES, SIZES, is_held_out, one_thing, random_scene, two_things
-from training.shapes import SHAPE_NAMES
+from training.scene import PLACES, SIZES, is_held_out, one_thing, random_scene, several_things, two_things
+from training.shapes import SHAPE_NAMES, SHAPE_WORDS
 from training.vocabulary import write
 
 
 @pytest.fixture(scope="module")
 def codebook() -> Codebook:
-    return Codebook(learn(picture_count=150, iterations=5, seed=1))
+    return Codebook(learn(image_count=150, iterations=5, seed=1))
 
 
 def test_there_are_enough_shapes_colours_sizes_and_places() -> None:
     assert (len(SHAPE_NAMES), len(COLOUR_NAMES), len(SIZES), len(PLACES)) == (8, 12, 3, 9)
 
 
-def test_the_reader_reads_what_was_painted() -> None:
+def test_the_reader_recognizes_painted_scenes() -> None:
     rng = Random(4)
     for _ in range(60):
         scene = random_scene(rng)
@@ -43,7 +45,7 @@ def test_the_reader_reads_what_was_painted() -> None:
             assert (size_of(reading.objects[0]), place_of(reading.objects[0])) == (scene.size, scene.place)
 
 
-def test_the_judge_sees_every_kind_of_mistake() -> None:
+def test_the_judge_recognizes_every_kind_of_mistake() -> None:
     rng = Random(1)
     scene = two_things(rng, ("circle", "red"), ("square", "green"), "above", "white")
     mistakes = [
@@ -69,39 +71,64 @@ def test_one_combination_in_ten_is_held_out_and_never_painted() -> None:
         assert not any(is_held_out(thing.shape, thing.colour, scene.background) for thing in scene.things)
 
 
-def test_evaluation_has_seen_unseen_two_and_counts() -> None:
-    asked = list(trials(600, 1))
-    assert Counter(trial.group for trial in asked) == {"seen": 180, "unseen": 180, "two": 150, "count": 90}
-    for trial in asked:
+def test_the_evaluation_has_seen_and_unseen_objects_pairs_and_counts() -> None:
+    prompts = list(trials(600, 1))
+    assert Counter(trial.group for trial in prompts) == {"seen": 180, "unseen": 180, "two": 150, "count": 90}
+    for trial in prompts:
         if trial.group in ("seen", "unseen"):
             thing = trial.scene.things[0]
             assert is_held_out(thing.shape, thing.colour, trial.scene.background) == (trial.group == "unseen")
 
 
-def test_plain_prompts_say_what_the_scene_shows() -> None:
+def any_of(*words: str) -> str:
+    return rf"\b({'|'.join(words)})\b"
+
+
+STAR, RING, SQUARE = (any_of(*(singular for singular, _ in SHAPE_WORDS[shape])) for shape in ("star", "ring", "square"))
+
+
+def test_prompts_mention_everything_in_the_scene() -> None:
     rng = Random(2)
-    scene = one_thing(rng, "star", "green", "blue", "small", "top")
-    assert describe(scene, Said(), rng, plain=True) == "a small green star at the top on a blue background"
-    scene = two_things(rng, ("ring", "pink"), ("square", "black"), "above", "white")
-    assert describe(scene, Said(), rng, plain=True) == "a pink ring above a black square on a white background"
+    groups = SIZE_WORDS["small"], COLOUR_WORDS["green"], PLACE_WORDS["top"], COLOUR_WORDS["blue"]
+    for _ in range(300):
+        prompt = describe(one_thing(rng, "star", "green", "blue", "small", "top"), Mentions(), rng)
+        assert all(re.search(words, prompt) for words in (STAR, *(any_of(*group) for group in groups))), prompt
+        prompt = describe(several_things(rng, "ring", "pink", "white", 2, "large"), Mentions(), rng)
+        groups_of_two = COUNT_WORDS[2], SIZE_WORDS["large"], COLOUR_WORDS["pink"], ("rings", "donuts", "hoops")
+        assert re.search(".*".join(any_of(*group) for group in groups_of_two), prompt), prompt
 
 
-def test_what_is_not_said_is_not_in_the_prompt() -> None:
+@pytest.mark.parametrize(("relation", "converse"), [("above", "below"), ("right of", "left of")])
+def test_prompts_state_the_relation_in_the_right_direction(relation: str, converse: str) -> None:
+    rng = Random(2)
+    forward = re.compile(f"{RING}.*{any_of(*RELATION_WORDS[relation])}.*{SQUARE}")
+    backward = re.compile(f"{SQUARE}.*{any_of(*RELATION_WORDS[converse])}.*{RING}")
+    found = Counter[str]()
+    for _ in range(300):
+        scene = two_things(rng, ("ring", "pink"), ("square", "black"), relation, "white")
+        prompt = describe(scene, Mentions(), rng)
+        is_forward, is_backward = bool(forward.search(prompt)), bool(backward.search(prompt))
+        assert is_forward != is_backward, prompt
+        found["forward" if is_forward else "backward"] += 1
+    assert min(found["forward"], found["backward"]) > 30
+
+
+def test_prompts_mention_nothing_else() -> None:
     rng = Random(3)
     for _ in range(200):
         scene = one_thing(rng, "star", "green", "red", "small", "left")
-        prompt = describe(scene, Said(colour=False, background=False, size=False, place=False), rng)
+        prompt = describe(scene, Mentions(colour=False, background=False, size=False, place=False), rng)
         assert not {"green", "emerald", "red", "crimson", "small", "left"} & set(prompt.split())
 
 
-def test_coded_pictures_keep_their_colours_and_edges(codebook: Codebook) -> None:
+def test_encoded_images_keep_their_colours_and_edges(codebook: Codebook) -> None:
     first, second, mask = (part.numpy() for part in token_parts())
     masks = np.concatenate([codebook.masks, np.zeros((1, 256), np.float32)])
     assert len(first) == TOKEN_COUNT
     rng = Random(6)
     for _ in range(30):
-        picture = paint(random_scene(rng))
-        tokens, patches = codebook.encode(picture), split(picture)
+        image = paint(random_scene(rng))
+        tokens, patches = codebook.encode(image), split(image)
         assert 0 <= tokens.min() <= tokens.max() < TOKEN_COUNT
         assert (first[tokens] == patches.first).all()
         assert (second[tokens] == patches.second).all()
@@ -111,13 +138,11 @@ def test_coded_pictures_keep_their_colours_and_edges(codebook: Codebook) -> None
 
 
 def test_the_vocabulary_spells_any_word(tmp_path: Path) -> None:
-    from training.pool import load_tokenizer
-
     write(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     unknown = tokenizer.token_from_subword["<unk>"]
     rng = Random(1)
     for _ in range(50):
-        prompt = describe(random_scene(rng), random_said(rng), rng)
+        prompt = describe(random_scene(rng), random_mentions(rng), rng)
         assert unknown not in tokenizer.tokenize(prompt + " Qwyxz-{42}!")
     assert len(tokenizer.tokenize("a red circle on a blue background")) <= 12

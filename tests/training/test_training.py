@@ -1,4 +1,4 @@
-"""Hold the training: the same model as min-dalle's, resumable to the bit, exported in the real files' form."""
+"""Training: the model is min-dalle's, runs resume exactly, and exports have the published files' format."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.weights.checkpoint import load_checkpoint
+from engine.weights.tensor_file import is_absent_scale
 from training import detokenizer, export
 from training.codebook import TOKEN_COUNT, learn
-from training.model import SCALELESS, TinyTransformer
+from training.model import TinyTransformer
 from training.pool import LOSSES, choose_places
 from training.transformer import Plan, Run, tiny_config, train
 
@@ -28,7 +29,7 @@ PLAN = Plan(steps=4, batch_size=2, warm_up=1)
 
 @pytest.fixture(scope="module")
 def codebook_masks() -> NDArray[Any]:
-    return learn(picture_count=120, iterations=2, seed=1)
+    return learn(image_count=120, iterations=2, seed=1)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, codebook_masks: NDArray[Any]) -> Path:
 
 
 def test_the_trained_model_is_min_dalles() -> None:
-    """The loss of all positions at once is that of min-dalle's own forward, step by step."""
+    """The loss of all positions at once equals that of min-dalle's own forward, step by step."""
     torch.manual_seed(0)
     config = replace(tiny_config(40), decoder_layer_count=2)
     model = TinyTransformer(config).eval()
@@ -62,7 +63,7 @@ def test_the_trained_model_is_min_dalles() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Sums over several threads differ from run to run in their last bits."""
+    """Use one thread: sums over several threads differ from run to run in their last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -78,7 +79,7 @@ def weights_after(folder: Path, plan: Plan) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(folder: Path) -> None:
     whole = weights_after(folder, PLAN)
     (folder / "transformer.pt").unlink()
     run = Run(folder, PLAN, "cpu")
@@ -90,16 +91,16 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path) -> None:
         torch.testing.assert_close(resumed[name], tensor, atol=0, rtol=0, msg=name)
 
 
-def test_an_exported_run_loads_and_has_the_real_files_form(folder: Path, tmp_path: Path) -> None:
+def test_an_exported_run_loads_and_has_the_published_format(folder: Path, tmp_path: Path) -> None:
     weights_after(folder, replace(PLAN, steps=1))
-    detokenizer.train(folder, detokenizer.Plan(steps=1, pictures=1), "cpu", save_every=1)
+    detokenizer.train(folder, detokenizer.Plan(steps=1, batch_size=1), "cpu", save_every=1)
     target = tmp_path / "models" / "tiny"
     export.export(folder, target)
     with safe_open(target / "decoder.safetensors", "pt") as file:
         names = set(file.keys())
         assert {file.get_tensor(name).dtype for name in names} == {torch.float16}
     assert "layers.0.glu.ln0.bias" in names
-    assert not [name for name in names if name.endswith(tuple(f"{norm}.weight" for norm in SCALELESS))]
+    assert not [name for name in names if is_absent_scale(name)]
     checkpoint = load_checkpoint("tiny", models_root=target.parent, progress=False)
     assert checkpoint.config.image_vocab_count == TOKEN_COUNT
     assert json.loads((target / "config.json").read_text())["decoder_start_token_id"] == TOKEN_COUNT
@@ -115,14 +116,14 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     assert 0 < plan.rate(999) < 0.01
 
 
-def test_the_learning_rate_begins_again_and_falls() -> None:
+def test_the_learning_rate_restarts_and_falls() -> None:
     plan = Plan(steps=1500, warm_up=10, decay=0.2, restart=1000, restart_rate=0.6)
     assert [plan.rate(step) for step in (0, 9, 500, 800, 900)] == pytest.approx([0.1, 1, 1, 1, 0.5])
     assert [plan.rate(step) for step in (1000, 1250)] == pytest.approx([0.6, 0.3])
     assert 0 < plan.rate(1499) < 0.01
 
 
-def test_places_of_the_loss_are_unbiased_and_hold_every_change() -> None:
+def test_places_of_the_loss_are_unbiased_and_include_every_change() -> None:
     rng = np.random.default_rng(0)
     image = np.zeros((3, 256), dtype=np.int64)
     image[:, 100:104] = 7

@@ -217,7 +217,7 @@ def test_a_model_that_memory_does_not_hold_is_told_with_a_remedy() -> None:
     def load() -> Any:
         torch.empty(2**60)
 
-    with pytest.raises(CheckpointError, match="not enough memory to load the model: take a smaller one"):
+    with pytest.raises(CheckpointError, match="not enough memory to load the model: choose a smaller model"):
         Engine(load, max_batch_size=1)
 
 

@@ -105,4 +105,4 @@ def test_compiled_models_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyP
 
 def test_a_folder_without_tiny_leaves_the_built_in_one_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert find_model("tiny", models_root=tmp_path, progress=False).config.name == "tiny"
-    assert caplog.messages == [f"{tmp_path} has no folder tiny: the built-in one draws"]
+    assert caplog.messages == [f"{tmp_path} has no folder tiny: using the built-in model"]

@@ -1,4 +1,4 @@
-"""Hold a process that loads Mini from a hub: cached, refused and fetched again, held in memory once."""
+"""A process that loads Mini from a hub: it caches files, replaces invalid ones and keeps one copy in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def start(environment: dict[str, str], code: str = "") -> subprocess.CompletedProcess[str]:
-    """Load Mini in a process of its own, so that the library's variables are read as at a server's start."""
+    """Load Mini in a new process, which reads huggingface_hub's variables as a server's start does."""
     load = "from engine.weights.checkpoint import load_checkpoint; checkpoint = load_checkpoint('Mini'); print(checkpoint.config)"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "DALLE_"))}
     return subprocess.run(
@@ -35,16 +35,16 @@ def test_mini_comes_from_the_hub_and_then_from_the_cache(tmp_path: Path) -> None
     assert offline.stdout == first.stdout
 
 
-def test_without_a_hub_it_says_so_and_offers_tiny(tmp_path: Path) -> None:
-    """The published repository, at an address where nobody listens."""
+def test_without_a_hub_the_error_says_so_and_offers_tiny(tmp_path: Path) -> None:
+    """The published repository, at an address where no server listens."""
     result = start({"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}", "HF_HOME": str(tmp_path)})
     last = result.stderr.splitlines()[-1]
     assert last.startswith("engine.errors.HubUnreachable: config_mini.json is not cached") and "--model_version Tiny" in last
 
 
 @pytest.mark.parametrize("name", ["encoder_mini.pt", "vocab_mini.json"])
-def test_a_page_in_place_of_a_file_leaves_the_cache_again(tmp_path: Path, name: str) -> None:
-    """The hub's own size and hash are those of the page, so only the content shows what it is."""
+def test_a_web_page_in_place_of_a_file_is_removed_from_the_cache(tmp_path: Path, name: str) -> None:
+    """The hub's size and hash are those of the page, so only the content shows that it is invalid."""
     folder = write_hub_folder(tmp_path / "served")
     right = (folder / name).read_bytes()
     (folder / name).write_text("<!doctype html><title>Please log in</title>")
@@ -60,13 +60,13 @@ def test_a_page_in_place_of_a_file_leaves_the_cache_again(tmp_path: Path, name: 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's memory from /proc")
-def test_mini_at_its_true_sizes_is_held_in_memory_once() -> None:
+def test_mini_at_its_true_sizes_is_in_memory_once() -> None:
     count = (
         "print(sum(p.numel() for m in (checkpoint.encoder, checkpoint.decoder, checkpoint.detokenizer) for p in m.parameters()))"
     )
-    # Of the process's own memory: the pages of a mapped file are the system's to take back.
+    # Anonymous memory only: the system can reclaim the pages of mapped files.
     anonymous = "import re, pathlib; print(re.search(r'RssAnon:\\s+(\\d+) kB', pathlib.Path('/proc/self/status').read_text())[1])"
-    with serve_random_weights("mini") as hub, tempfile.TemporaryDirectory() as home:  # pytest would keep its own: 1 GB a run
+    with serve_random_weights("mini") as hub, tempfile.TemporaryDirectory() as home:  # pytest would keep tmp_path: 1 GB per run
         result = start(hub.environment(Path(home)), f"{count}\n{anonymous}")
     assert result.returncode == 0, result.stderr
     config, parameters, kilobytes = result.stdout.splitlines()

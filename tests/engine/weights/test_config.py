@@ -1,4 +1,4 @@
-"""Hold the model table to the published facts, and the reading of config.json to its word."""
+"""The table of models matches the published configuration, and config.json is checked as it is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_model_is_found_in_any_case(name: str) -> None:
     assert model_spec(name).name == name.lower()
 
 
-def test_an_unknown_model_is_refused_with_those_there_are() -> None:
+def test_the_error_for_an_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(InvalidRequest, match=r"'huge'.*Tiny, Mini, Mega, Mega_full") as caught:
         model_spec("huge")
     assert caught.value.field == "model_version"
@@ -40,12 +40,12 @@ def test_mega_and_mega_full_are_the_same_files_in_two_precisions() -> None:
     assert (mega.encoder, mega.decoder, mega.vocab) == (full.encoder, full.decoder, full.vocab)
 
 
-def test_the_published_configuration_says_what_the_table_says(tmp_path: Path) -> None:
+def test_the_published_configuration_equals_the_table(tmp_path: Path) -> None:
     sizes = MODELS["mini"].sizes
     assert read_config(write(tmp_path, MINI_SIZES), sizes) == sizes
 
 
-def test_an_own_configuration_is_read_whole(tmp_path: Path) -> None:
+def test_a_complete_configuration_is_read(tmp_path: Path) -> None:
     sampling = {"temperature": 1, "top_k": 64, "supercondition_factor": 3}
     config = read_config(write(tmp_path, STRICT_SIZES | {"sampling": sampling, "name": "small"}))
     assert (config.name, config.embed_count, config.decoder_layer_count, config.decoder_start_token_id) == ("small", 64, 3, 512)
@@ -59,7 +59,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         read_config(write(tmp_path, {name: value for name, value in STRICT_SIZES.items() if name != key}))
 
 
-def test_an_unknown_key_is_named_in_an_own_configuration_only(tmp_path: Path) -> None:
+def test_an_unknown_key_is_an_error_only_without_defaults(tmp_path: Path) -> None:
     path = write(tmp_path, STRICT_SIZES | {"d_modle": 1})
     with pytest.raises(CheckpointError, match="unknown key d_modle"):
         read_config(path)
@@ -85,13 +85,13 @@ def test_an_unknown_key_is_named_in_an_own_configuration_only(tmp_path: Path) ->
         ({"sampling": {"temperature": "hot"}}, r"sampling\.temperature is 'hot'"),
     ],
 )
-def test_a_bad_value_is_named(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_value_is_named(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(CheckpointError, match=complaint) as caught:
         read_config(write(tmp_path, STRICT_SIZES | change))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "<!doctype html>", "{", "[1]"])
-def test_what_is_no_json_object_is_refused(tmp_path: Path, content: str) -> None:
+def test_only_a_json_object_is_accepted(tmp_path: Path, content: str) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         read_config(write(tmp_path, content))

@@ -86,7 +86,11 @@ def test_save_to_disk_stands_alone_or_with_a_value(arguments: list[str], saves: 
         (["--save_to_disk", "maybe"], {}, "--save_to_disk must be true or false, not 'maybe'"),
         (["--max_images", "0"], {}, "--max_images must be a whole number from 1 to 1000, not '0'"),
         (["--host", ""], {}, "--host must not be empty"),
-        (["--output_dir", "~nobody-of-that-name/x"], {}, "--output_dir must be a path whose ~ is somebody's home folder"),
+        (
+            ["--output_dir", "~nobody-of-that-name/x"],
+            {},
+            "--output_dir must be a path whose ~ is an existing home folder",
+        ),
         (["--max_queue", "10001"], {}, "--max_queue must be a whole number from 0 to 10000, not '10001'"),
         ([], {"DALLE_MAX_BATCH_SIZE": "many"}, "DALLE_MAX_BATCH_SIZE must be a whole number from 1 to 256, not 'many'"),
         (["--prot", "8000"], {}, "unrecognized arguments: --prot ..."),
@@ -167,7 +171,7 @@ def test_a_file_without_a_good_key_is_refused(content: bytes, tmp_path: Path, ca
     (tmp_path / "keys").write_bytes(content)
     with pytest.raises(SystemExit):
         read_settings(["--api_key_file", str(tmp_path / "keys")], {})
-    assert capsys.readouterr().err.startswith("app.py: --api_key_file must be a file with at least one key, one a line")
+    assert capsys.readouterr().err.startswith("app.py: --api_key_file must be a file with at least one key, one per line")
 
 
 def test_settings_as_text_hold_no_key(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.reference import random_checkpoint
 from engine.errors import InvalidRequest
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import Runner, default_cache, load_runner, runner_on
@@ -28,6 +27,7 @@ from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.models import MODELS
 from tests.cpu import needs_native
+from tests.parity.reference import random_checkpoint
 
 
 @pytest.fixture(scope="module")
