@@ -47,7 +47,7 @@ def test_shift_and_enter_begin_a_line_and_nothing_is_drawn_of_nothing(visit: Cal
     person.page.press("#text", "Shift+Enter")
     assert person.page.input_value("#text") == "\n"
     person.page.press("#text", "Enter")
-    assert person.problem("text") == "Type what to draw first."
+    assert person.problem("text") == "Type a prompt first."
     assert person.page.locator(".drawing").count() == 0
 
 
@@ -112,7 +112,7 @@ def test_where_copying_is_not_to_be_had_a_sentence_says_why(visit: Callable[...,
     person.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as on plain http
     person.page.click("[data-act=copy]")
     person.page.wait_for_selector("#toast.shown")
-    assert "only on https or localhost" in person.page.inner_text("#toast")
+    assert "only over https or on localhost" in person.page.inner_text("#toast")
 
 
 def test_a_seed_is_taken_again_and_settings_are_drawn_with_again(visit: Callable[..., Visit]) -> None:
