@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, abort, current_app, jsonify, redirect, request
+from flask import Blueprint, Response, abort, jsonify, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from consts import EXAMPLE_PROMPTS, ImageFormat, ModelSize
@@ -84,20 +84,14 @@ def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
     def describe_model() -> Response:
         """Send the facts that the page needs: the model, its examples and default settings, and the server's limits."""
         size = ModelSize(model.name)
-        sampling = model.sampling
         return jsonify(
             model=model.name,
             about=_ABOUT[size],
             examples=EXAMPLE_PROMPTS[size],
-            sampling={
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "supercondition_factor": sampling.supercondition_factor,
-            },
+            sampling=asdict(model.sampling),
             max_images=settings.images_per_request,
             formats=[image_format.value for image_format in ImageFormat],
             img_format=settings.img_format.value,
-            docs="docs" if any(rule.rule == "/docs" for rule in current_app.url_map.iter_rules()) else None,
         )
 
     @blueprint.after_request

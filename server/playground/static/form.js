@@ -24,8 +24,6 @@ export function showModel(model) {
     ...model.formats.map((format) => new Option(format.toUpperCase(), format)),
   );
   byId("img_format").value = chosen;
-  byId("docs").hidden = !model.docs;
-  if (model.docs) byId("docs").href = model.docs;
   restoreDraft();
 }
 
