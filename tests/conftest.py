@@ -1,10 +1,11 @@
-"""Give the tests the real model Tiny, loaded once, and the app on it."""
+"""Fixtures for all tests: the real model Tiny, loaded once, and apps that serve it."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,19 +18,21 @@ from dalle_model import DalleModel
 from server import create_app
 from server.config.settings import Settings
 
-# Before torch is imported. Every engine has a thread of its own, and OpenMP keeps a team of threads for each: the many engines of
-# one test process would draw at a third of their speed. Where more threads matter, a test asks for them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or two threads that wait for each other keep other tests from computing
+MakeClient = Callable[..., FlaskClient]
 
-# A busy machine is no failure.
+# Before torch is imported. Every engine has its own thread, and OpenMP keeps a team of threads for each, so the many engines of a
+# test process would draw at a third of their speed. Tests that need more threads set them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for each other must not slow other tests
+
+# A busy machine is not a failure.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache() -> Iterator[None]:
-    """Keep compiled models in a folder of this process's own: in the user's, they would take the place of theirs."""
+    """Keep compiled models in a temporary folder, so that they do not replace the user's own."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", folder)
         yield
@@ -37,7 +40,7 @@ def own_cache() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Iterator[DalleModel]:
-    model = DalleModel("tiny", threads=1)  # Tiny's steps are too short for two to be faster
+    model = DalleModel("tiny", threads=1)  # Tiny's steps are too short to gain from a second thread
     model.warm_up()
     yield model
     model.close()
@@ -56,3 +59,9 @@ def app(tiny_model: DalleModel, settings: Settings) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def make_client(tiny_model: DalleModel, settings: Settings) -> MakeClient:
+    """Return a function that makes a client of an app with some settings changed."""
+    return lambda **changes: create_app(tiny_model, replace(settings, **changes)).test_client()

@@ -1,17 +1,17 @@
-"""Serve the page to play on: `/playground`, the files it is made of, and what it has to know of the model.
+"""The playground's routes: the page at `/playground`, its files, and the facts about the model that it needs.
 
-Nothing on it comes from another host, and the content policy holds the browser to that.
+Nothing on the page comes from another host, and its content policy makes the browser enforce that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mimetypes
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, abort, current_app, jsonify, redirect, request
+from flask import Blueprint, Response, abort, jsonify, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from consts import EXAMPLE_PROMPTS, ImageFormat, ModelSize
@@ -28,15 +28,15 @@ _HEADERS = {
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Kept, but asked about before use: a server that was replaced has no old script running against it.
+    # Cached, but revalidated before each use, so that no old script runs against a newer server.
     "Cache-Control": "no-cache",
 }
 
-_ANYTHING = "It draws anything you can say in a short English sentence; faces and writing are not its strength."
-# Between backticks stands a command.
+_ANYTHING = "It draws anything that a short English sentence describes. Faces and writing are not its strength."
+# The page shows text between backticks as code.
 _ABOUT = {
     ModelSize.TINY: "Tiny is loaded: it draws flat shapes in twelve colours, in a moment. For pictures of anything, start the "
-    "server with DALL·E Mini: `make serve MODEL=Mini` (the first start downloads 1.1 GB).",
+    "server with DALL·E Mini: `make serve MODEL=Mini` (its first start downloads 1.1 GB).",
     ModelSize.MINI: f"DALL·E Mini is loaded. {_ANYTHING}",
     ModelSize.MEGA: f"DALL·E Mega is loaded. {_ANYTHING}",
     ModelSize.MEGA_FULL: f"DALL·E Mega is loaded, in full precision. {_ANYTHING}",
@@ -45,7 +45,7 @@ _ABOUT = {
 
 @dataclass(frozen=True)
 class _File:
-    """Hold one file of the page as it is sent."""
+    """A file of the page, as it is sent."""
 
     data: bytes
     media_type: str
@@ -59,7 +59,7 @@ class _File:
 
 
 def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
-    """Build the page's routes for a model."""
+    """Return the playground's routes for a model."""
     blueprint = Blueprint("playground", __name__)
     files = {path.name: _File.read(path) for path in sorted(_FOLDER.iterdir())}
 
@@ -70,7 +70,7 @@ def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
 
     @blueprint.get("/playground/")
     def page_with_slash() -> AnyResponse:
-        """Send to the page's one address: its links are relative to that."""
+        """Redirect to the page's only address, because its links are relative to that."""
         return redirect("../playground", 308)
 
     @blueprint.get("/playground/<name>")
@@ -82,27 +82,21 @@ def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
 
     @blueprint.get("/playground/model.json")
     def describe_model() -> Response:
-        """Say what the page has to know: the model, examples, its own settings, the limits."""
+        """Send the facts that the page needs: the model, its examples and default settings, and the server's limits."""
         size = ModelSize(model.name)
-        sampling = model.sampling
         return jsonify(
             model=model.name,
             about=_ABOUT[size],
             examples=EXAMPLE_PROMPTS[size],
-            sampling={
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "supercondition_factor": sampling.supercondition_factor,
-            },
+            sampling=asdict(model.sampling),
             max_images=settings.images_per_request,
             formats=[image_format.value for image_format in ImageFormat],
             img_format=settings.img_format.value,
-            docs="docs" if any(rule.rule == "/docs" for rule in current_app.url_map.iter_rules()) else None,
         )
 
     @blueprint.after_request
     def protect(response: Response) -> Response:
-        """Hold the browser to the page's own host."""
+        """Add the headers that keep the browser to the page's own host."""
         response.headers.update(_HEADERS)
         return response
 

@@ -47,7 +47,7 @@ def test_shift_and_enter_insert_a_newline_and_a_blank_prompt_is_not_drawn(visit:
     person.page.press("#text", "Shift+Enter")
     assert person.page.input_value("#text") == "\n"
     person.page.press("#text", "Enter")
-    assert person.problem("text") == "Type what to draw first."
+    assert person.problem("text") == "Type a prompt first."
     assert person.page.locator(".drawing").count() == 0
 
 
@@ -108,7 +108,7 @@ def test_a_message_explains_why_copying_is_unavailable(visit: Callable[..., Visi
     person.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as on plain http
     person.page.click("[data-act=copy]")
     person.page.wait_for_selector("#toast.shown")
-    assert "only on https or localhost" in person.page.inner_text("#toast")
+    assert "only over https or on localhost" in person.page.inner_text("#toast")
 
 
 def test_a_seed_and_settings_can_be_reused(visit: Callable[..., Visit]) -> None:

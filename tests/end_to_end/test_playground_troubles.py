@@ -129,7 +129,7 @@ def test_a_key_is_requested_and_the_drawing_resumes(visit: Callable[..., Visit])
         assert person.focused() == "key"
         person.page.keyboard.type("open-barley")
         person.page.keyboard.press("Enter")
-        assert person.problem("key") == "The server does not take this key."
+        assert person.problem("key") == "The server does not accept this key."
         person.page.fill("#key", "open-sesame")
         person.page.press("#key", "Enter")
         person.wait_for("done")
@@ -158,7 +158,7 @@ def test_a_page_left_while_drawing_offers_to_draw_again(visit: Callable[..., Vis
     page = person.open()
     person.wait_for("left")
     assert page.inner_text(".drawing h3") == RED_CIRCLE
-    assert page.inner_text(".sentence") == "The page was left with 0 of 1 drawn."
+    assert page.inner_text(".sentence") == "The page was closed with 0 of 1 drawn."
     holding.heal()
     page.click("[data-act=retry]")
     person.wait_for("done")

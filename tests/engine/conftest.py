@@ -1,4 +1,4 @@
-"""Give the engine's tests an engine of four slots on Tiny's weights, and the runner that this machine takes."""
+"""Fixtures for the engine's tests: an engine of four slots with Tiny's weights, on the runner that `auto` chooses here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MakeEngine = Callable[..., Engine]
 
 @pytest.fixture(scope="session")
 def loaded(request: pytest.FixtureRequest) -> tuple[ModelFiles, Runner]:
-    """Load Tiny; a test that is parametrized with `loaded`, indirectly, says on what else than `auto` it is to run."""
+    """Load Tiny. A test can choose another runner than `auto` by indirect parametrization."""
     return load_runner("tiny", device="cpu", runner=getattr(request, "param", "auto"), threads=1)
 
 
@@ -33,7 +33,7 @@ def runner(loaded: tuple[ModelFiles, Runner]) -> WatchedRunner:
 
 @pytest.fixture
 def make_engine(loaded: tuple[ModelFiles, Runner], runner: WatchedRunner) -> Iterator[MakeEngine]:
-    """Make engines that are closed in the end."""
+    """Return a function that makes engines; all are closed after the test."""
     engines: list[Engine] = []
 
     def make(max_batch_size: int = 4, *arguments: Any) -> Engine:
@@ -53,7 +53,7 @@ def engine(make_engine: MakeEngine) -> Engine:
 
 @pytest.fixture(scope="module")
 def vqgan() -> nn.Module:
-    """Return min-dalle's own, of random weights, norms included, and of full contrast."""
+    """Return min-dalle's own detokenizer with random weights, norms included, whose images have full contrast."""
     torch.manual_seed(0)
     whole = attend_over_any_grid(VQGanDetokenizer()).eval()
     with torch.no_grad():

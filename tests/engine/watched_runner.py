@@ -1,4 +1,4 @@
-"""A runner that computes as the one it wraps, notes what it is asked, and waits or fails when a test says so."""
+"""A runner around a real one that records its calls, and waits or fails when a test says so."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from engine.runners import Runner
 
 
 class WatchedRunner:
-    """Be a `Runner`."""
+    """A `Runner` around another one, controlled by a test."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self.calls: list[tuple[str, int]] = []  # each method's name, and how many images, in order
-        self.faults: dict[str, list[BaseException]] = {}  # what a method's next calls raise
-        self.most_rows = 1000  # a step with more exhausts memory
-        self.largest_grid = 1000  # tokens high or wide: a larger picture exhausts memory
-        self.spoiled_row: int | None = None  # whose logits have a NaN at the next step
+        self.calls: list[tuple[str, int]] = []  # the name of each called method and its number of images, in order
+        self.faults: dict[str, list[BaseException]] = {}  # the errors that a method's next calls raise
+        self.max_rows = 1000  # a step with more rows runs out of memory
+        self.max_side = 1000  # a grid with more tokens on a side runs out of memory
+        self.row_with_nan: int | None = None  # in the next step's logits
         self._may_step, self._is_held = threading.Event(), threading.Event()
         self._may_step.set()
 
     def hold(self) -> None:
-        """Let no step begin from the next one on."""
+        """Stop before the next step."""
         self._is_held.clear()
         self._may_step.clear()
 
     def wait_until_held(self) -> None:
-        """Wait until a step is about to begin, and is held."""
+        """Wait until a step is about to begin."""
         assert self._is_held.wait(60)
 
     def go(self) -> None:
-        """Let steps begin."""
+        """Continue after `hold`."""
         self._may_step.set()
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Return how many images each step had."""
+        """The number of images in each step."""
         return [count for name, count in self.calls if name == "step"]
 
     def encode(self, text_tokens: Sequence[int]) -> Any:
@@ -67,18 +67,18 @@ class WatchedRunner:
             self._is_held.set()
         self._may_step.wait(60)
         self._note("step", len(tokens))
-        if len(tokens) > self.most_rows:
-            raise MemoryError("no more room")
+        if len(tokens) > self.max_rows:
+            raise MemoryError("too many rows")
         logits = self._runner.step(tokens, positions)
-        if self.spoiled_row is not None:
+        if self.row_with_nan is not None:
             logits = logits.copy()
-            logits[self.spoiled_row, 1, 7], self.spoiled_row = np.nan, None
+            logits[self.row_with_nan, 1, 7], self.row_with_nan = np.nan, None
         return logits
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         self._note("detokenize", len(grids))
-        if grids.shape[1] > self.largest_grid or grids.shape[2] > self.largest_grid:
-            raise MemoryError("no more room")
+        if max(grids.shape[1:]) > self.max_side:
+            raise MemoryError("too large a grid")
         return self._runner.detokenize(grids)
 
     def _note(self, name: str, count: int) -> None:
@@ -88,15 +88,15 @@ class WatchedRunner:
 
 
 def request(prompt: str = "a red circle", seeds: tuple[int, ...] = (1,), **fields: Any) -> DrawingRequest:
-    """Ask for images as Tiny draws them."""
+    """Return a request for images with sampling settings that suit Tiny."""
     return DrawingRequest(prompt, seeds, SamplingSettings(0.8, 64, 2.5), **fields)
 
 
 def images_of(job: Job) -> dict[int, bytes]:
-    """Wait for a job's images."""
+    """Return a job's images by index, once all are drawn."""
     return {event.index: event.image.tobytes() for event in job.events() if isinstance(event, ImageDone)}
 
 
-def wait_for(job: Job, is_it: Callable[[Any], bool]) -> Any:
-    """Wait for an event of a job."""
-    return next(event for event in job.events() if is_it(event))
+def wait_for(job: Job, is_awaited: Callable[[Any], bool]) -> Any:
+    """Return a job's next event for which `is_awaited` is true."""
+    return next(event for event in job.events() if is_awaited(event))

@@ -1,15 +1,15 @@
-// A drawing as it is seen: its words, how far it is, and a tile for every picture.
+// The card of a drawing: its prompt, its progress, and a tile for each picture.
 import { makePicture } from "./picture.js";
 
 const templates = { drawing: document.getElementById("drawing-template"), tile: document.getElementById("tile-template") };
 const pictures = new WeakMap(); // tile -> picture
 
-/** Give the picture of the tile that an element is in. */
+/** Return the picture of the tile that contains an element. */
 export function pictureOf(element) {
   return pictures.get(element.closest(".tile"));
 }
 
-/** Give all tiles that show a finished picture, in the page's order. */
+/** Return all tiles that show a finished picture, in the page's order. */
 export function finishedTiles() {
   return [...document.querySelectorAll(".tile[data-state=done]")];
 }
@@ -31,22 +31,22 @@ export class Card {
     return this.element.querySelector(selector);
   }
 
-  /** Lay out a tile for every picture, those that are done already with their picture. */
+  /** Add a tile for each picture, and show the pictures that are already finished. */
   layTiles() {
     this.release();
     const { asked, images } = this.record;
     this.percents = Array.from({ length: asked.num_images }, (_, i) => (images[i] ? 100 : 0));
-    this.find(".tiles").classList.toggle("fives", [5, 9, 10].includes(asked.num_images)); // five in a row, others four
+    this.find(".tiles").classList.toggle("fives", [5, 9, 10].includes(asked.num_images)); // in rows of five, not four
     this.find(".tiles").replaceChildren(...this.percents.map(() => templates.tile.content.firstElementChild.cloneNode(true)));
     images.forEach((image, index) => image && this.finish(index, image));
   }
 
-  /** Leave the tiles of finished pictures only. */
+  /** Remove the tiles of pictures that are not finished. */
   dropUnfinished() {
     for (const tile of this.element.querySelectorAll(".tile:not([data-state=done])")) tile.remove();
   }
 
-  /** Show which of its states the drawing is in, and a sentence on it; `acts` are the buttons to offer. */
+  /** Display the drawing's state and a sentence about it. `acts` are the actions whose buttons are shown. */
   show(state, sentence, acts) {
     this.element.dataset.state = state;
     this.find(".sentence").textContent = sentence;
@@ -57,11 +57,11 @@ export class Card {
     const progress = this.find("progress");
     progress.hidden = state !== "drawing" && state !== "waiting";
     if (state === "waiting") progress.removeAttribute("value");
-    // The button that had the focus is gone: keep the focus in this drawing.
+    // The focused button is now hidden: keep the focus in this drawing.
     if (this.element.contains(focused) && focused.hidden) this.find(".drawing-acts button:not([hidden])")?.focus();
   }
 
-  /** Show how far a picture is; gives how far all are, in percent. */
+  /** Display a picture's progress in percent. Return the progress of the whole drawing. */
   advance(index, percent) {
     this.percents[index] = percent;
     this.tile(index).style.setProperty("--percent", percent);
@@ -93,7 +93,7 @@ export class Card {
     this.advance(index, 100);
   }
 
-  /** Let go of the files that are shown. */
+  /** Release the object URLs of the pictures that are shown. */
   release() {
     for (const tile of this.element.querySelectorAll(".tile[data-state=done]")) URL.revokeObjectURL(pictures.get(tile).url);
   }

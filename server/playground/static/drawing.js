@@ -1,18 +1,18 @@
-// A drawing's life: asked for, queued, drawn, and then done, cancelled or failed; found again after the server was away.
+// The life of a drawing: requested, queued, drawn, then done, cancelled or failed; restarted when the server comes back.
 import { Card } from "./card.js";
 import { fromBase64 } from "./picture.js";
 import { announce } from "./notices.js";
 import { Away, Refused, draw, untilBack } from "./server.js";
 
-const MOST_RESTARTS = 3; // without being asked: a drawing that stops the server must not do so for ever
+const MOST_RESTARTS = 3; // automatic ones: a drawing that crashes the server must not do so for ever
 
-/** What is kept of a drawing, and all that it takes to draw it again. */
+/** Return the record of a drawing that the browser keeps. It has all that is needed to draw it again. */
 export function newRecord(asked, model) {
   return { id: Date.now() + Math.random(), time: Date.now(), asked, model, state: "drawing", images: [] };
 }
 
 export class Drawing {
-  /** Show a drawing; `onChange(drawing)` is told whenever it is worth keeping. */
+  /** Display a drawing. `onChange(drawing)` is called whenever its record should be saved. */
   constructor(record, onChange) {
     this.record = record;
     this.onChange = onChange;
@@ -27,7 +27,7 @@ export class Drawing {
     return this.abort !== null;
   }
 
-  /** Draw; resolves when that has ended, one way or another. Rejects with a Refused that is for the form: then it has not ended. */
+  /** Draw until the end. Rejects with Refused if the request itself is at fault: the form shows that, not the card. */
   async start() {
     this.abort = new AbortController();
     Object.assign(this.record, { state: "drawing", images: [], problem: "" });
@@ -68,17 +68,17 @@ export class Drawing {
     this.card.remove();
   }
 
-  /** Draw, and again from the beginning where the server went away; the seed is fixed, so the pictures are the same. */
+  /** Draw, and start again whenever the server goes away. The seed is fixed, so the pictures are the same. */
   async #drawThrough() {
     for (let restarts = 0; ; restarts++) {
-      this.card.show("waiting", "Asking the server …", ["cancel"]);
+      this.card.show("waiting", "Sending the request …", ["cancel"]);
       try {
         return await draw(this.record.asked, this.abort.signal, (event, data) => this.#on[event]?.(data));
       } catch (error) {
         if (!(error instanceof Away)) throw error;
-        if (restarts === MOST_RESTARTS) throw new Error("The connection was lost again and again while this was drawn.");
+        if (restarts === MOST_RESTARTS) throw new Error("The connection was lost several times during this drawing.");
       }
-      this.card.show("waiting", "The server is not reachable; trying again …", ["cancel"]);
+      this.card.show("waiting", "The server is not reachable. Trying again …", ["cancel"]);
       await untilBack(this.abort.signal);
     }
   }
@@ -120,7 +120,7 @@ export class Drawing {
       done: problem ?? "",
       cancelled: `Cancelled with ${drawn} drawn.`,
       failed: problem,
-      left: `The page was left with ${drawn} drawn.`,
+      left: `The page was closed with ${drawn} drawn.`,
     }[state];
     this.card.show(state, sentence, state === "done" ? ["remove"] : ["retry", "remove"]);
   }

@@ -1,4 +1,4 @@
-/** Read server-sent events from a body as it arrives: yields {event, data}, data parsed from JSON. */
+/** Read server-sent events from a body as it arrives. Yields {event, data}, with data parsed from JSON. */
 export async function* readEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -14,11 +14,11 @@ export async function* readEvents(body) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // of no effect on a body that ended or broke off
+    reader.cancel().catch(() => {}); // has no effect on a body that has ended or was cut off
   }
 }
 
-/** Parse one block of lines; null for a comment, which only keeps the connection alive. */
+/** Parse one block of lines. Return null for a comment, which only keeps the connection alive. */
 function parse(block) {
   let event = "message";
   const data = [];
@@ -27,6 +27,6 @@ function parse(block) {
     else if (line.startsWith("data:")) data.push(line.slice(5).trim());
   }
   if (!data.length) return null;
-  // A seed can be past 2^53, where JavaScript's numbers lose digits: it stays text.
+  // A seed can be above 2^53, where JavaScript's numbers lose digits, so it stays text.
   return { event, data: JSON.parse(data.join("\n").replace(/"seed":\s*(\d+)/, '"seed":"$1"')) };
 }

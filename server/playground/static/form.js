@@ -1,4 +1,4 @@
-// The form: what is asked, read and filled; what is wrong with it, said at the field.
+// The form: reading it, filling it, and showing errors at their fields.
 import { recall, keep } from "./tab.js";
 
 const SETTINGS = ["temperature", "top_k", "supercondition_factor"];
@@ -8,9 +8,9 @@ const MOST_PICTURES = 10;
 const byId = (id) => document.getElementById(id);
 const form = byId("form");
 
-/** Show the loaded model: a sentence, examples to click, and its own settings as placeholders. */
+/** Display the loaded model: a sentence about it, examples to click, and its default settings as placeholders. */
 export function showModel(model) {
-  // Commands in the sentence stand between backticks.
+  // The sentence has its commands between backticks.
   byId("about").replaceChildren(
     ...model.about.split("`").map((part, i) => (i % 2 ? Object.assign(document.createElement("code"), { textContent: part }) : part)),
   );
@@ -20,12 +20,10 @@ export function showModel(model) {
   for (const name of SETTINGS) byId(name).placeholder = model.sampling[name];
   const chosen = byId("img_format").value;
   byId("img_format").replaceChildren(
-    new Option(`as the server has it (${model.img_format.toUpperCase()})`, ""),
+    new Option(`the server's default (${model.img_format.toUpperCase()})`, ""),
     ...model.formats.map((format) => new Option(format.toUpperCase(), format)),
   );
   byId("img_format").value = chosen;
-  byId("docs").hidden = !model.docs;
-  if (model.docs) byId("docs").href = model.docs;
   restoreDraft();
 }
 
@@ -39,12 +37,12 @@ function exampleButton(text) {
   return button;
 }
 
-/** Read what is asked; null where there is no prompt yet. A number that is none goes to the server as it is, which says so best. */
+/** Return the request in the form, or null without a prompt. Invalid numbers stay as typed: the server explains them best. */
 export function readForm() {
   showErrors({});
   const text = byId("text").value.trim();
   if (!text) {
-    showErrors({ text: "Type what to draw first." });
+    showErrors({ text: "Type a prompt first." });
     return null;
   }
   const asked = { text, num_images: Number(byId("num_images").value), seed: byId("seed").value.trim() || randomSeed() };
@@ -57,12 +55,12 @@ export function readForm() {
   return asked;
 }
 
-/** Choose the seed here rather than on the server, so that a drawing that breaks off can be drawn again. */
+/** Choose the seed here and not on the server, so that a drawing can start again after a lost connection. */
 function randomSeed() {
   return String(crypto.getRandomValues(new Uint32Array(1))[0]);
 }
 
-/** Fill the form; a field that is not in `asked` is emptied. */
+/** Fill the form. Fields that are not in `asked` become empty. */
 export function fillForm(asked) {
   showErrors({});
   for (const name of FIELDS) {
@@ -75,7 +73,7 @@ export function fillForm(asked) {
   form.scrollIntoView({ block: "start" });
 }
 
-/** Show why the server refused, at the field if it names one, and go there. */
+/** Display why the server refused a request, at the field that it names, and focus that field. */
 export function showRefusal({ message, field }) {
   const name = field === "guidance" ? "supercondition_factor" : field;
   if (!FIELDS.includes(name)) return showErrors({ form: message });
@@ -100,7 +98,7 @@ function changed() {
   keep("draft", JSON.stringify({ ...draft, open: byId("advanced").open }));
 }
 
-/** Bring back what was typed before the page was loaded again. */
+/** Restore the text that was typed before the page was reloaded. */
 function restoreDraft() {
   const { open, ...draft } = JSON.parse(recall("draft") || "{}");
   for (const [name, value] of Object.entries(draft)) byId(name).value = value;

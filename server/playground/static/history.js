@@ -1,4 +1,4 @@
-// Keep this browser's drawings in its own database: prompts, settings and pictures, the newest ones.
+// The newest drawings in this browser's own database: prompts, settings and pictures.
 const MOST_DRAWINGS = 60;
 const STORE = "drawings";
 
@@ -14,7 +14,7 @@ function open() {
   return opened;
 }
 
-/** Run one transaction on the store; gives what `work` asked for once it is all written. */
+/** Run a transaction on the store. Return the result of the request that `work` makes, once everything is written. */
 async function transact(mode, work) {
   const transaction = (await open()).transaction(STORE, mode);
   const request = work(transaction.objectStore(STORE));
@@ -24,12 +24,12 @@ async function transact(mode, work) {
   });
 }
 
-/** Give all drawings, newest first. */
+/** Return all drawings, newest first. */
 export async function keptDrawings() {
   return (await transact("readonly", (store) => store.getAll())).reverse();
 }
 
-/** Keep a drawing, and forget the oldest beyond the bound. */
+/** Save a drawing, and delete the oldest ones above the limit. */
 export async function keepDrawing(record) {
   await transact("readwrite", (store) => {
     store.put(record);
@@ -39,12 +39,12 @@ export async function keepDrawing(record) {
   });
 }
 
-/** Forget one drawing. */
+/** Delete a drawing. */
 export function forgetDrawing(id) {
   return transact("readwrite", (store) => store.delete(id));
 }
 
-/** Forget all. */
+/** Delete all drawings. */
 export function forgetAll() {
   return transact("readwrite", (store) => store.clear());
 }

@@ -1,4 +1,4 @@
-// Put the page together: the form starts drawings, buttons act on them, the browser keeps them.
+// The page's entry point: the form starts drawings, buttons act on them, the browser keeps them.
 import { pictureOf } from "./card.js";
 import { Drawing, newRecord } from "./drawing.js";
 import { fillForm, readForm, showModel, showRefusal } from "./form.js";
@@ -8,16 +8,16 @@ import { copy, download } from "./picture.js";
 import { Away, askForModel, look, untilBack, useKey, watchServer } from "./server.js";
 import { closeViewer, enlarge, shownPicture, step } from "./viewer.js";
 
-const MOST_AT_ONCE = 4; // a browser holds six connections to a server, and one must be free to look for it
+const MOST_AT_ONCE = 4; // a browser opens six connections to a server, and one must stay free for health checks
 const OLDER_AT_ONCE = 10;
 
 const byId = (id) => document.getElementById(id);
 const list = byId("drawings");
 const drawings = new Map(); // a card's element -> its drawing
-let older = []; // kept records that are not shown yet, newest first
+let older = []; // saved records that are not shown yet, newest first
 let model = "";
-let isKeeping = true; // until the browser refuses
-let refused = null; // what was asked and waits for a key
+let isKeeping = true; // until the browser refuses to save
+let refused = null; // the request that waits for a key
 
 async function loadModel() {
   try {
@@ -26,7 +26,7 @@ async function loadModel() {
     showModel(loaded);
   } catch (error) {
     if (!(error instanceof Away)) return refuse(error);
-    untilBack(); // which loads the model then
+    untilBack(); // when it is back, the model is loaded
   }
 }
 
@@ -39,11 +39,11 @@ function add(record, where = "prepend") {
 }
 
 async function keepIt({ card, record }) {
-  if (!drawings.has(card.element)) return; // one that was removed while it was drawn
+  if (!drawings.has(card.element)) return; // it was removed while it was drawn
   try {
     await keepDrawing(record);
   } catch {
-    if (isKeeping) note("This browser doesn't keep pictures for this page; download those you want to have.");
+    if (isKeeping) note("This browser does not save pictures for this page. Download the ones that you want to keep.");
     isKeeping = false;
   }
 }
@@ -52,17 +52,17 @@ function drawNew(asked) {
   if (!hasRoom()) return;
   const drawing = add(newRecord(asked, model));
   start(drawing);
-  if (matchMedia("(pointer: coarse)").matches) document.activeElement.blur(); // puts away the keyboard on the screen
+  if (matchMedia("(pointer: coarse)").matches) document.activeElement.blur(); // hides the on-screen keyboard
   drawing.card.element.scrollIntoView({ block: "nearest" });
 }
 
 function hasRoom() {
   const underWay = [...drawings.values()].filter((drawing) => drawing.isUnderWay).length;
-  if (underWay >= MOST_AT_ONCE) note(`${underWay} drawings are under way: wait for one to end, or cancel one.`);
+  if (underWay >= MOST_AT_ONCE) note(`${underWay} drawings are in progress. Wait for one to end, or cancel one.`);
   return underWay < MOST_AT_ONCE;
 }
 
-/** Draw; what is refused is for the form, and only an old drawing stays. */
+/** Draw. The form shows why a request was refused; its card stays only if the drawing is an old one. */
 async function start(drawing, isOld = false) {
   try {
     await drawing.start();
@@ -73,19 +73,19 @@ async function start(drawing, isOld = false) {
   }
 }
 
-/** Say what was wrong with a request; what it asked for is still in the form. */
+/** Display why a request was refused, or ask for a key. The form still has the request. */
 function refuse(error, asked = null) {
   if (error.status !== 401) return showRefusal(error);
   refused = asked;
   byId("key-form").hidden = false;
-  byId("key-error").textContent = byId("key").value ? "The server does not take this key." : "";
+  byId("key-error").textContent = byId("key").value ? "The server does not accept this key." : "";
   byId("key").focus();
 }
 
 async function discard(drawing) {
   drawings.delete(drawing.card.element);
-  await forgetDrawing(drawing.record.id).catch(() => {}); // then it was never kept
-  drawing.remove(); // what is gone from sight does not come back
+  await forgetDrawing(drawing.record.id).catch(() => {}); // then it was never saved
+  drawing.remove(); // after the deletion, so that no reload brings it back
   showWhatThereIs();
 }
 
@@ -104,7 +104,7 @@ async function forgetEverything() {
   const gone = [...drawings.values()];
   drawings.clear();
   older = [];
-  await forgetAll().catch(() => {}); // then nothing was kept
+  await forgetAll().catch(() => {}); // then nothing was saved
   for (const drawing of gone) drawing.remove();
   showWhatThereIs();
   byId("drawings-title").focus();
@@ -116,7 +116,7 @@ const onPicture = {
   again({ asked, seed }) {
     closeViewer();
     fillForm({ ...asked, seed, num_images: 1 });
-    note(`Seed ${seed} is set: change the words or a setting, and draw.`);
+    note(`Seed ${seed} is set. Change the prompt or a setting, and draw.`);
   },
   more({ asked: { seed, ...asked } }) {
     closeViewer();
@@ -161,7 +161,7 @@ byId("viewer").addEventListener("click", ({ target }) => {
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!useKey(byId("key").value.trim())) {
-    byId("key-error").textContent = "A key has letters, digits and signs, without spaces.";
+    byId("key-error").textContent = "A key has only letters, digits and symbols, without spaces.";
     return;
   }
   byId("key-form").hidden = true;
@@ -179,7 +179,7 @@ byId("confirm").addEventListener("click", ({ target }) => {
 });
 
 watchServer(
-  () => showBanner("The server is not reachable; trying again …"),
+  () => showBanner("The server is not reachable. Trying again …"),
   () => {
     showBanner("");
     note("The server is back.");

@@ -1,4 +1,4 @@
-// Say things: to eyes in a note at the bottom or the banner at the top, to screen readers in a live region.
+// Messages: a note at the bottom, a banner at the top, and a live region for screen readers.
 const SECONDS_SHOWN = 6;
 
 const toast = document.getElementById("toast");
@@ -6,7 +6,7 @@ const announcer = document.getElementById("announcer");
 const banner = document.getElementById("away");
 let hiding = 0;
 
-/** Show a note for a while; screen readers say it too. */
+/** Display a note for a few seconds. Screen readers read it out too. */
 export function note(sentence) {
   toast.textContent = sentence;
   toast.classList.add("shown");
@@ -14,12 +14,12 @@ export function note(sentence) {
   hiding = setTimeout(() => toast.classList.remove("shown"), SECONDS_SHOWN * 1000);
 }
 
-/** Say something to screen readers only. */
+/** Send a sentence to screen readers only. */
 export function announce(sentence) {
   announcer.textContent = sentence;
 }
 
-/** Show a sentence at the top until it is taken back with an empty one. */
+/** Display a sentence in the banner at the top. An empty sentence hides the banner. */
 export function showBanner(sentence) {
   banner.textContent = sentence;
   banner.hidden = !sentence;

@@ -1,8 +1,8 @@
-// A finished picture: its name, and what one can do with its file.
+// A finished picture: its file name, and saving and copying its file.
 const MOST_NAME_CHARACTERS = 60;
 const EXTENSIONS = { jpeg: "jpg", png: "png", webp: "webp" };
 
-/** Make a picture of a drawing's file; `url` is to be released when it is no longer shown. */
+/** Return a picture of a drawing. The caller releases its `url` when the picture is no longer shown. */
 export function makePicture(asked, index, { seed, blob }) {
   return {
     asked,
@@ -14,7 +14,7 @@ export function makePicture(asked, index, { seed, blob }) {
   };
 }
 
-/** Turn base64 into a file. */
+/** Return a file decoded from base64. */
 export function fromBase64(base64, format) {
   return new Blob([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], { type: `image/${format}` });
 }
@@ -29,10 +29,10 @@ export function download({ url, fileName }) {
   Object.assign(document.createElement("a"), { href: url, download: fileName }).click();
 }
 
-/** Copy a picture; gives the sentence that says how that went. */
+/** Copy a picture to the clipboard. Return a sentence about the result. */
 export async function copy({ blob }) {
   if (!navigator.clipboard?.write) {
-    return "This browser copies pictures only on https or localhost. Download the picture instead.";
+    return "This browser copies pictures only over https or on localhost. Download the picture instead.";
   }
   try {
     await navigator.clipboard.write([new ClipboardItem({ "image/png": toPng(blob) })]);
@@ -42,7 +42,7 @@ export async function copy({ blob }) {
   }
 }
 
-/** PNG is the one format that every clipboard takes. */
+/** Convert a file to PNG, the only format that every clipboard accepts. */
 async function toPng(blob) {
   const bitmap = await createImageBitmap(blob);
   const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });

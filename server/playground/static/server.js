@@ -1,11 +1,11 @@
-// Talk to the server: ask for the model, draw, and find the server again when it is away.
+// Calls to the server: the facts about the model, drawing, and waiting for a server that is away.
 import { readEvents } from "./events.js";
 import { recall, keep } from "./tab.js";
 
-const FIRST_WAIT = 500; // milliseconds between looks for a server that is away; they grow to the last
+const FIRST_WAIT = 500; // milliseconds between checks for a server that is away; they grow up to LAST_WAIT
 const LAST_WAIT = 4000;
 
-/** Say that the server refused. `status` is HTTP's, 0 in the middle of a stream; `field` is what was wrong, if one thing was. */
+/** A refused request. `status` is HTTP's, or 0 in the middle of a stream; `field` is the invalid field, or null. */
 export class Refused extends Error {
   constructor(message, status = 0, field = null, retryAfter = null) {
     super(message);
@@ -13,22 +13,22 @@ export class Refused extends Error {
   }
 }
 
-/** Say that there is no server just now: no connection, one that broke off, or a server that is stopping. */
+/** No server at the moment: no connection, a lost one, or a server that is stopping. */
 export class Away extends Error {}
 
-/** Keep the key for this tab; null where it can't be one. */
+/** Save the key for this tab. Return false if it cannot be a key. */
 export function useKey(key) {
   if (!/^[\x21-\x7e]+$/.test(key)) return false;
   keep("key", key);
   return true;
 }
 
-/** Ask which model is loaded, and what the form has to know of it. */
+/** Return the loaded model's name, and the facts about it that the form needs. */
 export async function askForModel() {
   return (await send("playground/model.json", { cache: "no-cache" })).json();
 }
 
-/** Draw: `onEvent(event, data)` is told each event. Rejects with Refused, Away or an AbortError. */
+/** Draw, and call `onEvent(event, data)` for each event. Rejects with Refused, Away or an AbortError. */
 export async function draw(asked, signal, onEvent) {
   const response = await send("dalle", {
     method: "POST",
@@ -43,14 +43,14 @@ export async function draw(asked, signal, onEvent) {
     });
     if (done) throw new Away();
     const { event, data } = value;
-    // What fails in a server that is stopping is not the drawing's fault.
+    // A failure in a server that is stopping is not the drawing's fault.
     if (event === "error") throw (await isReady()) ? new Refused(data.error.message) : new Away();
     onEvent(event, data);
     if (event === "done") return;
   }
 }
 
-/** Write the request. A seed is text here; its digits go into the body as they are. */
+/** Return the body of a request. The seed is text here, and its digits go into the JSON unchanged. */
 function bodyOf({ seed, ...fields }) {
   const body = JSON.stringify({ ...fields, stream: true });
   return `${body.slice(0, -1)},"seed":${/^\d+$/.test(seed) ? BigInt(seed) : JSON.stringify(seed)}}`;
@@ -68,7 +68,7 @@ async function send(path, options) {
   }
   if (response.ok) return response;
   const error = (await response.json().catch(() => null))?.error;
-  // A proxy before a server that is down answers 502 to 504 in words of its own.
+  // A proxy in front of a server that is down answers 502 to 504 with a body of its own.
   if (response.status === 503 || (!error && response.status > 501)) throw new Away();
   const retryAfter = Number(response.headers.get("Retry-After")) || null;
   throw new Refused(error?.message ?? `The server answered with status ${response.status}.`, response.status, error?.field, retryAfter);
@@ -78,12 +78,12 @@ let search = null;
 let onAway = () => {};
 let onBack = () => {};
 
-/** Set who is told when the server is away, and when it is back. */
+/** Set the functions to call when the server goes away and when it is back. */
 export function watchServer(away, back) {
   [onAway, onBack] = [away, back];
 }
 
-/** Wait until the server is there and ready; rejects with an AbortError. All who wait share one search. */
+/** Wait until the server is ready. All waiting callers share one search. Rejects with an AbortError. */
 export function untilBack(signal) {
   search ??= find().finally(() => (search = null));
   return Promise.race([
@@ -92,7 +92,7 @@ export function untilBack(signal) {
   ]);
 }
 
-/** Look once, as after a night's sleep, and search if the server is away. */
+/** Check once, for example after the computer slept, and search if the server is away. */
 export async function look() {
   if (!search && !(await isReady())) await untilBack();
 }

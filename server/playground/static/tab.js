@@ -1,8 +1,8 @@
-// Keep small texts until this tab is closed; also where the browser's storage is switched off, until the page is left.
+// Small texts that are kept until this tab is closed; without the browser's storage, until the page is closed.
 const PREFIX = "dalle-";
 const fallback = new Map();
 
-/** Keep a text under a name. */
+/** Save a text under a name. */
 export function keep(name, text) {
   fallback.set(name, text);
   try {
@@ -10,7 +10,7 @@ export function keep(name, text) {
   } catch {} // storage is off or full: `fallback` has it
 }
 
-/** Give what is kept under a name; an empty text where nothing is. */
+/** Return the text saved under a name, or an empty one. */
 export function recall(name) {
   try {
     return sessionStorage.getItem(PREFIX + name) ?? fallback.get(name) ?? "";

@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. Not a module, so that it runs before the first paint.
+// The theme: light, dark or the system's. Not a module, so that it runs before the first paint.
 "use strict";
 {
   const THEMES = ["system", "light", "dark"];
@@ -6,7 +6,7 @@
   let theme = "system";
   try {
     theme = localStorage.getItem("dalle-theme") ?? theme;
-  } catch {} // storage is switched off: the system's theme then
+  } catch {} // storage is switched off: use the system's theme
   root.dataset.theme = theme;
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -21,7 +21,7 @@
       show();
       try {
         localStorage.setItem("dalle-theme", theme);
-      } catch {} // then it holds until the page is left
+      } catch {} // then it lasts until the page is closed
     });
   });
 }

@@ -1,27 +1,27 @@
-// One picture, large; the arrow keys go to its neighbours, also those of other drawings.
+// The viewer: one enlarged picture. The arrow keys move to its neighbours, those of other drawings included.
 import { finishedTiles, pictureOf } from "./card.js";
 
 const viewer = document.getElementById("viewer");
 const image = document.getElementById("viewer-image");
 let tile = null;
 
-/** Enlarge a tile's picture. */
+/** Display a tile's picture enlarged. */
 export function enlarge(of) {
   show(of);
   viewer.showModal();
 }
 
-/** Give the picture that is shown large. */
+/** Return the picture that is shown. */
 export function shownPicture() {
   return pictureOf(tile);
 }
 
-/** Close; the focus goes to the tile whose picture was shown last. */
+/** Close the viewer. The focus moves to the tile of the last picture shown. */
 export function closeViewer() {
   viewer.close();
 }
 
-/** Go to the next picture, or with -1 to the previous one. */
+/** Display the next picture, or the previous one if `by` is -1. */
 export function step(by) {
   const tiles = finishedTiles();
   const next = tiles[tiles.indexOf(tile) + by];
@@ -44,6 +44,6 @@ viewer.addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight") step(1);
 });
 viewer.addEventListener("click", (event) => {
-  if (event.target === viewer) closeViewer(); // beside the picture
+  if (event.target === viewer) closeViewer(); // on the backdrop, outside the picture
 });
 viewer.addEventListener("close", () => tile?.querySelector(".open").focus());

@@ -1,4 +1,4 @@
-"""Hold what a failure costs: the images that failed, and nothing else."""
+"""Failures in the engine: only the requests at fault end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from engine.events import Preview, Progress
 from engine.memory import is_memory_exhausted
 from engine.request import PREVIEWS
 from engine.sampler import NotFinite
+from tests.end_to_end.callers import eventually
 from tests.engine.conftest import MakeEngine
 from tests.engine.watched_runner import WatchedRunner, images_of, request, wait_for
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("method", ["encode", "admit", "step", "detokenize"])
-def test_a_failure_ends_its_requests_and_harms_no_later_one(engine: Engine, runner: WatchedRunner, method: str) -> None:
+def test_a_failure_ends_its_request_and_no_later_one(engine: Engine, runner: WatchedRunner, method: str) -> None:
     expected = images_of(engine.submit(request()))
     runner.faults[method] = [RuntimeError("a wire came loose")]
     job = engine.submit(request(seeds=(1, 2), previews=PREVIEWS))
@@ -37,7 +38,7 @@ def test_a_failure_ends_its_requests_and_harms_no_later_one(engine: Engine, runn
     assert engine.state.images_failed == 2
 
 
-def test_a_failure_between_two_steps_ends_those_who_are_drawn(engine: Engine, runner: WatchedRunner) -> None:
+def test_a_failure_between_two_steps_ends_the_requests_in_the_batch(engine: Engine, runner: WatchedRunner) -> None:
     expected = images_of(engine.submit(request()))
     staying, leaving = engine.submit(request()), engine.submit(request("a star"))
     wait_for(leaving, lambda event: isinstance(event, Progress))
@@ -51,7 +52,7 @@ def test_a_failure_between_two_steps_ends_those_who_are_drawn(engine: Engine, ru
     assert images_of(engine.submit(request())) == expected
 
 
-def test_those_who_wait_are_drawn_although_the_batch_before_them_failed(make_engine: MakeEngine, runner: WatchedRunner) -> None:
+def test_waiting_requests_are_drawn_after_a_batch_failed(make_engine: MakeEngine, runner: WatchedRunner) -> None:
     engine = make_engine(1)
     expected = images_of(engine.submit(request(seeds=(5, 6))))
     runner.hold()
@@ -65,7 +66,7 @@ def test_those_who_wait_are_drawn_although_the_batch_before_them_failed(make_eng
 
 
 @pytest.mark.parametrize("method", ["encode", "detokenize"])
-def test_one_bad_request_does_not_harm_those_beside_it(engine: Engine, runner: WatchedRunner, method: str) -> None:
+def test_one_bad_request_does_not_harm_others_in_the_batch(engine: Engine, runner: WatchedRunner, method: str) -> None:
     expected = images_of(engine.submit(request(seeds=(5, 6))))
     beside = engine.submit(request(seeds=(5, 6)))
     wait_for(beside, lambda event: isinstance(event, Progress))
@@ -79,11 +80,11 @@ def test_one_bad_request_does_not_harm_those_beside_it(engine: Engine, runner: W
     assert images_of(beside) == expected
 
 
-def test_exhausted_memory_makes_the_batch_smaller_and_loses_no_image(engine: Engine, runner: WatchedRunner) -> None:
-    asked = [request("a star", (1, 2, 3)), request("a heart", (4,)), request(seeds=(5, 6))]
-    expected = [images_of(engine.submit(one)) for one in asked]
-    runner.most_rows = 2
-    jobs = [engine.submit(one) for one in asked]
+def test_out_of_memory_makes_the_batch_smaller_and_loses_no_image(engine: Engine, runner: WatchedRunner) -> None:
+    requests = [request("a star", (1, 2, 3)), request("a heart", (4,)), request(seeds=(5, 6))]
+    expected = [images_of(engine.submit(each)) for each in requests]
+    runner.max_rows = 2
+    jobs = [engine.submit(each) for each in requests]
     assert [images_of(job) for job in jobs] == expected
     assert engine.state.batch_limit == 2
     assert engine.state.images_failed == 0
@@ -92,25 +93,25 @@ def test_exhausted_memory_makes_the_batch_smaller_and_loses_no_image(engine: Eng
     assert max(runner.batch_sizes[later:]) == 2
 
 
-def test_an_image_that_exhausts_memory_alone_fails_and_the_next_is_drawn(engine: Engine, runner: WatchedRunner) -> None:
+def test_an_image_that_alone_runs_out_of_memory_fails_and_the_next_is_drawn(engine: Engine, runner: WatchedRunner) -> None:
     expected = images_of(engine.submit(request()))
-    runner.most_rows = 0
+    runner.max_rows = 0
     with pytest.raises(GenerationFailed):
         images_of(engine.submit(request(seeds=(1, 2))))
-    runner.most_rows = 4
+    runner.max_rows = 4
     assert images_of(engine.submit(request())) == expected
     assert engine.state.batch_limit == 1
 
 
 @pytest.mark.parametrize("method", ["encode", "admit", "detokenize"])
-def test_memory_exhausted_beside_the_steps_loses_no_image(engine: Engine, runner: WatchedRunner, method: str) -> None:
-    asked = request(seeds=(1, 2, 3, 4), previews=PREVIEWS)
-    expected = images_of(engine.submit(asked))
+def test_out_of_memory_between_steps_loses_no_image(engine: Engine, runner: WatchedRunner, method: str) -> None:
+    with_previews = request(seeds=(1, 2, 3, 4), previews=PREVIEWS)
+    expected = images_of(engine.submit(with_previews))
     runner.faults[method] = [MemoryError("no more room")]
-    assert images_of(engine.submit(asked)) == expected
+    assert images_of(engine.submit(with_previews)) == expected
 
 
-def test_pictures_that_exhaust_memory_together_are_shown_fewer_at_once(engine: Engine, runner: WatchedRunner) -> None:
+def test_pictures_that_run_out_of_memory_are_detokenized_fewer_at_once(engine: Engine, runner: WatchedRunner) -> None:
     expected = images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
     runner.faults["detokenize"] = [MemoryError("no more room")]
     assert images_of(engine.submit(request(seeds=(1, 2, 3, 4)))) == expected
@@ -118,7 +119,7 @@ def test_pictures_that_exhaust_memory_together_are_shown_fewer_at_once(engine: E
 
 
 def submit_together(engine: Engine, runner: WatchedRunner, count: int) -> list[Job]:
-    """Ask for an image so many times, for them to be drawn in the same steps."""
+    """Submit `count` requests for one image each, so that all are drawn in the same steps."""
     runner.hold()
     first = engine.submit(request())
     runner.wait_until_held()
@@ -128,7 +129,7 @@ def submit_together(engine: Engine, runner: WatchedRunner, count: int) -> list[J
     return jobs
 
 
-def test_of_pictures_that_fail_together_the_one_at_fault_ends_alone(engine: Engine, runner: WatchedRunner) -> None:
+def test_of_pictures_that_fail_together_only_the_one_at_fault_ends(engine: Engine, runner: WatchedRunner) -> None:
     expected = images_of(engine.submit(request(seeds=(0, 1, 2, 3))))
     del runner.calls[:]
     runner.faults["detokenize"] = [RuntimeError("a wire came loose")] * 2
@@ -141,7 +142,7 @@ def test_of_pictures_that_fail_together_the_one_at_fault_ends_alone(engine: Engi
     assert runner.calls[-2:].count(("detokenize", 2)) == 1
 
 
-def test_a_picture_that_exhausts_memory_twice_ends_alone(engine: Engine, runner: WatchedRunner) -> None:
+def test_a_picture_that_runs_out_of_memory_twice_ends_alone(engine: Engine, runner: WatchedRunner) -> None:
     expected = images_of(engine.submit(request(seeds=(5, 6, 7))))
     beside = engine.submit(request(seeds=(5, 6, 7)))
     wait_for(beside, lambda event: isinstance(event, Progress))
@@ -161,17 +162,17 @@ def test_a_seamless_picture_too_large_for_memory_ends_alone(engine: Engine, runn
     runner.wait_until_held()
     large = engine.submit(request("a star", (1, 2), seamless=True))
     resets = runner.calls.count(("reset", 0))
-    runner.largest_grid = 16
+    runner.max_side = 16
     runner.go()
     with pytest.raises(GenerationFailed):
         images_of(large)
     assert images_of(beside) == expected
     assert engine.state.batch_limit == 4
     assert runner.calls.count(("reset", 0)) == resets
-    assert len(runner.batch_sizes) <= 256 * 2 + 3  # nobody was drawn twice
+    assert len(runner.batch_sizes) <= 256 * 2 + 3  # no image was drawn twice
 
 
-def test_a_seamless_picture_is_tried_again_when_memory_runs_out_once(engine: Engine, runner: WatchedRunner) -> None:
+def test_a_seamless_picture_is_tried_again_after_running_out_of_memory_once(engine: Engine, runner: WatchedRunner) -> None:
     expected = images_of(engine.submit(request("a star", (1, 2), seamless=True)))
     runner.hold()
     beside = engine.submit(request(seeds=(5, 6)))
@@ -184,15 +185,15 @@ def test_a_seamless_picture_is_tried_again_when_memory_runs_out_once(engine: Eng
     assert engine.state.images_failed == 0
 
 
-def test_a_limit_that_memory_lowered_rises_again(
+def test_the_batch_limit_rises_again_after_running_out_of_memory(
     make_engine: MakeEngine, runner: WatchedRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limit, "PATIENCE", 700)
     engine = make_engine(4)
-    runner.most_rows = 2
+    runner.max_rows = 2
     images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
     assert engine.state.batch_limit == 2
-    runner.most_rows = 4
+    runner.max_rows = 4
     expected = images_of(engine.submit(request(seeds=(1, 2, 3, 4))))
     later = len(runner.batch_sizes)
     assert images_of(engine.submit(request(seeds=(1, 2, 3, 4)))) == expected
@@ -201,19 +202,19 @@ def test_a_limit_that_memory_lowered_rises_again(
 
 
 @pytest.mark.parametrize("bad", [0, 1])
-def test_an_image_whose_logits_are_no_numbers_ends_alone(engine: Engine, runner: WatchedRunner, bad: int) -> None:
+def test_an_image_whose_logits_are_not_finite_ends_alone(engine: Engine, runner: WatchedRunner, bad: int) -> None:
     expected = images_of(engine.submit(request(seeds=(0, 1))))
     jobs = submit_together(engine, runner, 2)
     for job in jobs:
         wait_for(job, lambda event: isinstance(event, Progress))
-    runner.spoiled_row = bad
+    runner.row_with_nan = bad
     with pytest.raises(GenerationFailed) as failure:
         images_of(jobs[bad])
     assert isinstance(failure.value.__cause__, NotFinite)
     assert images_of(jobs[1 - bad]) == {0: expected[1 - bad]}
 
 
-def test_a_model_that_memory_does_not_hold_is_told_with_a_remedy() -> None:
+def test_a_model_too_large_for_memory_is_an_error_with_a_remedy() -> None:
     def load() -> Any:
         torch.empty(2**60)
 
@@ -221,7 +222,7 @@ def test_a_model_that_memory_does_not_hold_is_told_with_a_remedy() -> None:
         Engine(load, max_batch_size=1)
 
 
-def test_a_thread_that_dies_ends_every_request_and_takes_no_more(
+def test_if_the_engines_thread_dies_all_requests_end_and_new_ones_are_refused(
     make_engine: MakeEngine, runner: WatchedRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = make_engine(1)
@@ -239,18 +240,17 @@ def test_a_thread_that_dies_ends_every_request_and_takes_no_more(
     assert "thread ends" in caplog.text
 
 
-def test_a_runner_that_cannot_be_reset_ends_the_thread(engine: Engine, runner: WatchedRunner) -> None:
+def test_a_runner_that_cannot_be_reset_ends_the_engines_thread(engine: Engine, runner: WatchedRunner) -> None:
     runner.faults = {"step": [RuntimeError("a wire came loose")], "reset": [RuntimeError("and another")]}
     with pytest.raises(GenerationFailed):
         images_of(engine.submit(request()))
-    engine._thread.join(60)
-    assert not engine.state.is_alive
+    assert eventually(lambda: not engine.state.is_alive)
 
 
-def test_the_allocators_own_words_are_known() -> None:
-    with pytest.raises(RuntimeError) as real:
+def test_every_out_of_memory_error_is_recognized() -> None:
+    with pytest.raises(RuntimeError) as from_torch:
         torch.empty(2**60)
-    assert is_memory_exhausted(real.value)
+    assert is_memory_exhausted(from_torch.value)
     assert is_memory_exhausted(MemoryError())
     assert is_memory_exhausted(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_memory_exhausted(RuntimeError("shapes cannot be multiplied"))
@@ -266,14 +266,14 @@ def pixels(count):
 with DalleModel("tiny", precision="float32", max_batch_size=64) as model:
     alone = pixels(2)
     in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + 150 * 2**20, resource.RLIM_INFINITY))  # 64 images take three times as much
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 150 * 2**20, resource.RLIM_INFINITY))  # 64 images need three times as much
     together = pixels(64)
     print(together[:2] == alone, len(together), model.state.images_failed, model.state.batch_limit < 64)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory as Linux does")
-def test_memory_that_is_really_exhausted_loses_no_image() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the test limits memory with a system call of Linux")
+def test_really_running_out_of_memory_loses_no_image() -> None:
     run = subprocess.run([sys.executable, "-c", _UNDER_A_LIMIT], cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert run.stdout == "True 64 0 True\n", run.stderr

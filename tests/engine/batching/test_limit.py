@@ -1,4 +1,4 @@
-"""How many at once, after memory ran out."""
+"""The limit of images drawn at once, after memory ran out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def steps_until_raised(limit: AdaptiveLimit) -> int:
     return next(count for count in range(1, 100 * PATIENCE) if limit.count_step())
 
 
-def test_it_halves_and_doubles_after_many_good_steps() -> None:
+def test_the_limit_halves_and_then_doubles_after_many_good_steps() -> None:
     limit = AdaptiveLimit(32)
     limit.halve(20)
     assert limit.value == 10
@@ -17,13 +17,7 @@ def test_it_halves_and_doubles_after_many_good_steps() -> None:
     assert not any(limit.count_step() for _ in range(2 * PATIENCE))
 
 
-def test_it_is_never_below_one() -> None:
-    limit = AdaptiveLimit(32)
-    limit.halve(1)
-    assert limit.value == 1
-
-
-def test_who_fails_again_after_it_was_raised_waits_twice_as_long() -> None:
+def test_failing_again_after_a_raise_doubles_the_wait() -> None:
     limit = AdaptiveLimit(4)
     waits = []
     for _ in range(4):
@@ -32,7 +26,7 @@ def test_who_fails_again_after_it_was_raised_waits_twice_as_long() -> None:
     assert waits == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE, 8 * PATIENCE]
 
 
-def test_a_failure_that_follows_another_does_not_wait_longer() -> None:
+def test_a_second_failure_in_a_row_does_not_double_the_wait() -> None:
     limit = AdaptiveLimit(32)
     limit.halve(32)
     limit.halve(16)

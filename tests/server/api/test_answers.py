@@ -19,7 +19,7 @@ class Text(BaseModel):
 
 
 class PositionWriter:
-    """A dialect with words for a place in the queue and the end, and none for progress."""
+    """A dialect with events for a place in the queue and the end, and none for progress."""
 
     def answer(self) -> Text:
         return Text(text="done")
@@ -35,8 +35,8 @@ class PositionWriter:
         return frame("error", answer.body)
 
 
-class GivenEvents:
-    """An engine's side of a drawing, with given events."""
+class FakeJob:
+    """The engine's side of a drawing that yields the given events."""
 
     def __init__(self, *events: Event | Exception) -> None:
         self.is_cancelled = False
@@ -57,9 +57,9 @@ Serve = Callable[..., TestResponse]
 
 @pytest.fixture
 def serve(app: Flask) -> Serve:
-    """Serve a drawing's events at a path of its own."""
+    """Return a function that serves a drawing's events."""
 
-    def serve(job: GivenEvents, *, is_streamed: bool = True, **more: Any) -> TestResponse:
+    def serve(job: FakeJob, *, is_streamed: bool = True, **more: Any) -> TestResponse:
         drawing = Drawing(DrawingRequest("a red circle", (1,)), "Tiny", job, job.cancel)
         app.add_url_rule("/drawing", view_func=lambda: answer_drawing(drawing, PositionWriter(), is_streamed))
         return app.test_client().get("/drawing", **more)
@@ -67,12 +67,8 @@ def serve(app: Flask) -> Serve:
     return serve
 
 
-def test_an_event_is_its_name_its_data_and_a_blank_line() -> None:
-    assert frame("image", Text(text="two\nlines")) == b'event: image\ndata: {"text":"two\\nlines"}\n\n'
-
-
-def test_events_come_in_their_order_and_the_last_ends_with_a_blank_line(serve: Serve) -> None:
-    job = GivenEvents(Queued(2), Queued(0), Progress(0, 8))
+def test_events_are_sent_in_order_and_each_ends_with_a_blank_line(serve: Serve) -> None:
+    job = FakeJob(Queued(2), Queued(0), Progress(0, 8))
     answer = serve(job)
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["X-Accel-Buffering"] == "no"
@@ -85,20 +81,20 @@ def test_events_come_in_their_order_and_the_last_ends_with_a_blank_line(serve: S
 
 
 def test_without_a_stream_the_answer_comes_at_the_end(serve: Serve) -> None:
-    job = GivenEvents(Queued(0), Progress(0, 8))
+    job = FakeJob(Queued(0), Progress(0, 8))
     answer = serve(job, is_streamed=False)
     assert (answer.status_code, answer.data) == (200, b'{"text":"done"}')
-    assert job.is_cancelled, "which has no effect on a drawing that is done"
+    assert job.is_cancelled  # without effect, as the drawing is done
 
 
-def test_without_a_stream_an_error_has_a_status_of_its_own(serve: Serve) -> None:
-    answer = serve(GivenEvents(Queued(0), QueueFull(7)), is_streamed=False)
+def test_without_a_stream_an_error_sets_the_status(serve: Serve) -> None:
+    answer = serve(FakeJob(Queued(0), QueueFull(7)), is_streamed=False)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_what_fails_in_mid_stream_is_its_last_event(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    job = GivenEvents(Queued(0), GenerationFailed("secret"), Queued(9))
+def test_a_failure_during_a_stream_is_its_last_event(serve: Serve) -> None:
+    job = FakeJob(Queued(0), GenerationFailed("secret"), Queued(9))
     answer = serve(job)
     assert answer.status_code == 200
     _, error, rest = answer.text.split("\n\n")
@@ -109,23 +105,23 @@ def test_what_fails_in_mid_stream_is_its_last_event(serve: Serve, caplog: pytest
     assert job.is_cancelled
 
 
-def test_silence_is_filled_with_comments_at_intervals(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each silent event asks for the time; what is written notes it."""
+def test_a_comment_is_sent_after_five_seconds_without_an_event(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is read at each event without a frame, and after each write."""
     times = iter([0.0, *(4.9,), *(5.0, 5.0), *(9.9,), *(10.0, 10.0), 10.1, 10.2])
     monkeypatch.setattr(answers, "monotonic", lambda: next(times))
-    answer = serve(GivenEvents(Tick(), Progress(0, 8), Tick(), Tick(), Queued(0)))
+    answer = serve(FakeJob(Tick(), Progress(0, 8), Tick(), Tick(), Queued(0)))
     assert answer.data.startswith(b": ka\n\n: ka\n\nevent: queued")
 
 
-def test_a_caller_who_has_gone_ends_the_drawing(serve: Serve) -> None:
-    job = GivenEvents(Queued(1), Queued(0))
+def test_a_client_that_has_gone_cancels_the_drawing(serve: Serve) -> None:
+    job = FakeJob(Queued(1), Queued(0))
     answer = serve(job, environ_overrides={"waitress.client_disconnected": lambda: True})
     assert answer.data == b""
     assert job.is_cancelled
 
 
-def test_a_body_that_is_never_read_is_closed_all_the_same(serve: Serve) -> None:
-    job = GivenEvents(Queued(1), Queued(0))
+def test_closing_a_stream_that_was_never_read_cancels_the_drawing(serve: Serve) -> None:
+    job = FakeJob(Queued(1), Queued(0))
     answer = serve(job, buffered=False)
     assert not job.is_cancelled
     answer.close()

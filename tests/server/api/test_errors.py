@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.exceptions import Unauthorized
+from werkzeug.test import TestResponse
 
 from consts import MAX_BODY_BYTES, RESTART_SECONDS
-from dalle_model import Cancelled, DalleModel, DeadlineExceeded, EngineClosed, GenerationFailed, InvalidRequest, QueueFull
-from server import create_app
-from server.config.settings import Settings
+from dalle_model import Cancelled, DeadlineExceeded, EngineClosed, GenerationFailed, InvalidRequest, QueueFull
+
+
+def answer_to(failure: Exception, app: Flask, path: str = "/fail") -> TestResponse:
+    """Return an app's answer on a route that raises `failure`."""
+
+    def fail() -> str:
+        raise failure
+
+    app.add_url_rule(path, view_func=fail)
+    return app.test_client().get(path)
 
 
 def test_an_unknown_path_is_404_in_json(client: FlaskClient) -> None:
@@ -22,7 +31,7 @@ def test_an_unknown_path_is_404_in_json(client: FlaskClient) -> None:
     }
 
 
-def test_a_wrong_method_is_405_in_json_and_says_what_is_allowed(client: FlaskClient) -> None:
+def test_a_wrong_method_is_405_in_json_with_the_allowed_methods(client: FlaskClient) -> None:
     answer = client.get("/dalle")
     assert answer.status_code == 405
     assert answer.get_json()["error"]["message"] == "/dalle does not take GET."
@@ -32,14 +41,8 @@ def test_a_wrong_method_is_405_in_json_and_says_what_is_allowed(client: FlaskCli
 @pytest.mark.parametrize(
     "failure", [RuntimeError("secret"), GenerationFailed("secret"), KeyError("secret"), MemoryError("secret")]
 )
-def test_an_internal_error_says_no_more_than_the_requests_id(
-    app: Flask, caplog: pytest.LogCaptureFixture, failure: Exception
-) -> None:
-    def fail() -> str:
-        raise failure
-
-    app.add_url_rule("/fail", view_func=fail)
-    answer = app.test_client().get("/fail")
+def test_an_internal_error_reveals_only_the_requests_id(app: Flask, caplog: pytest.LogCaptureFixture, failure: Exception) -> None:
+    answer = answer_to(failure, app)
     error = answer.get_json()["error"]
     assert answer.status_code == 500
     assert error["request_id"] == answer.headers["X-Request-Id"]
@@ -47,16 +50,6 @@ def test_an_internal_error_says_no_more_than_the_requests_id(
     assert "secret" not in answer.text
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.exc_info[1] for record in logged if record.exc_info] == [failure]
-
-
-def test_a_closed_model_is_503(settings: Settings) -> None:
-    model = DalleModel("tiny")
-    client = create_app(model, settings).test_client()
-    model.close()
-    answer = client.post("/dalle", data=b'{"text": "a red circle"}')
-    assert answer.status_code == 503
-    assert "stopping" in answer.get_json()["error"]["message"]
-    assert client.get("/").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -68,12 +61,8 @@ def test_a_closed_model_is_503(settings: Settings) -> None:
         (Cancelled("gone"), 499, None),
     ],
 )
-def test_what_a_caller_can_act_on_says_when(app: Flask, failure: Exception, status: int, retry_after: str | None) -> None:
-    def fail() -> str:
-        raise failure
-
-    app.add_url_rule("/fail", view_func=fail)
-    answer = app.test_client().get("/fail")
+def test_a_temporary_error_has_retry_after(app: Flask, failure: Exception, status: int, retry_after: str | None) -> None:
+    answer = answer_to(failure, app)
     assert answer.status_code == status
     assert answer.headers.get("Retry-After") == retry_after
     assert answer.get_json()["error"]["message"].endswith(".")
@@ -81,6 +70,7 @@ def test_what_a_caller_can_act_on_says_when(app: Flask, failure: Exception, stat
 
 OPENAI_FAILURES = [
     (InvalidRequest("n", "n is bad"), 400, "invalid_request_error", "n", "invalid_value", {}),
+    (Unauthorized(), 401, "invalid_request_error", None, "invalid_api_key", {}),
     (QueueFull(17), 429, "rate_limit_error", None, "queue_full", {"Retry-After": "17"}),
     (GenerationFailed("secret"), 500, "server_error", None, None, {}),
     (KeyError("secret"), 500, "server_error", None, None, {}),
@@ -93,11 +83,7 @@ OPENAI_FAILURES = [
 def test_under_v1_every_error_has_openais_shape(
     app: Flask, failure: Exception, status: int, kind: str, param: str | None, code: str | None, headers: dict[str, str]
 ) -> None:
-    def fail() -> str:
-        raise failure
-
-    app.add_url_rule("/v1/fail", view_func=fail)
-    answer = app.test_client().get("/v1/fail")
+    answer = answer_to(failure, app, "/v1/fail")
     assert answer.status_code == status
     assert answer.headers["X-Request-Id"]
     assert headers.items() <= dict(answer.headers).items()
@@ -107,7 +93,7 @@ def test_under_v1_every_error_has_openais_shape(
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "code", "said"),
+    ("method", "path", "status", "code", "message"),
     [
         ("GET", "/v1", 404, "not_found", "POST /v1/images/generations"),
         ("GET", "/v1/chat/completions", 404, "not_found", "POST /v1/images/generations"),
@@ -116,21 +102,12 @@ def test_under_v1_every_error_has_openais_shape(
         ("POST", "/v1/images/generations", 413, "body_too_large", "1048576 bytes"),
     ],
 )
-def test_under_v1_what_flask_refuses_has_openais_shape(
-    client: FlaskClient, method: str, path: str, status: int, code: str, said: str
+def test_under_v1_flasks_own_errors_have_openais_shape(
+    client: FlaskClient, method: str, path: str, status: int, code: str, message: str
 ) -> None:
     answer = client.open(path, method=method, data=b" " * (MAX_BODY_BYTES + 1) if status == 413 else None)
     assert answer.status_code == status
     assert answer.headers["X-Request-Id"]
     error = answer.get_json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, code)
-    assert said in error["message"]
-
-
-def test_under_v1_a_wrong_key_is_401_in_openais_shape(tiny_model: DalleModel, settings: Settings) -> None:
-    client = create_app(tiny_model, replace(settings, api_key=("secret-key",))).test_client()
-    for headers in ({}, {"Authorization": "Bearer wrong"}):
-        answer = client.post("/v1/images/generations", json={"prompt": "a red circle"}, headers=headers)
-        assert answer.status_code == 401
-        error = answer.get_json()["error"]
-        assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
+    assert message in error["message"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,55 +11,44 @@ from server.config.command_line import build_parser, read_settings, warn_of_unkn
 from server.config.settings import FLAGS, Flag, Settings
 
 
-def test_without_anything_the_defaults_hold() -> None:
-    assert read_settings([], {}) == Settings()
-
-
 def test_every_flag_is_read(tmp_path: Path) -> None:
     key_file = tmp_path / "keys"
     key_file.write_text("# of the bot\nthird-key\n\n  fourth-key  \n")
-    given = {
-        "--model_version": "MEGA_FULL",
-        "--models_root": "~",
-        "--device": "CPU",
-        "--precision": "Float32",
-        "--max_batch_size": "4",
-        "--host": "0.0.0.0",
-        "--port": "9",
-        "--max_images": "3",
-        "--api_key": "first-key,second-key",
-        "--api_key_file": str(key_file),
-        "--open_metrics": "false",
-        "--cors_origins": "https://Play.example, http://localhost:3000,null",
-        "--log_level": "DEBUG",
-        "--log_format": "JSON",
-        "--log_prompts": "true",
-        "--img_format": "webp",
-        "--save_to_disk": "yes",
-        "--output_dir": "out",
-        "--max_disk_mb": "100",
+    origins = ("https://play.example", "http://localhost:3000", "null")
+    values: dict[str, tuple[str, Any]] = {
+        "model_version": ("MEGA_FULL", ModelSize.MEGA_FULL),
+        "models_root": ("~", Path.home()),
+        "device": ("CPU", "cpu"),
+        "runner": ("Torch", "torch"),
+        "precision": ("Float32", "float32"),
+        "threads": ("3", 3),
+        "cache_dir": ("cache", Path("cache")),
+        "max_batch_size": ("4", 4),
+        "host": ("0.0.0.0", "0.0.0.0"),
+        "port": ("9", 9),
+        "max_images": ("3", 3),
+        "max_queue": ("0", 0),
+        "request_timeout": ("5", 5),
+        "step_timeout": ("6", 6),
+        "drain_timeout": ("0", 0),
+        "api_key": ("first-key,second-key", ("first-key", "second-key")),
+        "api_key_file": (str(key_file), ("third-key", "fourth-key")),
+        "open_metrics": ("false", False),
+        "cors_origins": ("https://Play.example, http://localhost:3000,null", origins),
+        "log_level": ("DEBUG", "debug"),
+        "log_format": ("JSON", "json"),
+        "log_prompts": ("true", True),
+        "img_format": ("webp", ImageFormat.WEBP),
+        "save_to_disk": ("yes", True),
+        "output_dir": ("out", Path("out")),
+        "max_disk_mb": ("100", 100),
+        "public_url": ("https://images.example.org/", "https://images.example.org"),
+        "trust_proxy": ("1", True),
+        "url_ttl": ("60", 60),
     }
-    assert read_settings([word for pair in given.items() for word in pair], {}) == Settings(
-        model_version=ModelSize.MEGA_FULL,
-        models_root=Path.home(),
-        device="cpu",
-        precision="float32",
-        max_batch_size=4,
-        host="0.0.0.0",
-        port=9,
-        max_images=3,
-        api_key=("first-key", "second-key"),
-        api_key_file=("third-key", "fourth-key"),
-        open_metrics=False,
-        cors_origins=("https://play.example", "http://localhost:3000", "null"),
-        log_level="debug",
-        log_format="json",
-        log_prompts=True,
-        img_format=ImageFormat.WEBP,
-        save_to_disk=True,
-        output_dir=Path("out"),
-        max_disk_mb=100,
-    )
+    assert values.keys() == {flag.name for flag in FLAGS}
+    arguments = [word for name, (text, _) in values.items() for word in (f"--{name}", text)]
+    assert read_settings(arguments, {}) == Settings(**{name: value for name, (_, value) in values.items()})
 
 
 def test_the_environment_is_read_and_the_command_line_wins() -> None:
@@ -71,12 +61,12 @@ def test_the_environment_is_read_and_the_command_line_wins() -> None:
     ("arguments", "saves"),
     [([], False), (["--save_to_disk"], True), (["--save_to_disk", "true"], True), (["--save_to_disk=False"], False)],
 )
-def test_save_to_disk_stands_alone_or_with_a_value(arguments: list[str], saves: bool) -> None:
+def test_save_to_disk_needs_no_value(arguments: list[str], saves: bool) -> None:
     assert read_settings(arguments, {}).save_to_disk is saves
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "environment", "message"),
     [
         (["--port", "http"], {}, "--port must be a whole number from 0 to 65535, not 'http'"),
         (["--port", "65536"], {}, "--port must be a whole number from 0 to 65535, not '65536'"),
@@ -104,25 +94,25 @@ def test_save_to_disk_stands_alone_or_with_a_value(arguments: list[str], saves: 
     ],
 )
 def test_a_bad_setting_is_one_line_and_status_2(
-    arguments: list[str], environment: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], environment: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
         read_settings(arguments, environment)
     assert exit_.value.code == EXIT_BAD_SETTING
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"app.py: {said}")
+    assert line.startswith(f"app.py: {message}")
 
 
-def test_an_option_that_repeats_adds_up() -> None:
+def test_repeated_api_key_options_add_up() -> None:
     settings = read_settings(["--api_key", "first-key", "--api_key", "second-key,third-key"], {"DALLE_API_KEY": "passed-over"})
     assert settings.api_keys == ("first-key", "second-key", "third-key")
 
 
-def test_no_origin_at_all_can_be_said() -> None:
+def test_none_is_an_empty_list_of_origins() -> None:
     assert read_settings(["--cors_origins", "none"], {}).cors_origins == ()
 
 
-SECRET = "hush hush"  # no key, for its blank
+SECRET = "hush hush"  # not a valid key, because of the space
 
 
 @pytest.mark.parametrize(
@@ -137,44 +127,44 @@ SECRET = "hush hush"  # no key, for its blank
         (["--api_key_file", SECRET], {}),
     ],
 )
-def test_a_key_given_wrongly_is_not_shown(
+def test_the_error_about_an_invalid_key_does_not_reveal_it(
     arguments: list[str], environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         read_settings(arguments, environment)
-    said = capsys.readouterr().err
-    assert said.startswith("app.py: ")
-    assert "hush" not in said
+    error = capsys.readouterr().err
+    assert error.startswith("app.py: ")
+    assert "hush" not in error
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\t\n"])
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.is_secret], ids=lambda flag: flag.name)
-def test_an_empty_secret_is_a_mistake(flag: Flag, empty: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert flag.default == ()  # nobody is kept out by it
+def test_an_empty_secret_is_an_error(flag: Flag, empty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert flag.default == ()  # without keys, anyone may draw
     for source, arguments, environment in ((flag.option, [flag.option, empty], {}), (flag.variable, [], {flag.variable: empty})):
         with pytest.raises(SystemExit) as exit_:
             read_settings(arguments, environment)
         assert exit_.value.code == EXIT_BAD_SETTING
-        said = f"app.py: {source} is empty: set a value, or leave it out to let everybody draw; see python app.py --help"
-        assert capsys.readouterr().err == f"{said}\n"
+        message = f"app.py: {source} is empty: set a value, or leave it out to let everybody draw; see python app.py --help"
+        assert capsys.readouterr().err == f"{message}\n"
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.is_secret], ids=lambda flag: flag.name)
-def test_another_empty_variable_counts_as_not_given(flag: Flag) -> None:
+def test_any_other_empty_variable_counts_as_unset(flag: Flag) -> None:
     assert read_settings([], {flag.variable: ""}) == Settings()
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\n \n\t\n", b"# only a remark\n", b"short\n", b"first-key\nsecond, key\n", b"\xff\xfe12345678\n"]
 )
-def test_a_file_without_a_good_key_is_refused(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_a_valid_key_is_refused(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "keys").write_bytes(content)
     with pytest.raises(SystemExit):
         read_settings(["--api_key_file", str(tmp_path / "keys")], {})
     assert capsys.readouterr().err.startswith("app.py: --api_key_file must be a file with at least one key, one per line")
 
 
-def test_settings_as_text_hold_no_key(tmp_path: Path) -> None:
+def test_the_text_form_of_settings_has_no_key(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("hush-of-file")
     settings = read_settings(["--api_key", "hush-of-line", "--api_key_file", str(tmp_path / "keys")], {})
     assert settings.api_keys == ("hush-of-line", "hush-of-file")
@@ -182,7 +172,7 @@ def test_settings_as_text_hold_no_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_a_default_as_written_is_read_as_the_default(flag: Flag) -> None:
+def test_the_text_form_of_a_default_is_parsed_to_the_default(flag: Flag) -> None:
     if flag.default_text != "none":
         assert flag.parse(flag.default_text) == flag.default
 
@@ -194,7 +184,7 @@ def test_help_names_every_flag_and_its_default() -> None:
         assert flag.default_text == "none" or f"(default: {flag.default_text})" in text
 
 
-def test_a_mistyped_variable_is_logged_with_what_may_be_meant(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mistyped_variable_is_logged_with_a_suggestion(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_unknown_variables({"DALLE_PROT": "1", "DALLE_PORT": "1", "DALLE_HUB_REPO": "a/b", "HOME": "/"})
     assert [record.getMessage() for record in caplog.records] == [
         "the environment variable DALLE_PROT sets nothing; is DALLE_PORT meant?"

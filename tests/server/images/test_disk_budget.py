@@ -13,7 +13,7 @@ KIB = 2**10
 
 
 def request(folder: Path, day: int, kib: int = 4) -> Path:
-    """Save a request as if on a day of May; it takes `kib` KiB and 4 for its folder."""
+    """Save a request dated to a day of May. It takes `kib` KiB and 4 KiB for its folder."""
     saved = folder / f"2026-05-{day:02d}T10-30-05Z_a-red-circle_0123abcd"
     saved.mkdir()
     (saved / "0.png").write_bytes(bytes(kib * KIB))
@@ -24,25 +24,25 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_oldest_go_first_and_no_more_than_a_tenth_too_many(tmp_path: Path) -> None:
+def test_the_oldest_are_removed_until_a_tenth_is_free(tmp_path: Path) -> None:
     saved = [request(tmp_path, day) for day in (3, 1, 2, 5, 4)]  # 8 KiB each
     assert DiskBudget(tmp_path, 40 * KIB).make_room([4 * KIB]) == 2
     assert names(tmp_path) == sorted(path.name for path in (saved[0], saved[3], saved[4]))
 
 
-def test_where_there_is_room_nothing_goes(tmp_path: Path) -> None:
+def test_nothing_is_removed_while_there_is_room(tmp_path: Path) -> None:
     request(tmp_path, 1)
     budget = DiskBudget(tmp_path, 24 * KIB)
     assert [budget.make_room([1]), budget.make_room([4 * KIB])] == [0, 0]
     assert len(names(tmp_path)) == 1
 
 
-def test_what_others_removed_is_noticed(tmp_path: Path) -> None:
+def test_requests_that_others_removed_do_not_count(tmp_path: Path) -> None:
     budget = DiskBudget(tmp_path, 16 * KIB)
-    assert [budget.make_room([1]) for _ in range(9)] == [0] * 9  # nothing of it was ever written
+    assert [budget.make_room([1]) for _ in range(9)] == [0] * 9  # none of them was ever written
 
 
-def test_a_request_larger_than_all_is_refused_and_nothing_removed_for_it(tmp_path: Path) -> None:
+def test_a_request_above_the_limit_is_refused_and_nothing_is_removed(tmp_path: Path) -> None:
     request(tmp_path, 1)
     with pytest.raises(OSError, match="--max_disk_mb") as refused:
         DiskBudget(tmp_path, 16 * KIB).make_room([16 * KIB])
@@ -50,14 +50,9 @@ def test_a_request_larger_than_all_is_refused_and_nothing_removed_for_it(tmp_pat
     assert len(names(tmp_path)) == 1
 
 
-def test_what_is_named_otherwise_is_neither_counted_nor_removed(tmp_path: Path) -> None:
-    for name in (
-        "holiday",
-        "2026-05-04",
-        ".hidden",
-        "2026-05-04T10-30-05Z_UPPER_0123abcd",
-        "2026-05-04T10-30-05Z_a_0123abcd.bak",
-    ):
+def test_folders_with_other_names_are_neither_counted_nor_removed(tmp_path: Path) -> None:
+    dated = ("2026-05-04", "2026-05-04T10-30-05Z_UPPER_0123abcd", "2026-05-04T10-30-05Z_a_0123abcd.bak")
+    for name in ("holiday", ".hidden", *dated):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(bytes(64 * KIB))
     (tmp_path / "2026-05-04T10-30-05Z_a_0123abcd").write_bytes(bytes(64 * KIB))  # a file
@@ -66,7 +61,7 @@ def test_what_is_named_otherwise_is_neither_counted_nor_removed(tmp_path: Path) 
     assert names(tmp_path) == before
 
 
-def test_no_link_is_followed(tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
     elsewhere, folder = tmp_path / "elsewhere", tmp_path / "out"
     elsewhere.mkdir()
     folder.mkdir()
@@ -79,9 +74,9 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     assert (elsewhere / "mine").exists()
 
 
-def test_the_folder_stays_below_the_bound_with_many_at_once(tmp_path: Path) -> None:
-    bound = 400 * KIB
-    budget = DiskBudget(tmp_path, bound)
+def test_the_folder_stays_below_the_limit_with_many_requests_at_once(tmp_path: Path) -> None:
+    limit = 400 * KIB
+    budget = DiskBudget(tmp_path, limit)
 
     def save(number: int) -> int:
         removed = budget.make_room([5000, 3000])
@@ -93,10 +88,10 @@ def test_the_folder_stays_below_the_bound_with_many_at_once(tmp_path: Path) -> N
     kept = names(tmp_path)
     used = sum(path.lstat().st_blocks * 512 for path in tmp_path.glob("*/*"))
     assert removed + len(kept) == 100
-    assert 0.5 * bound < used <= bound
+    assert 0.5 * limit < used <= limit
 
 
-def test_where_the_oldest_can_not_be_removed_nothing_more_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_saved_if_the_oldest_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = request(tmp_path, 1)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "not yours")))

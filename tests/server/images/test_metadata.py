@@ -25,12 +25,12 @@ def metadata_of(prompt: str) -> ImageMetadata:
 @example(prompt="\x01" * MAX_PROMPT_CHARACTERS)
 @example(prompt='"\\' * (MAX_PROMPT_CHARACTERS // 2))
 @example(prompt="a\0b")
-def test_what_is_written_is_read_back(image_format: ImageFormat, prompt: str) -> None:
+def test_metadata_survives_encoding(image_format: ImageFormat, prompt: str) -> None:
     assert read_metadata(encode_with_metadata(IMAGE, image_format, metadata_of(prompt))) == metadata_of(prompt)
 
 
 @pytest.mark.parametrize("image_format", ImageFormat)
-def test_other_programs_find_the_prompt_where_they_look(image_format: ImageFormat) -> None:
+def test_the_prompt_is_in_the_standard_description_field(image_format: ImageFormat) -> None:
     with Image.open(BytesIO(encode_with_metadata(IMAGE, image_format, metadata_of("a red\ncircle")))) as image:
         if image_format is ImageFormat.PNG:
             assert image.info["Description"] == "a red circle"
@@ -39,13 +39,13 @@ def test_other_programs_find_the_prompt_where_they_look(image_format: ImageForma
 
 
 @pytest.mark.parametrize("image_format", ImageFormat)
-def test_the_pixels_are_the_same_with_and_without(image_format: ImageFormat) -> None:
-    with_it = Image.open(BytesIO(encode_with_metadata(IMAGE, image_format, metadata_of("a red circle"))))
-    without = Image.open(BytesIO(encode_image(IMAGE, image_format)))
-    assert with_it.convert("RGB").tobytes() == without.convert("RGB").tobytes()
+def test_metadata_does_not_change_the_pixels(image_format: ImageFormat) -> None:
+    described = Image.open(BytesIO(encode_with_metadata(IMAGE, image_format, metadata_of("a red circle"))))
+    plain = Image.open(BytesIO(encode_image(IMAGE, image_format)))
+    assert described.convert("RGB").tobytes() == plain.convert("RGB").tobytes()
 
 
 @pytest.mark.parametrize("image_format", ImageFormat)
-def test_an_image_of_someone_else_says_nothing(image_format: ImageFormat) -> None:
+def test_reading_an_image_without_metadata_is_an_error(image_format: ImageFormat) -> None:
     with pytest.raises(ValueError, match="does not say how it was drawn"):
         read_metadata(encode_image(IMAGE, image_format))

@@ -7,15 +7,15 @@ from consts import MAX_IMAGE_SIDE, MIN_IMAGE_SIDE
 from server.images.sizes import Size, fit, parse_size
 
 
-def test_auto_is_as_drawn() -> None:
+def test_auto_keeps_the_size() -> None:
     assert parse_size("auto") is None
     drawn = Image.new("RGB", (256, 256), "red")
     assert fit(drawn, None) is drawn
     assert fit(drawn, Size(256, 256)) is drawn
 
 
-def test_the_sides_accepted_are_exactly_those_between_the_least_and_the_greatest() -> None:
-    """The pattern that says so is written by hand."""
+def test_exactly_the_sides_within_the_limits_are_accepted() -> None:
+    """The pattern for them is written by hand."""
     accepted = []
     for side in range(10_000):
         try:
@@ -28,20 +28,20 @@ def test_the_sides_accepted_are_exactly_those_between_the_least_and_the_greatest
 @pytest.mark.parametrize(
     "text", ["", "256", "256X256", "256x", "x256", "0256x256", "256x256x256", " 256x256", "256x256\n", "٢٥٦x256"]
 )
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="auto or <width>x<height>"):
         parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["512x512", "1792x1024", "1024x1536", "16x2048", "100x100"])
-def test_a_picture_has_exactly_the_size_asked_for(text: str) -> None:
+def test_an_image_has_exactly_the_requested_size(text: str) -> None:
     size = parse_size(text)
     assert size is not None
     assert str(size) == text
     assert fit(Image.new("RGB", (256, 256)), size).size == (size.width, size.height)
 
 
-def test_of_another_aspect_ratio_both_sides_are_cut_alike_and_nothing_is_squeezed() -> None:
+def test_another_aspect_ratio_crops_both_sides_equally_and_distorts_nothing() -> None:
     drawn = Image.new("RGB", (256, 256), "white")
     drawn.paste("red", (0, 0, 64, 256))
     drawn.paste("blue", (192, 0, 256, 256))
@@ -53,7 +53,7 @@ def test_of_another_aspect_ratio_both_sides_are_cut_alike_and_nothing_is_squeeze
 
 
 def test_edges_are_smooth_after_scaling() -> None:
-    """Of a good filter: no steps of whole pixels, as the nearest neighbour would leave."""
+    """A nearest-neighbour filter would leave hard steps."""
     drawn = Image.new("L", (256, 256), 0)
     drawn.paste(255, (128, 0, 256, 256))
     row = [fit(drawn, Size(1024, 1024)).getpixel((x, 512)) for x in range(500, 524)]

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
-from dalle_model import DalleModel
-from server import create_app
 from server.config.settings import Settings
-from server.middleware.keys import Keys
 from server.wsgi.listener import take_port, warn_of_open_door
+from tests.conftest import MakeClient
 
 KEY, OTHER = "a-key-of-the-page", "a-key-of-the-bot"
 PAGE = {"/playground", "/playground/", "/playground/<name>", "/playground/model.json"}
@@ -19,13 +15,8 @@ OPEN = {"/", "/health/live", "/health/ready", *PAGE, "/openapi.json", "/docs", "
 
 
 @pytest.fixture
-def locked_app(tiny_model: DalleModel, settings: Settings) -> Flask:
-    return create_app(tiny_model, replace(settings, api_key=(KEY,), api_key_file=(OTHER,)))
-
-
-@pytest.fixture
-def locked(locked_app: Flask) -> FlaskClient:
-    return locked_app.test_client()
+def locked(make_client: MakeClient) -> FlaskClient:
+    return make_client(api_key=(KEY,), api_key_file=(OTHER,))
 
 
 @pytest.mark.parametrize(
@@ -38,13 +29,13 @@ def locked(locked_app: Flask) -> FlaskClient:
         {"Authorization": "Basic dTpw", "X-API-Key": KEY},
     ],
 )
-def test_who_has_a_key_draws(locked: FlaskClient, headers: dict[str, str]) -> None:
+def test_a_request_with_a_key_is_drawn(locked: FlaskClient, headers: dict[str, str]) -> None:
     assert locked.post("/dalle", data=b'{"text": "a red circle"}', headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/dalle", "/generate"])
 @pytest.mark.parametrize(
-    ("headers", "said"),
+    ("headers", "message"),
     [
         ({}, "An API key is required"),
         ({"Authorization": "Bearer "}, "An API key is required"),
@@ -57,67 +48,45 @@ def test_who_has_a_key_draws(locked: FlaskClient, headers: dict[str, str]) -> No
         ({"X-API-Key": "ключ".encode().decode("latin-1")}, "The API key is wrong"),
     ],
 )
-def test_who_has_none_does_not(locked: FlaskClient, path: str, headers: dict[str, str], said: str) -> None:
+def test_a_request_without_a_valid_key_is_refused(locked: FlaskClient, path: str, headers: dict[str, str], message: str) -> None:
     answer = locked.post(path, data=b'{"text": "a red circle"}', headers=headers)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].lower().startswith("bearer")
-    assert answer.get_json()["error"]["message"].startswith(said)
+    assert answer.get_json()["error"]["message"].startswith(message)
     assert "X-API-Key" in answer.get_json()["error"]["message"]
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-def test_every_route_is_locked_but_those_that_are_to_be_open(locked_app: Flask) -> None:
-    """Also a route that is added later, until it is named in OPEN here and in server/middleware/keys.py."""
-    client = locked_app.test_client()
-    for rule in locked_app.url_map.iter_rules():
+def test_every_route_needs_a_key_except_the_open_ones(locked: FlaskClient) -> None:
+    """A new route needs a key until OPEN here and server/middleware/keys.py list it."""
+    for rule in locked.application.url_map.iter_rules():
         path = rule.rule
         for part in rule.arguments:
             path = path.replace(next(word for word in path.split("/") if word.strip("<>").endswith(part)), "name")
-        status = client.open(path, method=min((rule.methods or set()) - {"OPTIONS", "HEAD"})).status_code
+        status = locked.open(path, method=min((rule.methods or set()) - {"OPTIONS", "HEAD"})).status_code
         is_open = rule.rule in OPEN or rule.rule.startswith("/images/<")
         assert (status == 401) is not is_open, (rule.rule, status)
 
 
 def test_a_preflight_and_an_unknown_path_need_no_key(locked: FlaskClient) -> None:
-    asked = {"Origin": "https://play.example", "Access-Control-Request-Method": "POST"}
-    assert locked.options("/dalle", headers=asked).status_code == 204
+    headers = {"Origin": "https://play.example", "Access-Control-Request-Method": "POST"}
+    assert locked.options("/dalle", headers=headers).status_code == 204
     assert locked.get("/nothing").status_code == 404
-
-
-def test_without_keys_any_key_will_do(client: FlaskClient) -> None:
-    """OpenAI's client can't be built without one."""
-    headers = {"Authorization": "Bearer anything"}
-    assert client.post("/dalle", data=b'{"text": "a red circle"}', headers=headers).status_code == 200
-
-
-def test_a_key_is_compared_with_all() -> None:
-    keys = Keys([KEY, OTHER])
-    assert KEY in keys
-    assert OTHER in keys
-    assert "" not in keys
-    assert KEY + OTHER not in keys
-
-
-def test_no_key_is_logged(locked: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    for key in (KEY, "wrong-and-secret"):
-        locked.post("/dalle", data=b"{}", headers={"Authorization": f"Bearer {key}"})
-        locked.post("/dalle?key=" + key, data=b"{}", headers={"X-API-Key": key})
-    assert len(caplog.records) >= 4
-    assert KEY not in caplog.text
-    assert "wrong-and-secret" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("host", "keys", "warns"),
     [
         ("127.0.0.1", (), False),
+        ("127.8.9.1", (), False),
         ("localhost", (), False),
         ("0.0.0.0", (), True),
         ("0.0.0.0", (KEY,), False),
     ],
 )
-def test_an_open_door_is_warned_of(host: str, keys: tuple[str, ...], warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_open_to_others_without_keys_logs_a_warning(
+    host: str, keys: tuple[str, ...], warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     with take_port(host, 0) as listener:
         warn_of_open_door(Settings(host=host, api_key=keys), listener)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns

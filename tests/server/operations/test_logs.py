@@ -5,19 +5,17 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from flask import Flask, Response
 
-from dalle_model import DalleModel
-from server import create_app
 from server.config.settings import Settings
 from server.operations.logs import configure_logging
+from tests.conftest import MakeClient
 
 
 @pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
+def restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -26,23 +24,18 @@ def _restore_logging() -> Iterator[None]:
     logging.captureWarnings(False)
 
 
-@pytest.fixture
-def prompting_app(tiny_model: DalleModel, settings: Settings) -> Flask:
-    return create_app(tiny_model, replace(settings, log_prompts=True))
-
-
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
-def test_for_people_an_event_is_a_line_with_time_level_id_and_name(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_text_an_event_is_a_line_with_time_level_id_and_name(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info")
     app.test_client().get("/", headers={"X-Request-Id": "mine"})
     [line] = lines(capsys)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO    mine dalle\.requests: GET / 200 in \d+ ms", line)
 
 
-def test_for_programs_an_event_is_an_object(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_json_an_event_is_an_object(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "json")
     app.test_client().get("/nothing", headers={"X-Request-Id": "mine"})
     [line] = lines(capsys)
@@ -60,21 +53,21 @@ def test_for_programs_an_event_is_an_object(app: Flask, capsys: pytest.CaptureFi
     }
 
 
-def test_a_traceback_is_inside_its_object(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_json_a_traceback_is_part_of_its_event(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> str:
-        raise RuntimeError("as asked")
+        raise RuntimeError("from a test")
 
     app.add_url_rule("/fail", view_func=fail)
     configure_logging("info", "json")
     answer = app.test_client().get("/fail")
     failed, answered = (json.loads(line) for line in lines(capsys))
-    assert failed["exception"].endswith("RuntimeError: as asked")
+    assert failed["exception"].endswith("RuntimeError: from a test")
     assert failed["request_id"] == answered["request_id"] == answer.headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("hidden", ["%0AFAKE line", "%1B[2J", "%C2%85x", "%E2%80%A8x", "%7Fx"])
-def test_no_path_makes_a_line_or_moves_the_cursor(
+def test_control_characters_of_a_path_do_not_reach_the_log(
     app: Flask, log_format: str, hidden: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("info", log_format)
@@ -99,10 +92,10 @@ def test_a_streamed_answer_is_logged_at_its_end_with_its_id(app: Flask, capsys: 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_prompts_are_not_logged(
-    tiny_model: DalleModel, settings: Settings, level: str, capsys: pytest.CaptureFixture[str]
+    make_client: MakeClient, settings: Settings, level: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor where they are part of the name of a saved folder."""
-    client = create_app(tiny_model, replace(settings, save_to_disk=True)).test_client()
+    """The name of a saved folder, which has the prompt in it, is not logged either."""
+    client = make_client(save_to_disk=True)
     configure_logging(level)
     assert client.post("/dalle", data=b'{"text": "a secret circle"}').status_code == 200
     settings.output_dir.rename(settings.output_dir.with_name("moved"))
@@ -114,10 +107,12 @@ def test_prompts_are_not_logged(
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_prompts_are_logged_where_asked_for(prompting_app: Flask, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_are_logged_if_the_setting_says_so(
+    make_client: MakeClient, log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     configure_logging("info", log_format)
     prompt = 'a "red"\ncircle'
-    prompting_app.test_client().post("/dalle", json={"text": prompt})
+    make_client(log_prompts=True).post("/dalle", json={"text": prompt})
     [line] = lines(capsys)
     if log_format == "json":
         assert json.loads(line)["prompt"] == prompt
@@ -125,10 +120,10 @@ def test_prompts_are_logged_where_asked_for(prompting_app: Flask, log_format: st
         assert line.endswith(r' prompt="a \"red\"\ncircle"')
 
 
-def test_waitress_and_pythons_warnings_are_in_the_log_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_waitress_errors_and_python_warnings_are_logged_too(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "json")
     logging.getLogger("waitress").error("Exception while serving %s", "/")
-    warnings.warn("a library's", stacklevel=1)
+    warnings.warn("from a library", stacklevel=1)
     served, warned = (json.loads(line) for line in lines(capsys))
     assert (served["logger"], served["message"]) == ("waitress", "Exception while serving /")
     assert (warned["logger"], warned["level"]) == ("py.warnings", "warning")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +15,7 @@ from dalle_model import DalleModel
 from server import create_app
 from server.config.settings import Settings
 from server.operations.metrics import Metrics
+from tests.conftest import MakeClient
 from tests.end_to_end.callers import eventually
 
 
@@ -41,7 +41,7 @@ def test_requests_are_counted_by_route_and_status(client: FlaskClient) -> None:
     assert requests_counted(client)["/metrics", "200"] == 1
 
 
-def test_no_caller_makes_new_labels(client: FlaskClient) -> None:
+def test_no_request_creates_new_labels(client: FlaskClient) -> None:
     for path in ("/a", "/b?c", "/dalle/x", "/%0A"):
         client.get(path)
     client.open("/", method="BREW")
@@ -49,7 +49,7 @@ def test_no_caller_makes_new_labels(client: FlaskClient) -> None:
     assert requests_counted(client) == {("none", "404"): 4, ("none", "405"): 2}
 
 
-def test_the_time_of_a_request_is_measured(client: FlaskClient) -> None:
+def test_the_duration_of_a_request_is_measured(client: FlaskClient) -> None:
     client.post("/dalle", data=b'{"text": "a red circle"}')
     found = samples(client)
     route = (("route", "/dalle"),)
@@ -57,7 +57,7 @@ def test_the_time_of_a_request_is_measured(client: FlaskClient) -> None:
     assert 0.01 < found["dalle_http_request_duration_seconds_sum", route] < 300
 
 
-def test_a_streamed_answer_counts_at_its_end(app: Flask) -> None:
+def test_a_streamed_answer_is_counted_at_its_end(app: Flask) -> None:
     counted: list[dict[tuple[str, str], float]] = []
 
     def parts() -> Iterator[str]:
@@ -70,38 +70,34 @@ def test_a_streamed_answer_counts_at_its_end(app: Flask) -> None:
     assert [("/parts", "200") in numbers for numbers in counted] == [False, True]
 
 
-def test_two_apps_count_for_themselves(client: FlaskClient, tiny_model: DalleModel, settings: Settings) -> None:
+def test_each_app_counts_its_own_requests(client: FlaskClient, make_client: MakeClient) -> None:
     client.get("/")
-    assert requests_counted(create_app(tiny_model, settings).test_client()) == {}
+    assert requests_counted(make_client()) == {}
 
 
-def test_the_process_is_measured_too(client: FlaskClient) -> None:
-    assert samples(client)["process_resident_memory_bytes", ()] > 2**20
-
-
-def test_metrics_need_a_key_where_that_is_asked_for(tiny_model: DalleModel, settings: Settings) -> None:
-    locked = replace(settings, api_key=("a-key-of-the-page",))
-    assert create_app(tiny_model, locked).test_client().get("/metrics").status_code == 200
-    client = create_app(tiny_model, replace(locked, open_metrics=False)).test_client()
+def test_metrics_need_a_key_if_the_setting_says_so(make_client: MakeClient) -> None:
+    keys = ("a-key-of-the-page",)
+    assert make_client(api_key=keys).get("/metrics").status_code == 200
+    client = make_client(api_key=keys, open_metrics=False)
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer a-key-of-the-page"}).status_code == 200
 
 
 @pytest.fixture(scope="module")
 def measured() -> Iterator[FlaskClient]:
-    """Be an app whose own model tells it each measure."""
+    """Yield a client of an app whose model reports each measurement to it."""
     metrics = Metrics()
     with DalleModel("tiny", max_batch_size=4, max_queue=8, observer=metrics) as model:
         yield create_app(model, Settings(), metrics).test_client()
 
 
 def is_idle(client: FlaskClient) -> bool:
-    """Tell whether the last step is over: a caller has its images, or has given them up, a moment before."""
+    """Return whether the last step is over, which is a moment after the caller has its images."""
     found = samples(client)
     return found["dalle_slots_in_use", ()] == found["dalle_step_running_seconds", ()] == 0
 
 
-def test_what_the_engine_does_is_counted_and_timed(measured: FlaskClient) -> None:
+def test_the_engines_work_is_counted_and_timed(measured: FlaskClient) -> None:
     before = samples(measured)
     measured.post("/dalle", data=b'{"text": "a red circle", "num_images": 3}')
     assert eventually(lambda: is_idle(measured))
@@ -114,17 +110,7 @@ def test_what_the_engine_does_is_counted_and_timed(measured: FlaskClient) -> Non
     assert grown["dalle_images_failed_total"] == grown["dalle_images_cancelled_total"] == 0
 
 
-def test_what_is_given_up_is_counted(measured: FlaskClient) -> None:
-    before = samples(measured)["dalle_images_cancelled_total", ()]
-    model_gone = {"waitress.client_disconnected": lambda: True}
-    assert (
-        measured.post("/dalle", data=b'{"text": "a red circle", "num_images": 2}', environ_overrides=model_gone).status_code
-        == 499
-    )
-    assert samples(measured)["dalle_images_cancelled_total", ()] == before + 2
-
-
-def test_the_engines_state_is_shown_as_it_is(measured: FlaskClient) -> None:
+def test_the_engines_state_is_reported(measured: FlaskClient) -> None:
     assert eventually(lambda: is_idle(measured))
     found = {name: value for (name, labels), value in samples(measured).items() if not labels}
     assert found["dalle_engine_up"] == 1
@@ -132,25 +118,25 @@ def test_the_engines_state_is_shown_as_it_is(measured: FlaskClient) -> None:
     assert (found["dalle_slots"], found["dalle_queue_limit_images"]) == (4, 8)
 
 
-def test_the_memory_of_linked_images_is_shown(measured: FlaskClient) -> None:
-    asked = {"prompt": "a red circle", "response_format": "url", "output_format": "png"}
-    link = measured.post("/v1/images/generations", json=asked).get_json()["data"][0]["url"]
+def test_the_memory_of_linked_images_is_reported(measured: FlaskClient) -> None:
+    body = {"prompt": "a red circle", "response_format": "url", "output_format": "png"}
+    link = measured.post("/v1/images/generations", json=body).get_json()["data"][0]["url"]
     image = measured.get(urlsplit(link).path).data
     assert samples(measured)["dalle_linked_images_bytes", ()] == len(image) > 0
 
 
-def test_without_a_bound_the_queues_limit_is_infinite(client: FlaskClient) -> None:
+def test_an_unlimited_queue_is_reported_as_infinite(client: FlaskClient) -> None:
     assert samples(client)["dalle_queue_limit_images", ()] == math.inf
 
 
-def test_the_server_says_what_runs(client: FlaskClient) -> None:
+def test_the_model_and_versions_are_reported(client: FlaskClient) -> None:
     [labels] = [dict(labels) for name, labels in samples(client) if name == "dalle_server_info"]
     assert labels["model"] == "Tiny"
     assert labels["version"] == VERSION
     assert labels["torch"] and labels["python"]
 
 
-def test_names_and_units_are_prometheus_own(measured: FlaskClient) -> None:
+def test_names_and_units_follow_prometheus_conventions(measured: FlaskClient) -> None:
     for family in text_string_to_metric_families(measured.get("/metrics").text):
         assert family.documentation, family.name
         if family.name.startswith("process_"):

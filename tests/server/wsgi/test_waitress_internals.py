@@ -1,4 +1,4 @@
-"""A new waitress that changes what we use of its inside fails here, by name, and not under load."""
+"""The parts of waitress's internals that the server uses: a new version that changes one fails here, not under load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def may_answer() -> threading.Event:
 
 @pytest.fixture
 def server(may_answer: threading.Event) -> Iterator[Any]:
-    """Build a server of one route, which answers once it may."""
+    """Yield a server with one route, which waits for `may_answer`."""
     app = Flask("waiting")
     app.extensions[CORS_EXTENSION] = CorsPolicy(("*",))
 
@@ -47,7 +47,7 @@ def run_until(server: Any, is_done: Any) -> None:
         if is_done():
             return
         run_once(server, 0.1)
-    pytest.fail("waitress did not get there in a minute")
+    pytest.fail("waitress did not finish in a minute")
 
 
 def test_an_accepted_request_is_unanswered_until_its_answer_is_sent(server: Any, may_answer: threading.Event) -> None:
@@ -67,7 +67,7 @@ def test_a_connection_without_a_request_does_not_count(server: Any) -> None:
         assert not AcceptedRequests(server).are_unanswered
 
 
-def test_a_client_that_goes_away_is_not_waited_for(server: Any) -> None:
+def test_a_client_that_goes_away_is_noticed_during_its_request(server: Any) -> None:
     with socket.create_connection(server.socket.getsockname(), timeout=60) as client:
         client.sendall(REQUEST)
         run_until(server, lambda: len(AcceptedRequests(server)) == 1)
@@ -77,12 +77,12 @@ def test_a_client_that_goes_away_is_not_waited_for(server: Any) -> None:
     assert len(accepted) == 1
 
 
-def test_waking_ends_the_wait_of_a_round(server: Any) -> None:
+def test_waking_ends_a_round_of_the_loop(server: Any) -> None:
     threading.Timer(0.2, wake, [server]).start()
     run_once(server, 300)  # pytest's own time limit is shorter
 
 
-def test_what_is_not_http_is_answered_by_our_task(server: Any) -> None:
+def test_a_request_that_is_not_http_is_answered_by_our_task(server: Any) -> None:
     with socket.create_connection(server.socket.getsockname(), timeout=60) as client:
         client.sendall(b"GET\r\n\r\n")
         client.setblocking(False)
@@ -106,7 +106,7 @@ def test_what_is_not_http_is_answered_by_our_task(server: Any) -> None:
         ("channel", ["connected", "handle_close", "last_activity", "requests", "total_outbufs_len", "error_task_class"]),
     ],
 )
-def test_every_attribute_is_there(server: Any, owner: str, names: list[str]) -> None:
+def test_every_attribute_exists(server: Any, owner: str, names: list[str]) -> None:
     with socket.create_connection(server.socket.getsockname(), timeout=60):
         run_until(server, lambda: len(server.active_channels) == 1)
         [channel] = server.active_channels.values()

@@ -1,10 +1,8 @@
-"""Hold POST /v1/images/generations to the contract, without a stream."""
+"""`POST /v1/images/generations` without a stream."""
 
 from __future__ import annotations
 
-import base64
 import time
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ from PIL import Image
 
 from consts import MAX_OPENAI_PROMPT_CHARACTERS
 from dalle_model import DalleModel
-from server import create_app
 from server.config.settings import Settings
 from server.images.metadata import read_metadata
+from tests.conftest import MakeClient
+from tests.decoding import open_base64
 
 ROUTE = "/v1/images/generations"
 
@@ -29,11 +28,7 @@ def draw(client: FlaskClient, **fields: Any) -> dict[str, Any]:
     return body
 
 
-def opened(item: dict[str, Any]) -> Image.Image:
-    return Image.open(BytesIO(base64.b64decode(item["b64_json"], validate=True)))
-
-
-def test_a_prompt_alone_is_enough(client: FlaskClient) -> None:
+def test_only_the_prompt_is_required(client: FlaskClient) -> None:
     before = int(time.time())
     answer = draw(client)
     assert set(answer) == {"created", "data", "background", "output_format", "size", "usage"}
@@ -41,10 +36,11 @@ def test_a_prompt_alone_is_enough(client: FlaskClient) -> None:
     assert (answer["background"], answer["output_format"], answer["size"]) == ("opaque", "png", "256x256")
     [item] = answer["data"]
     assert list(item) == ["b64_json", "seed"]
-    assert (opened(item).format, opened(item).size) == ("PNG", (256, 256))
+    image = open_base64(item["b64_json"])
+    assert (image.format, image.size) == ("PNG", (256, 256))
 
 
-def test_usage_counts_the_tokens_read_once_and_those_drawn_of_every_image(client: FlaskClient, tiny_model: DalleModel) -> None:
+def test_usage_counts_text_tokens_once_and_the_image_tokens_of_every_image(client: FlaskClient, tiny_model: DalleModel) -> None:
     read = tiny_model.count_text_tokens("a red circle")
     assert draw(client, n=2)["usage"] == {
         "input_tokens": read,
@@ -64,29 +60,23 @@ def test_each_item_has_the_seed_that_draws_it_again_on_either_route(client: Flas
     assert (first["seed"], second["seed"]) == (7, 8)
     assert draw(client, seed=8)["data"] == [second]
     classic = client.post("/dalle", json={"text": "a red circle", "seed": 8, "img_format": "png"}).get_json()
-    assert opened(second).tobytes() == Image.open(BytesIO(base64.b64decode(classic["generatedImgs"][0]))).tobytes()
+    assert open_base64(second["b64_json"]).tobytes() == open_base64(classic["generatedImgs"][0]).tobytes()
 
 
-@pytest.mark.parametrize("size", ["256x256", "512x512", "1024x1024", "1536x1024", "1024x1536", "1792x1024", "1024x1792"])
-def test_the_sizes_that_clients_ask_for_are_exact(client: FlaskClient, size: str) -> None:
+@pytest.mark.parametrize("size", ["auto", "256x256", "512x512", "1024x1024", "1536x1024", "1024x1536", "1792x1024", "1024x1792"])
+def test_an_image_has_exactly_the_requested_size(client: FlaskClient, size: str) -> None:
     answer = draw(client, size=size)
-    assert answer["size"] == size
-    assert opened(answer["data"][0]).size == tuple(map(int, size.split("x")))
-
-
-def test_auto_is_the_native_size(client: FlaskClient) -> None:
-    answer = draw(client, size="auto")
-    assert answer["size"] == "256x256"
-    assert opened(answer["data"][0]).size == (256, 256)
+    assert answer["size"] == size.replace("auto", "256x256")
+    assert open_base64(answer["data"][0]["b64_json"]).size == tuple(map(int, answer["size"].split("x")))
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered"), [("png", "png"), ("jpeg", "jpeg"), ("webp", "webp"), ("jpg", "jpeg"), ("PNG", "png")]
+    ("requested", "answered"), [("png", "png"), ("jpeg", "jpeg"), ("webp", "webp"), ("jpg", "jpeg"), ("PNG", "png")]
 )
-def test_formats(client: FlaskClient, asked: str, answered: str) -> None:
-    answer = draw(client, output_format=asked)
+def test_an_image_has_the_requested_format(client: FlaskClient, requested: str, answered: str) -> None:
+    answer = draw(client, output_format=requested)
     assert answer["output_format"] == answered
-    assert opened(answer["data"][0]).format == answered.upper()
+    assert open_base64(answer["data"][0]["b64_json"]).format == answered.upper()
 
 
 @pytest.mark.parametrize("output_format", ["jpeg", "webp"])
@@ -112,7 +102,7 @@ def test_sampling_settings_reach_the_model(client: FlaskClient) -> None:
     assert drawn(top_k=1, supercondition_factor=0) == drawn(top_k=1, guidance=0) != greedy
 
 
-def test_what_has_no_effect_is_passed_over_whatever_it_is(client: FlaskClient) -> None:
+def test_fields_without_effect_are_ignored_whatever_their_value(client: FlaskClient) -> None:
     without = draw(client, seed=6)["data"]
     values: list[Any] = ["hd", None, 5, {"a": []}]
     for value in values:
@@ -120,23 +110,18 @@ def test_what_has_no_effect_is_passed_over_whatever_it_is(client: FlaskClient) -
         assert draw(client, seed=6, **fields)["data"] == without
 
 
-def test_null_is_as_good_as_leaving_a_field_out(client: FlaskClient) -> None:
+def test_null_means_the_default(client: FlaskClient) -> None:
     names = ["model", "n", "size", "response_format", "output_format", "output_compression", "quality", "background"]
     names += ["stream", "partial_images", "seed", "temperature", "top_k", "supercondition_factor", "guidance"]
     assert list(draw(client, **dict.fromkeys(names))) == list(draw(client))
 
 
-def test_what_openai_clients_may_say_of_the_background(client: FlaskClient) -> None:
+def test_an_opaque_background_is_accepted(client: FlaskClient) -> None:
     for background in ("opaque", "auto"):
         assert draw(client, background=background)["background"] == "opaque"
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain;charset=UTF-8", ""])
-def test_any_content_type_will_do(client: FlaskClient, content_type: str) -> None:
-    assert client.post(ROUTE, data=b'{"prompt": "a red circle"}', content_type=content_type).status_code == 200
-
-
-def test_the_longest_prompt_is_read_as_far_as_the_model_reads(client: FlaskClient) -> None:
+def test_of_the_longest_prompt_the_model_reads_64_tokens(client: FlaskClient) -> None:
     longest = "red circle " * 3000
     assert draw(client, prompt=longest[:MAX_OPENAI_PROMPT_CHARACTERS])["usage"]["input_tokens"] == 64
     refused = client.post(ROUTE, json={"prompt": longest[: MAX_OPENAI_PROMPT_CHARACTERS + 1]})
@@ -157,38 +142,33 @@ BAD_FIELDS: list[tuple[str, Any, str]] = [
     ("size", "4096x4096", "16 to 2048"),
     ("response_format", "svg", '"b64_json" or "url"'),
     ("output_format", "gif", 'png, jpeg or webp, not "gif"'),
-    ("output_format", "svg", 'png, jpeg or webp, not "svg"'),
     ("output_compression", 101, "from 0 to 100"),
     ("background", "transparent", "these models draw no transparency: leave it out"),
     ("stream", "yes", "true or false"),
     ("partial_images", 4, "from 0 to 3"),
-    ("seed", -1, "from 0 to"),
-    ("temperature", 0, "a number from 0.01"),
-    ("top_k", 0, "from 1 to"),
-    ("supercondition_factor", 101, "from 0.0 to 100.0"),
     ("guidance", "x", "from 0.0 to 100.0"),
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "said"), BAD_FIELDS)
-def test_a_bad_value_is_refused_in_openais_shape(client: FlaskClient, field: str, value: Any, said: str) -> None:
+@pytest.mark.parametrize(("field", "value", "message"), BAD_FIELDS)
+def test_a_bad_value_is_refused_in_openais_shape(client: FlaskClient, field: str, value: Any, message: str) -> None:
     answer = client.post(ROUTE, json={"prompt": "a red circle", field: value})
     assert answer.status_code == 400
     assert answer.headers["X-Request-Id"]
     error = answer.get_json()["error"]
     assert list(error) == ["message", "type", "param", "code"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", field, "invalid_value")
-    assert said in error["message"]
+    assert message in error["message"]
 
 
-def test_a_body_that_is_no_json_is_refused_with_an_example_that_works(client: FlaskClient) -> None:
+def test_a_body_that_is_not_json_is_refused_with_an_example_that_works(client: FlaskClient) -> None:
     error = client.post(ROUTE, data=b"prompt=a").get_json()["error"]
     assert '{"prompt": "a red circle"}' in error["message"]
     assert error["param"] is None
 
 
 @pytest.mark.parametrize("route", ["/v1/images/edits", "/v1/images/variations"])
-def test_edits_and_variations_say_what_is_served_and_are_not_asked_again(client: FlaskClient, route: str) -> None:
+def test_edits_and_variations_name_the_route_to_use_and_are_not_retried(client: FlaskClient, route: str) -> None:
     answer = client.post(route, data={"image": (BytesIO(b"\x89PNG"), "image.png"), "prompt": "a hat"})
     assert answer.status_code == 501
     assert answer.headers["X-Should-Retry"] == "false"
@@ -198,10 +178,10 @@ def test_edits_and_variations_say_what_is_served_and_are_not_asked_again(client:
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
-def test_images_are_saved_as_they_are_answered_and_the_longest_prompt_cut(
-    tiny_model: DalleModel, settings: Settings, output_format: str
+def test_images_are_saved_as_answered_with_the_longest_prompt_cut_short(
+    make_client: MakeClient, settings: Settings, output_format: str
 ) -> None:
-    saving = create_app(tiny_model, replace(settings, save_to_disk=True)).test_client()
+    saving = make_client(save_to_disk=True)
     prompt = "\N{GRINNING FACE}" * MAX_OPENAI_PROMPT_CHARACTERS
     answer = draw(saving, n=2, seed=3, size="64x32", output_format=output_format, prompt=prompt)
     assert "warnings" not in answer

@@ -15,12 +15,12 @@ def test_the_loaded_model_is_listed(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["Tiny", "tiny"])
-def test_it_is_found_by_its_name(client: FlaskClient, name: str) -> None:
+def test_the_loaded_model_is_found_by_its_name(client: FlaskClient, name: str) -> None:
     assert client.get(f"/v1/models/{name}").get_json() == client.get("/v1/models").get_json()["data"][0]
 
 
 @pytest.mark.parametrize("path", ["dall-e-3", "owner/dall-e", "owner%2Fdall-e", "a/b/c", "%7Bpath%7D", "Tiny/x"])
-def test_another_is_404_and_the_sentence_says_that_its_name_draws(client: FlaskClient, path: str) -> None:
+def test_another_name_is_404_and_the_message_says_that_any_name_draws(client: FlaskClient, path: str) -> None:
     answer = client.get(f"/v1/models/{path}")
     assert answer.status_code == 404
     error = answer.get_json()["error"]
