@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "cache.h"
-#include "convolution.h"
 #include "model.h"
 #include "products.h"
 #include "step.h"
@@ -94,7 +93,7 @@ void close_team(Team *team) {
     wake_all(team);
     for (int i = 1; i < team->count; i++) pthread_join(team->threads[i], NULL);
     void *parts[] = {team->space.state, team->space.mixed, team->space.inputs, team->space.outputs, team->space.rounded,
-                     team->space.scales, team->space.sums, team->benches, team->threads};
+                     team->space.scales, team->space.sums, team->threads};
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) free(parts[i]);
     pthread_mutex_destroy(&team->mutex);
     pthread_cond_destroy(&team->wake);
@@ -109,23 +108,6 @@ int32_t decode_step(Team *team, const Rows *rows) {
     run(team, run_step);
     return 0;
 }
-
-/* Convolve; return 0, or 1 where memory doesn't suffice. One caller at a time. */
-int32_t convolve(Team *team, const Convolution *convolution) {
-    size_t size = sizeof(float) * team->count * bench_size(convolution->inputs);
-    if (size > team->benches_size) {
-        team->benches_size = 0;
-        team->benches = reserve(team->benches, size);
-        if (!team->benches) return 1;
-        team->benches_size = size;
-    }
-    team->convolution = convolution;
-    run(team, run_convolution);
-    return 0;
-}
-
-/* Return how many pieces' sums a convolution writes. */
-int32_t convolution_pieces(const Convolution *convolution) { return convolution->height / 4 * pieces_across(convolution); }
 
 /* Return the seconds that all steps so far took, by what they were spent on. */
 const double *seconds_spent(const Team *team) { return team->seconds; }

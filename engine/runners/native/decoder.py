@@ -98,7 +98,7 @@ class Decoder:
         """Lay out a prompt's keys and values, float32 [2 layers, T, W], as `step` reads them."""
         length, keys_values = keys_values.shape[1], np.ascontiguousarray(keys_values, np.float32)
         kept = np.zeros(self._library.cache_size(byref(self._model), length), np.uint8)
-        self._library.keep_text(byref(self._model), address(keys_values), length, address(kept))
+        self._library.keep_text(byref(self._model), _address(keys_values), length, _address(kept))
         return kept
 
     def step(
@@ -120,19 +120,10 @@ class Decoder:
             self._logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
         logits = self._logits[:count]
         arrays = (embedded, positions, text_lengths, own, text, logits)
-        rows = _Rows(count, *(address(array) for array in arrays))
+        rows = _Rows(count, *(_address(array) for array in arrays))
         if self._library.decode_step(self._team, byref(rows)):
             raise MemoryError(f"not enough memory for a step of {count} rows")
         return logits[:, : self._head.outputs]
-
-    def convolve(self, convolution: Structure) -> None:
-        """Run a convolution, as convolution.h declares it, on the decoder's threads. Raises MemoryError."""
-        if self._library.convolve(self._team, byref(convolution)):
-            raise MemoryError("not enough memory for a convolution")
-
-    def convolution_pieces(self, convolution: Structure) -> int:
-        """Count the pieces that a convolution is shared among the threads in: it sums each."""
-        return int(self._library.convolution_pieces(byref(convolution)))
 
     def seconds_spent(self) -> dict[str, float]:
         """Return what all steps so far took, by what it was spent on."""
@@ -140,7 +131,7 @@ class Decoder:
 
     def seconds_to_read(self, memory: NDArray[Any]) -> float:
         """Read an array with all threads, as fast as they can: what bounds a step."""
-        return float(self._library.time_reading(self._team, address(memory), memory.nbytes))
+        return float(self._library.time_reading(self._team, _address(memory), memory.nbytes))
 
     def _declare(self) -> None:
         library = self._library
@@ -151,8 +142,6 @@ class Decoder:
         library.cache_size.argtypes = [c_void_p, c_int32]
         library.keep_text.restype = None
         library.keep_text.argtypes = [c_void_p, c_void_p, c_int32, c_void_p]
-        library.convolve.argtypes = [c_void_p, c_void_p]
-        library.convolution_pieces.argtypes = [c_void_p]
         library.seconds_spent.restype = POINTER(c_double)
         library.seconds_spent.argtypes = [c_void_p]
         library.time_reading.restype = c_double
@@ -167,14 +156,14 @@ def _close(library: ctypes.CDLL, team: int, *_held: Any) -> None:
 
 
 def _norm(arrays: Iterator[NDArray[Any]]) -> _Norm:
-    return _Norm(address(next(arrays)), address(next(arrays)))
+    return _Norm(_address(next(arrays)), _address(next(arrays)))
 
 
 def _product(arrays: Iterator[NDArray[Any]]) -> _Product:
     kind, inputs, outputs, groups = next(arrays).tolist()
-    return _Product(kind, inputs, outputs, groups, *(address(next(arrays)) for _ in range(3)))
+    return _Product(kind, inputs, outputs, groups, *(_address(next(arrays)) for _ in range(3)))
 
 
-def address(array: NDArray[Any]) -> int:
+def _address(array: NDArray[Any]) -> int:
     """Return where an array lies; it must be held as long as it is read there."""
     return int(array.ctypes.data)

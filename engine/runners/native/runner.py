@@ -17,12 +17,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engine.runners.native import layout, winograd
+from engine.runners.native import layout
 from engine.runners.native.decoder import Decoder
 from engine.runners.native.layout import pack_decoder
-from engine.runners.native.pixels import FinePixels
-from engine.runners.native.winograd import FINE_LEVELS, pack_fine_levels
-from engine.runners.openvino.compiled import CompiledModel, FineLevels, Form
+from engine.runners.openvino.compiled import CompiledModel, Form
 from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.rounding import WeightKind
 from engine.runners.runner import KEPT_PROMPTS
@@ -34,7 +32,7 @@ def _pack(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> l
     return pack_decoder(decoder, config.logit_count, kind)
 
 
-NATIVE = Form("native", {"encoding": prompt_graph}, _pack, FineLevels(FINE_LEVELS, pack_fine_levels), (layout, winograd))
+NATIVE = Form("native", {"encoding": prompt_graph}, _pack, (layout,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +49,13 @@ class NativeRunner:
     def __init__(self, model: CompiledModel, library: ctypes.CDLL, threads: int) -> None:
         self._model = model
         self.decoder = Decoder(library, model.config, model.constants["decoding"], threads)
-        fine = model.constants.get("pixels")
-        self._pixels = FinePixels(model.pixels, self.decoder, fine) if fine else model.pixels
         self.reset()
 
     def reset(self) -> None:
         """Free every slot, and the memory for them; forget every prompt but the empty one."""
         # A request of its own: one that has raised may be left half set.
         self._encoding = self._model.parts["encoding"].create_infer_request()
-        self._pixels.reset()
+        self._model.pixels.reset()
         self._prompts: OrderedDict[tuple[int, ...], Prompt] = OrderedDict()
         self._free: list[NDArray[Any]] = []
         self._slots: list[tuple[NDArray[Any], Prompt]] = []
@@ -102,7 +98,7 @@ class NativeRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return self._pixels.draw(grids)
+        return self._model.pixels.draw(grids)
 
     def _note_rows(self) -> None:
         """Note where each row's keys and values lie: an image's two rows are the empty prompt's and its own."""

@@ -14,8 +14,6 @@
 /* What a step's time is spent on. */
 enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, KINDS };
 
-typedef struct Convolution Convolution;
-
 typedef struct Team {
     int32_t count; /* of threads, the caller's included */
     _Alignas(64) atomic_int next;
@@ -29,11 +27,8 @@ typedef struct Team {
     const Model *model;
     void (*job)(struct Team *, int self); /* what all threads run, and what it is about: */
     const Rows *rows;
-    const Convolution *convolution;
     const uint8_t *memory;
     size_t memory_size;
-    float *benches; /* the threads' numbers while they convolve */
-    size_t benches_size;
     double seconds[KINDS], last; /* of all steps so far, on the caller's thread; when it last looked at the clock */
     Space space;
 } Team;

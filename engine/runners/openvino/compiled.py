@@ -14,13 +14,12 @@ from typing import Any
 
 import openvino as ov
 from numpy.typing import NDArray
-from torch import nn
 
 from engine.errors import first_line
 from engine.progress import tqdm
 from engine.runners import rounding
 from engine.runners.openvino import calibration, detokenizing, graphs, operations, weights
-from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
+from engine.runners.openvino.detokenizing import detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
 from engine.runners.openvino.kept import read_arrays, write_arrays
 from engine.runners.openvino.pixels import Pixels
@@ -41,21 +40,12 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FineLevels:
-    """Say how many of a detokenizer's last levels are no graph, and how they are packed: to nothing where it has none such."""
-
-    count: int
-    pack: Callable[[nn.Module], list[NDArray[Any]]]
-
-
-@dataclass(frozen=True)
 class Form:
     """Say what a model is converted to: which graphs, and, where its decoder is no graph, how that is packed."""
 
     name: str
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
     pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
-    fine_levels: FineLevels | None = None  # where pixels aren't rounded
     makers: tuple[ModuleType, ...] = ()  # the modules that pack
 
 
@@ -79,7 +69,7 @@ class CompiledModel:
     empty_prompt: tuple[int, ...]
     least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
     parts: Mapping[str, ov.CompiledModel]  # the form's graphs
-    pixels: Pixels  # up to the fine levels where those are constants
+    pixels: Pixels
     constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are; a packed decoder
 
 
@@ -121,14 +111,7 @@ def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = P
     if form.pack_decoder is not None:
         constants["decoding"] = form.pack_decoder(decoder, config, precision.decoder_weights)
     del decoder
-    fine = None if precision.rounds_pixels else form.fine_levels
-    packed = fine.pack(detokenizer) if fine else []
-    if fine and packed:
-        constants["pixels"] = packed
-        detokenizing = coarse_graph(detokenizer, fine.count)
-    else:
-        detokenizing = detokenizing_graph(detokenizer, rounds=precision.rounds_pixels)
-    return Converted(graphs, detokenizing, constants)
+    return Converted(graphs, detokenizing_graph(detokenizer, rounds=precision.rounds_pixels), constants)
 
 
 def _weights_of(part: str, precision: Precision) -> WeightKind:

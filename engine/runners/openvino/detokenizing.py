@@ -30,30 +30,16 @@ _SPATIAL = np.array([2, 3])  # axes of height and width in [1, C, H, W]
 _CHANNELS_LAST = np.array([0, 2, 3, 1])
 
 
-def coarse_graph(detokenizer: nn.Module, fine_levels: int) -> ov.Model:
-    """Build the graph of a VQGAN without its finest levels.
-
-    `grid` int64 [1, H, W] -> what the first of them doubles, float32 [1, H2, W2, C].
-    """
-    parts: Any = detokenizer
-    grid, blocks = _grid(), _Blocks({})
-    state = blocks.levels(blocks.latents(grid, parts), parts.decoder, skipped=fine_levels)
-    return ov.Model([result("state", op.transpose(state, op.constant(_CHANNELS_LAST)))], [grid], "coarse")
-
-
 def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
     """Build a detokenizer's graph: `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3]."""
     parts: Any = detokenizer
     with torch.inference_mode():
-        grid, blocks = _grid(), _Blocks(convolution_ranges(detokenizer) if rounds else {})
+        blocks = _Blocks(convolution_ranges(detokenizer) if rounds else {})
+    grid = parameter("grid", [1, -1, -1], np.int64)
     draw = blocks.tiny if isinstance(parts.decoder, TinyDecoder) else blocks.vqgan
     colours = op.clamp(op.transpose(draw(blocks.latents(grid, parts), parts.decoder), op.constant(_CHANNELS_LAST)), 0.0, 1.0)
     pixels = op.convert(op.round(op.multiply(colours, op.constant(np.float32(255))), "half_to_even"), "u8")
     return ov.Model([result("pixels", pixels)], [grid], "detokenizing")
-
-
-def _grid() -> Node:
-    return parameter("grid", [1, -1, -1], np.int64)
 
 
 class _Blocks:
@@ -73,16 +59,11 @@ class _Blocks:
 
     def vqgan(self, x: Node, decoder: Any) -> Node:
         """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
-        x = self.levels(x, decoder)
-        return _last_convolution(op.swish(_group_norm(x, decoder.norm_out)), decoder.conv_out)
-
-    def levels(self, x: Node, decoder: Any, *, skipped: int = 0) -> Node:
-        """Run a VQGAN up to its finest levels, of which so many are skipped; the first of those does the doubling before it."""
         x = self._residual(self._convolution(x, decoder.conv_in), decoder.mid.block_1)
         x = self._residual(_attention(x, decoder.mid.attn_1), decoder.mid.block_2)
-        for index in reversed(range(skipped, len(decoder.up))):
-            x = self._level(x, decoder.up[index], widens=index > skipped or not skipped)
-        return x
+        for level in reversed(decoder.up):
+            x = self._level(x, level)
+        return _last_convolution(op.swish(_group_norm(x, decoder.norm_out)), decoder.conv_out)
 
     def tiny(self, x: Node, decoder: Any) -> Node:
         """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
@@ -92,14 +73,14 @@ class _Blocks:
             x = self._level(x, level)
         return op.depth_to_space(self._convolution(op.swish(x), decoder.conv_out), "depth_first", 2)
 
-    def _level(self, x: Node, level: Any, *, widens: bool = True) -> Node:
+    def _level(self, x: Node, level: Any) -> Node:
         attentions = getattr(level, "attn", [])
         for index, block in enumerate(level.block):
             x = self._residual(x, block)
             if attentions:
                 x = _attention(x, attentions[index])
         upsample = getattr(level, "upsample", None)
-        return self._convolution(_doubled(x), upsample.conv) if widens and isinstance(upsample, Upsample) else x
+        return self._convolution(_doubled(x), upsample.conv) if isinstance(upsample, Upsample) else x
 
     def _residual(self, x: Node, block: Any) -> Node:
         inner = self._convolution(op.swish(_group_norm(x, block.norm1)), block.conv1)

@@ -17,7 +17,7 @@ from benchmarks.reference import random_checkpoint
 from engine.errors import InvalidRequest
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import Runner, default_cache, load_runner, runner_on
-from engine.runners.native import layout, library, winograd
+from engine.runners.native import layout, library
 from engine.runners.native.decoder import KINDS
 from engine.runners.native.layout import INT4, INT8, product, why_unfit
 from engine.runners.native.library import NotToBeHad, find_compiler, load_library, missing_instructions
@@ -120,7 +120,6 @@ def test_what_python_and_c_both_name_is_the_same() -> None:
     assert (defined["LANES"], defined["LANES"] * defined["WIDE"]) == (layout.PANEL, layout.PIECE)
     assert defined["GROUP"] == layout.GROUP and defined["STRIDE"] >= layout.WIDEST
     assert defined["WIDEST_HEAD"] == layout.WIDEST_HEAD and defined["LONGEST"] == layout.LONGEST >= IMAGE_TOKEN_COUNT
-    assert defined["TOGETHER"] == winograd.TOGETHER
     enums = [re.split(r",\s*", names) for names in re.findall(r"enum \{ (.*?) \};", source)]
     assert [getattr(layout, name) for name in next(names for names in enums if "INT8" in names)] == list(range(5))
     assert len(next(names for names in enums if "KINDS" in names)) - 1 == len(KINDS)
