@@ -10,10 +10,9 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-from engine.runners.unfinished import PREFIX, sweep_unfinished
+from host.unfinished import sweep_unfinished, unfinished_folder
 
 _FOLDER = Path(__file__).parent
 _SOURCE = _FOLDER / "decode.c"
@@ -68,8 +67,8 @@ def _compile(path: Path) -> None:
     compiler = find_compiler()
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_unfinished(path.parent)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent) as folder:
-        made = Path(folder) / path.name
+    with unfinished_folder(path.parent) as folder:
+        made = folder / path.name
         command = [*compiler, *_FLAGS, "-o", str(made), str(_SOURCE), "-lm"]
         _log.info("compiling the decoder: %s", shlex.join(command))
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from engine.runners.openvino.pixels import Pixels
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.weights import Weights
 from engine.runners.rounding import WeightKind
-from engine.runners.unfinished import PREFIX, sweep_unfinished
 from engine.upstream import DalleBartDecoder
 from engine.weights.checkpoint import Checkpoint, ModelFiles
 from engine.weights.config import ModelConfig
-from host.malloc import freed_memory_given_back
+from host.malloc import release_freed_memory
+from host.unfinished import sweep_unfinished, unfinished_folder
 
 # What is kept depends on how these make it: where one has changed, it is made again.
 _MAKERS = (graphs, operations, weights, detokenizing, calibration, rounding)
@@ -86,7 +85,7 @@ def compile_model(
     folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files, form)}"
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
-        with freed_memory_given_back():
+        with release_freed_memory():
             converted = convert(lambda: files.load(None, progress=progress), precision, form, progress=progress)
             if folder is not None and _keep(folder, converted):
                 # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
@@ -160,13 +159,10 @@ def _keep(folder: Path, converted: Converted) -> bool:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         sweep_unfinished(folder.parent)
-        unfinished = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder.parent))
-        try:
+        with unfinished_folder(folder.parent) as unfinished:
             write_arrays(unfinished, converted.constants)
             ov.save_model(converted.detokenizing, unfinished / _DETOKENIZER, compress_to_fp16=False)
             unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     except (OSError, RuntimeError) as error:  # OpenVINO's own writing raises RuntimeError
         if folder.is_dir():  # another start has kept the same meanwhile
             return True

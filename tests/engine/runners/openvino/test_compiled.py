@@ -16,8 +16,8 @@ from engine.runners.openvino import compiled, graphs
 from engine.runners.openvino.compiled import compile_model
 from engine.runners.openvino.precision import PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
-from engine.runners.unfinished import PREFIX
 from engine.weights.checkpoint import BUILT_IN_MODELS, ModelFiles, find_model
+from host.unfinished import temporary_path, unfinished_folder
 
 GRID = np.arange(256).reshape(1, 16, 16)
 
@@ -116,12 +116,11 @@ def test_two_starts_at_once_keep_it_once(files: ModelFiles, tmp_path: Path, monk
     assert len(kept(cache)) == 1
 
 
-def test_what_a_start_that_was_cut_short_left_is_swept_once_it_is_old(files: ModelFiles, tmp_path: Path) -> None:
+def test_a_start_sweeps_what_a_killed_one_left_and_nothing_that_is_in_use(files: ModelFiles, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    old, new = cache / f"{PREFIX}old", cache / f"{PREFIX}new"
-    for left in (old, new):
-        left.mkdir(parents=True)
-        (left / "arrays.bin").write_bytes(b"half")
-    os.utime(old, (1, 1))
-    first_logits(files, cache, "float32")
-    assert not old.exists() and new.exists()
+    with unfinished_folder(cache) as in_use:
+        abandoned = temporary_path(cache)
+        abandoned.mkdir()
+        (abandoned / "arrays.bin").write_bytes(b"half")
+        first_logits(files, cache, "float32")
+        assert not abandoned.exists() and in_use.exists()
