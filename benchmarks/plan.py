@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.runners.openvino.precision import PRECISIONS, Precision, choose_precision
+from engine.runners.openvino.precision import CPU_PRECISIONS, Precision, choose_precision
 from engine.weights.models import MODELS
 from host.threads import usable_threads
 
@@ -47,7 +47,7 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, argparse.Na
     parser.add_argument("--rounds", type=int, default=3, help="how often (default: 3)")
     parser.add_argument("--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4, 9], help="drawn at once")
     parser.add_argument(
-        "--precision", nargs="+", choices=["auto", *PRECISIONS], help="ours (default: auto and, for mini, float32)"
+        "--precision", nargs="+", choices=["auto", *CPU_PRECISIONS], help="ours (default: auto and, for mini, float32)"
     )
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 32], help="of our server at once (default: 1 8 32)")
     parser.add_argument("--reference_callers", type=int, default=1, help="of min-dalle's server (default: 1)")
