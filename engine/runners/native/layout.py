@@ -104,5 +104,5 @@ def pack_product(weight: Tensor, kind: WeightKind) -> Arrays:
             short = as_exact_halves(weight)
             number = FLOATS if short.dtype == torch.float32 else HALVES
         packed = short.view(-1, PANEL, inputs).transpose(1, 2)
-    about = np.array([number, inputs if not groups else groups * GROUP, outputs, groups], dtype=np.int32)
-    return [about, packed.contiguous().numpy(), scales.float().numpy(), zeros.numpy()]
+    header = np.array([number, inputs if not groups else groups * GROUP, outputs, groups], dtype=np.int32)
+    return [header, packed.contiguous().numpy(), scales.float().numpy(), zeros.numpy()]

@@ -130,9 +130,9 @@ INLINE void multiply_int4(int rows, int panels, const Product *product, int pane
         __m512 zero[PIECE_PANELS], weight_scale[PIECE_PANELS];
 #pragma GCC unroll 4
         for (int p = 0; p < panels; p++) {
-            size_t about = ((size_t)(panel + p) * product->groups + group) * LANES;
-            zero[p] = bytes_as_floats(product->zeros + about);
-            weight_scale[p] = _mm512_loadu_ps(product->scales + about);
+            size_t offset = ((size_t)(panel + p) * product->groups + group) * LANES;
+            zero[p] = bytes_as_floats(product->zeros + offset);
+            weight_scale[p] = _mm512_loadu_ps(product->scales + offset);
         }
 #pragma GCC unroll 18
         for (int r = 0; r < rows; r++) {

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Form:
-    """What a model is converted to: graphs and, if the decoder is not one of them, a function that packs the decoder."""
+    """A target of conversion: graphs and, if the decoder is not one of them, the function that packs it."""
 
     name: str
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
@@ -62,7 +62,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """What a runner needs of a model, free of torch's objects."""
+    """A model as runners take it, without torch's modules."""
 
     config: ModelConfig
     empty_prompt: tuple[int, ...]
