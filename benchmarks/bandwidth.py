@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.runners.native.decoder import Decoder
+from engine.runners.native.decoder import NativeDecoder
 
 BYTES = 3 * 2**30 // 2  # far more than any cache has
 TRIES = 4
 
 
-def memory_bandwidth(threads: int, decoder: Decoder | None = None, size: int = BYTES, tries: int = TRIES) -> dict[str, float]:
+def memory_bandwidth(
+    threads: int, decoder: NativeDecoder | None = None, size: int = BYTES, tries: int = TRIES
+) -> dict[str, float]:
     """Return the bytes per second read from memory, by way of reading; no way is the fastest on all machines.
 
     Args:

@@ -17,7 +17,7 @@ from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import Precision
-from engine.runners.rounding import INT4_GROUP, WeightKind
+from engine.runners.quantization import INT4_GROUP, WeightKind
 from engine.sampler import sample, uniforms
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint

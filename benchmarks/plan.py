@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.runners.openvino.precision import PRECISIONS, Precision, choose_precision
+from engine.runners.openvino.precision import Precision, choose_precision
 from engine.weights.models import MODELS
 from host.threads import usable_threads
 
@@ -51,7 +51,7 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, argparse.Na
         "--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4, 9], help="drawn at once (default: 1 4 9)"
     )
     parser.add_argument(
-        "--precision", nargs="+", choices=["auto", *PRECISIONS], help="our precisions (default: auto and, for mini, float32)"
+        "--precision", nargs="+", choices=["auto", *CPU_PRECISIONS], help="our precisions (default: auto and, for mini, float32)"
     )
     parser.add_argument(
         "--callers", type=int, nargs="+", default=[1, 8, 32], help="concurrent clients of our server (default: 1 8 32)"

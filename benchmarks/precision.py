@@ -23,7 +23,7 @@ from consts import RUNNERS
 from engine.picture import GRID
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import Runner, default_cache, runner_on
-from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
@@ -68,7 +68,7 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     tokens = np.full((len(prompts), IMAGE_TOKEN_COUNT + 1), checkpoint.config.decoder_start_token_id)
     chances = [uniforms(seed) for seed in range(len(prompts))]
     exact = []
-    runner = runner_on(checkpoint, PRECISIONS["float32"], threads, default_cache(), runner=kind)
+    runner = runner_on(checkpoint, CPU_PRECISIONS["float32"], threads, default_cache(), runner=kind)
     for step, logits in enumerate(
         tqdm(forced_logits(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")
     ):
@@ -78,7 +78,7 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     pixels = runner.detokenize(grids)
     costs = {}
     for name in names:
-        runner = runner_on(checkpoint, PRECISIONS[name], threads, default_cache(), runner=kind)
+        runner = runner_on(checkpoint, CPU_PRECISIONS[name], threads, default_cache(), runner=kind)
         steps = tqdm(
             zip(exact, forced_logits(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step"
         )
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table of each precision's cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=40)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "int8", "int4"])
+    parser.add_argument("--precisions", nargs="+", choices=CPU_PRECISIONS, default=["bfloat16", "int8", "int4"])
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--runner", choices=[kind for kind in RUNNERS if kind != "torch"], default="auto")
     options = parser.parse_args(arguments)

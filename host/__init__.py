@@ -1,4 +1,4 @@
-"""What the process asks of the operating system: threads, memory, folders that are still being written.
+"""The operating system: threads, memory, and folders while they are filled.
 
-Anyone may import this package. It imports nothing of the project, and neither torch nor Flask.
+Every package may import this one. It imports nothing of the project, and neither torch nor Flask.
 """

@@ -1,4 +1,4 @@
-"""Settings of glibc's allocator. On other systems they do nothing."""
+"""Settings of glibc's allocator; without effect on other systems."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 # glibc's malloc.h
 _MMAP_THRESHOLD = -3
 _ARENA_MAX = -8
-_LARGE, _LARGEST = 2**20, 2**25  # bytes; glibc itself goes up to the second
+_LARGE, _LARGEST = 2**20, 2**25  # bytes; glibc raises the threshold up to the second by itself
 
 
 def share_arenas() -> None:
     """Limit malloc to two arenas for all threads, unless MALLOC_ARENA_MAX is set.
 
-    With glibc's own eight per core, memory grew by a quarter over 400 images of Tiny.
+    With glibc's default, eight for each core, memory grew by a quarter over 400 images of Tiny.
     """
     mallopt = _mallopt()
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
@@ -25,11 +25,11 @@ def share_arenas() -> None:
 
 
 @contextmanager
-def freed_memory_given_back() -> Iterator[None]:
-    """Return each large block to the system as soon as it is freed.
+def release_freed_memory() -> Iterator[None]:
+    """Return large blocks to the system as soon as they are freed.
 
-    glibc keeps freed blocks of up to 32 MB once it has seen one. What passes through many of them, as a conversion does, then
-    takes twice the memory that it needs.
+    Once glibc has freed a large block, it keeps later ones of that size, up to 32 MB. Work that allocates many of them, such as
+    converting a model, then takes twice the memory that it needs.
     """
     mallopt = _mallopt()
     if mallopt is None:

@@ -1,4 +1,4 @@
-"""How many threads to compute with: what this process may use, which in a container is less than what the machine has."""
+"""The number of threads to compute with: the cores that this process may use, in a container fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 _CGROUP_QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 
 
-def usable_threads(asked: int = 0, quotas: tuple[Path, Path] = _CGROUP_QUOTAS) -> int:
-    """Return `asked` if it is above 0, else the cores that this process may run on, within its cgroup's quota of CPU time.
+def usable_threads(requested: int = 0, quotas: tuple[Path, Path] = _CGROUP_QUOTAS) -> int:
+    """Return `requested` if it is above 0, else the number of cores that this process may run on, within its cgroup's CPU quota.
 
-    More threads than that wait for each other: a container with a quota stops all of them once it is used up.
+    More threads than the quota allows wait for each other: once the quota is used up, the system stops all of them.
     """
-    if asked > 0:
-        return asked
+    if requested > 0:
+        return requested
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _quota(*quotas) or cores)
 
 
 def _quota(version_2: Path, version_1: Path) -> int | None:
-    """Read the cgroup's quota in whole cores, rounded down but at least one; None where there is none."""
+    """Read the cgroup's quota in whole cores, rounded down but at least 1; None if there is no quota."""
     try:
         if version_2.exists():
             quota, period = version_2.read_text().split()

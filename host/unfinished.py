@@ -1,8 +1,8 @@
-"""Make folders that are filled under a temporary name, and sweep away those of processes that were killed.
+"""Folders that are filled under a temporary name, and the removal of those that killed processes left.
 
-Who fills a folder holds a lock on it, which the system lifts when the process ends, however it ends. So what is locked is in use,
-by this process or another one on the same folder, and what can be locked is nobody's. Where there are no such locks (Windows,
-some network file systems), what is a day old is nobody's.
+A process locks a folder while it fills it, and the system lifts the lock when the process ends, however it ends. So a locked
+folder is in use, by this process or by another, and an unlocked one is abandoned. Where there are no such locks (Windows, some
+network file systems), a folder counts as abandoned after a day.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-log = logging.getLogger("dalle.storage")
+_log = logging.getLogger(__name__)
 
 _PREFIX = ".unfinished-"
-_OURS = re.compile(r"\.unfinished-([0-9a-f]{16}|\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_[a-z0-9-]+_[0-9a-f]{8})")  # the latter: once
+# The second form is an older version's.
+_NAME = re.compile(r"\.unfinished-([0-9a-f]{16}|\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_[a-z0-9-]+_[0-9a-f]{8})")
 _ABANDONED_SECONDS = 24 * 3600
 
 
 @contextmanager
 def unfinished_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder to fill and then rename; remove it where it was not renamed. Raises OSError."""
+    """Make a folder for the caller to fill and rename; remove it if it was not renamed. Raises OSError."""
     path, lock = _make_locked(parent)
     try:
         yield path
@@ -41,26 +42,29 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
 
 
 def sweep_unfinished(parent: Path) -> int:
-    """Remove what killed processes left in a folder; give how many held something. What isn't ours, or is in use, stays."""
+    """Remove abandoned folders from `parent`; return how many of them held files. Raises OSError.
+
+    Folders in use stay, and so does everything that `temporary_path` does not name.
+    """
     swept = 0
     with os.scandir(parent) as entries:
-        found = [Path(entry) for entry in entries if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+        found = [Path(entry) for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
     for path in found:
-        is_locked, lock = _lock(path)
-        if is_locked or (lock is None and not _is_abandoned(path)):
+        is_in_use, lock = _lock(path)
+        if is_in_use or (lock is None and not _is_old(path)):
             continue
-        # By now it may be gone, renamed by who filled it; or empty, just made by one who will make another (`_make_locked`).
-        held_something = _holds_something(path)
+        # By now it may be gone, as its process renamed it; or be empty, as its process has yet to lock it (`_make_locked`).
+        held_files = _holds_files(path)
         shutil.rmtree(path, ignore_errors=True)
         _unlock(lock)
-        swept += held_something and not path.exists()
+        swept += held_files and not path.exists()
     if swept:
-        log.info("removed %d unfinished folders that an ended process left in %s", swept, parent)
+        _log.info("removed %d unfinished folders that an ended process left in %s", swept, parent)
     return swept
 
 
 def temporary_path(parent: Path) -> Path:
-    """Name what is not, or no longer, to be seen; a sweep takes it."""
+    """Return a new path for a folder that is not finished, or about to be removed: a sweep removes it."""
     return parent / f"{_PREFIX}{secrets.token_hex(8)}"
 
 
@@ -68,21 +72,21 @@ def _make_locked(parent: Path) -> tuple[Path, int | None]:
     while True:
         path = temporary_path(parent)
         path.mkdir(parents=True)
-        is_locked, lock = _lock(path)
-        # Between making and locking, a sweep may have come by.
-        if not is_locked and path.is_dir():
+        is_in_use, lock = _lock(path)
+        # A sweep may have locked or removed it before this process could lock it.
+        if not is_in_use and path.is_dir():
             return path, lock
         _unlock(lock)
 
 
 def _lock(path: Path) -> tuple[bool, int | None]:
-    """Try to lock a folder; give whether somebody else has it, and the lock, None where there are no locks."""
+    """Try to lock a folder; return whether it is in use, and the lock: None if there are no locks."""
     if fcntl is None:
         return False, None
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return True, None  # somebody else had it
+        return True, None  # its process has renamed it, or a sweep has removed it
     except OSError:
         return False, None
     try:
@@ -101,14 +105,14 @@ def _unlock(lock: int | None) -> None:
         os.close(lock)
 
 
-def _holds_something(path: Path) -> bool:
+def _holds_files(path: Path) -> bool:
     try:
         return any(path.iterdir())
     except OSError:
         return False
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_old(path: Path) -> bool:
     try:
         return time.time() - path.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.runners.native.library import NotToBeHad, find_compiler, missing_instructions
+from engine.runners.native.library import NativeUnavailable, find_compiler, missing_instructions
 
 
 def _why_not_native() -> str | None:
@@ -13,7 +13,7 @@ def _why_not_native() -> str | None:
         return f"the native decoder can't run here: this CPU or system lacks {', '.join(missing)}"
     try:
         find_compiler()
-    except NotToBeHad as error:
+    except NativeUnavailable as error:
         return f"the native decoder can't run here: {error}; Debian: apt-get install gcc libc6-dev"
     return None
 

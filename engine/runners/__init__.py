@@ -1,8 +1,8 @@
-"""How tensors are computed: a protocol, what implements it, and the choice among them.
+"""Computing a model's tensors: a protocol, three implementations, and the choice among them.
 
     encode ─> admit ─> step, step, ... (rearrange when images leave) ─> detokenize
 
-A runner knows rows, not requests: image i of the running batch is row i, and `rearrange` says which rows stay.
+A runner knows slots, not requests: image i of the running batch is in slot i, and `rearrange` selects the slots that stay.
 """
 
 from engine.runners.choice import default_cache, load_runner, runner_on

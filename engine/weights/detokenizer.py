@@ -51,7 +51,7 @@ class TinyDetokenizer(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_count, config.embed_count)
         self.post_quant_conv = nn.Conv2d(config.embed_count, config.embed_count, 1)
-        self.decoder = TinyDecoder(config)
+        self.decoder = TinyUpsampler(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Convert token grids int64 [N, H, W] to pixels [N, 3, 16 H, 16 W], about 0 to 1."""
@@ -60,7 +60,7 @@ class TinyDetokenizer(nn.Module):
         return pixels
 
 
-class TinyDecoder(nn.Module):
+class TinyUpsampler(nn.Module):
     """A decoder that enlarges latents 16 times: by 4, by 2 with min-dalle's `Upsample`, by 2.
 
     The first and the last step are sub-pixel convolutions (Shi et al. 2016). Copying pixels, as `Upsample` does, gives all

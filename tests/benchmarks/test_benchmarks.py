@@ -20,7 +20,7 @@ from benchmarks.plot import draw_plot
 from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from benchmarks.reference import LocalMinDalle
 from engine.runners.native import library
-from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.cpu import WHY_NOT_NATIVE
 
@@ -101,20 +101,20 @@ def test_a_step_reads_weights_and_cached_keys_and_values(checkpoint: Checkpoint)
     paged = partial(bytes_a_step, checkpoint, is_native=False, text_tokens=10)
     native = partial(bytes_a_step, checkpoint, is_native=True, text_tokens=10)
     # The random weights are half precision, as the published ones are; float32 stores such weights in two bytes.
-    assert paged(precision=PRECISIONS["float32"], images=1) == 2 * weights + 4 * cached
-    assert paged(precision=PRECISIONS["bfloat16"], images=1) == 2 * (weights + cached)
+    assert paged(precision=CPU_PRECISIONS["float32"], images=1) == 2 * weights + 4 * cached
+    assert paged(precision=CPU_PRECISIONS["bfloat16"], images=1) == 2 * (weights + cached)
     scales = layers * (6 * width + 2 * gated + width) + logits
     pairs = layers * 2 * 4 * (2 * 128.5 + 2 + 10)  # of scales and zero points, per head
-    assert paged(precision=PRECISIONS["int8"], images=1) == weights + 4 * scales + cached + 8 * pairs
+    assert paged(precision=CPU_PRECISIONS["int8"], images=1) == weights + 4 * scales + cached + 8 * pairs
     # One group of 128 weights per row, as no row is longer, instead of 8 bits and a scale per row.
     saved = layers * (2 * gated * (width + 4 - 69) + width * (gated + 4 - 69))
-    assert paged(precision=PRECISIONS["int4"], images=1) == weights + 4 * scales + cached + 8 * pairs - saved
-    grown = paged(precision=PRECISIONS["float32"], images=4) - paged(precision=PRECISIONS["float32"], images=1)
+    assert paged(precision=CPU_PRECISIONS["int4"], images=1) == weights + 4 * scales + cached + 8 * pairs - saved
+    grown = paged(precision=CPU_PRECISIONS["float32"], images=4) - paged(precision=CPU_PRECISIONS["float32"], images=1)
     assert grown == 4 * layers * 2 * width * 3 * 2 * 128.5
     # The native decoder stores bfloat16 in two bytes, and scales without zero points.
-    assert native(precision=PRECISIONS["float32"], images=1) == 2 * weights + 4 * cached
-    assert native(precision=PRECISIONS["bfloat16"], images=1) == 2 * (weights + cached)
-    assert native(precision=PRECISIONS["int8"], images=1) == weights + 4 * scales + cached + 4 * pairs
+    assert native(precision=CPU_PRECISIONS["float32"], images=1) == 2 * weights + 4 * cached
+    assert native(precision=CPU_PRECISIONS["bfloat16"], images=1) == 2 * (weights + cached)
+    assert native(precision=CPU_PRECISIONS["int8"], images=1) == weights + 4 * scales + cached + 4 * pairs
 
 
 def test_memory_is_read_in_each_way() -> None:

@@ -13,7 +13,7 @@ import host.unfinished
 from host.unfinished import sweep_unfinished, temporary_path, unfinished_folder
 from server.images.output_folder import save_images
 
-OLD_NAME = ".unfinished-2026-05-04T10-30-05Z_a-red-circle_0123abcd"  # as they were named once
+OLD_NAME = ".unfinished-2026-05-04T10-30-05Z_a-red-circle_0123abcd"  # an older version's
 
 
 def abandoned(parent: Path, name: str | None = None) -> Path:
@@ -23,7 +23,7 @@ def abandoned(parent: Path, name: str | None = None) -> Path:
     return folder
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+def test_abandoned_folders_are_swept(tmp_path: Path) -> None:
     abandoned(tmp_path)
     abandoned(tmp_path, OLD_NAME)
     whole = save_images([b"image"], "png", "a prompt", tmp_path)
@@ -31,14 +31,14 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [whole]
 
 
-def test_what_is_being_filled_stays(tmp_path: Path) -> None:
+def test_a_folder_that_is_being_filled_stays(tmp_path: Path) -> None:
     with unfinished_folder(tmp_path) as folder:
         assert sweep_unfinished(tmp_path) == 0
         assert folder.is_dir()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_another_process_fills_stays_until_it_is_killed(tmp_path: Path) -> None:
+def test_another_process_keeps_its_folder_until_it_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from host.unfinished import unfinished_folder\n"
         "with unfinished_folder(Path(sys.argv[1])) as folder:\n"
@@ -58,20 +58,20 @@ def test_what_another_process_fills_stays_until_it_is_killed(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "name", [".unfinished-", ".unfinished-notes", "unfinished-0123456789abcdef", ".unfinished-0123456789abcdeg"]
 )
-def test_what_is_named_otherwise_stays(tmp_path: Path, name: str) -> None:
+def test_folders_of_other_names_stay(tmp_path: Path, name: str) -> None:
     abandoned(tmp_path, name)
     assert sweep_unfinished(tmp_path) == 0
     assert (tmp_path / name / "0.png").exists()
 
 
-def test_an_empty_one_goes_uncounted(tmp_path: Path) -> None:
-    """It may be one that is about to be filled, whose maker then makes another."""
+def test_an_empty_folder_is_swept_but_not_counted(tmp_path: Path) -> None:
+    """It may be new and not locked yet; its process then makes another."""
     temporary_path(tmp_path).mkdir()
     assert sweep_unfinished(tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_link_is_followed(tmp_path: Path) -> None:
+def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "mine").write_text("precious")
     (tmp_path / "out").mkdir()
@@ -81,8 +81,8 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "mine").read_text() == "precious"
 
 
-def test_without_locks_only_what_is_a_day_old_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows: the module's name for the locks is None there."""
+def test_without_locks_folders_are_swept_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where `fcntl` cannot be imported."""
     monkeypatch.setattr(host.unfinished, "fcntl", None)
     fresh, old = abandoned(tmp_path), abandoned(tmp_path)
     os.utime(old, (time.time() - 90_000,) * 2)

@@ -16,7 +16,7 @@ from engine.batching.engine import Engine
 from engine.events import ImageDone
 from engine.request import DrawingRequest, SamplingSettings
 from engine.runners import Runner, default_cache, runner_on
-from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.torch.runner import TorchRunner
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
@@ -38,7 +38,7 @@ def make_runner(kind: str, checkpoint: Checkpoint) -> Runner:
     if kind == "torch":
         return TorchRunner(checkpoint, CPU)
     skip_unless_it_runs(kind)
-    return runner_on(checkpoint, PRECISIONS["float32"], THREADS, default_cache(), runner=kind)
+    return runner_on(checkpoint, CPU_PRECISIONS["float32"], THREADS, default_cache(), runner=kind)
 
 
 @pytest.fixture(scope="module")

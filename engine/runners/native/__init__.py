@@ -1,1 +1,1 @@
-"""One decode step in C, for x86 CPUs with AVX-512 and VNNI."""
+"""A decoder in C, for x86 CPUs with AVX-512 and VNNI."""

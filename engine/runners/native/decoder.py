@@ -1,4 +1,4 @@
-"""decode.c's structures filled with a model's arrays, and its functions as methods."""
+"""The decoder in C as a Python class: decode.c's structures and functions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ from engine.weights.config import ModelConfig
 _EPSILON = 1e-5  # of torch.nn.LayerNorm
 _NORMS = ("before_self", "after_self", "before_text", "after_text", "glu_in", "glu_middle")
 _PRODUCTS = ("self_qkv", "self_out", "text_query", "text_out", "glu_gates", "glu_out")
-# What a step's time is spent on, as decode.c counts it.
-KINDS = ("norms, gates, rounding", "self-attention's products", "self-attention", "cross-attention's products", "cross-attention",
-         "the GLU's products", "logits")  # fmt: skip
-_ROWS = ("embedded", "positions", "text_lengths", "own", "text", "logits")
-# How keys and values are kept, by what the logits' weights are: 0 as float32, 1 as halves, 2 in 8 bits with a scale for each.
-_KEPT = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}
+# The parts of a step's time, in the order of team.h.
+STEP_PARTS = (
+    "norms, gates, rounding",
+    "self-attention's products",
+    "self-attention",
+    "cross-attention's products",
+    "cross-attention",
+    "the GLU's products",
+    "logits",
+)
+_ROWS = ("embedded", "positions", "text_lengths", "image_cache", "text_cache", "logits")
+# The type of cached keys and values, by the type of the logits' weights: float32, float16, or int8 with a scale for each.
+_CACHE_TYPES = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}
 
 
 class _Product(Structure):
@@ -43,7 +50,7 @@ class _Layer(Structure):
 
 class _Model(Structure):
     _fields_ = [
-        *((name, c_int32) for name in ("width", "heads", "middle", "layer_count", "own_length", "kept")),
+        *((name, c_int32) for name in ("width", "heads", "middle", "layer_count", "image_length", "cache_type")),
         ("epsilon", c_float),
         ("embedding_norm", _Norm),
         ("final_norm", _Norm),
@@ -56,14 +63,14 @@ class _Rows(Structure):
     _fields_ = [("count", c_int32), *((name, c_void_p) for name in _ROWS)]
 
 
-class Decoder:
-    """Run decode.c for one model, on threads of its own; one caller at a time."""
+class NativeDecoder:
+    """The decoder in C for one model, with its own threads. One caller at a time."""
 
     def __init__(self, library: ctypes.CDLL, config: ModelConfig, arrays: Sequence[NDArray[Any]], threads: int) -> None:
-        """Take a model as `pack_decoder` packs it. Raises MemoryError."""
+        """Start the threads; `arrays` is what `pack_decoder` returns. Raises MemoryError."""
         self._library = library
         self._declare()
-        self._arrays = list(arrays)  # held: the structures point to them
+        self._arrays = list(arrays)  # the structures point to them
         rest = iter(self._arrays)
         self._tokens, self._positions = next(rest), next(rest)
         embedding_norm, final_norm, self._head = _norm(rest), _norm(rest), _product(rest)
@@ -78,8 +85,8 @@ class Decoder:
             heads=config.attention_head_count,
             middle=config.glu_embed_count,
             layer_count=config.decoder_layer_count,
-            own_length=IMAGE_TOKEN_COUNT,
-            kept=_KEPT[self._head.kind],
+            image_length=IMAGE_TOKEN_COUNT,
+            cache_type=_CACHE_TYPES[self._head.kind],
             epsilon=_EPSILON,
             embedding_norm=embedding_norm,
             final_norm=final_norm,
@@ -88,59 +95,54 @@ class Decoder:
         )
         self._team = library.open_team(byref(self._model), threads)
         if not self._team:
-            raise MemoryError("not enough memory for the decoder's threads")
+            raise MemoryError("out of memory: can't start the decoder's threads")
         closing = weakref.finalize(self, _close, library, self._team, self._model, self._layers, self._arrays)
-        closing.atexit = False  # the engine's thread may be in a step when the process ends
+        closing.atexit = False  # at exit, the engine's thread may be in a step
         self._logits = np.empty((0, 0), np.float32)
-        self.own_size: int = library.cache_size(byref(self._model), IMAGE_TOKEN_COUNT)
+        self.image_cache_size: int = library.cache_size(byref(self._model), IMAGE_TOKEN_COUNT)
 
-    def keep_text(self, keys_values: NDArray[Any]) -> NDArray[Any]:
-        """Lay out a prompt's keys and values, float32 [2 layers, T, W], as `step` reads them."""
+    def pack_text(self, keys_values: NDArray[Any]) -> NDArray[Any]:
+        """Pack a prompt's keys and values, float32 [2 layers, T, W], for `step`: uint8 [bytes]."""
         length, keys_values = keys_values.shape[1], np.ascontiguousarray(keys_values, np.float32)
-        kept = np.zeros(self._library.cache_size(byref(self._model), length), np.uint8)
-        self._library.keep_text(byref(self._model), address(keys_values), length, address(kept))
-        return kept
+        packed = np.zeros(self._library.cache_size(byref(self._model), length), np.uint8)
+        self._library.pack_text(byref(self._model), _address(keys_values), length, _address(packed))
+        return packed
 
     def step(
         self,
         tokens: NDArray[Any],
         positions: NDArray[Any],
-        own: NDArray[Any],
-        text: NDArray[Any],
+        image_caches: NDArray[Any],
+        text_caches: NDArray[Any],
         text_lengths: NDArray[Any],
     ) -> NDArray[Any]:
-        """Decode one token a row: float32 logits [R, V], valid until the next step.
+        """Decode one token for each row: float32 logits [R, V], valid until the next step. Raises MemoryError.
 
-        All are [R]: tokens and positions int32, the addresses of each row's own keys and values (`own_size` bytes, which it
-        writes to) and of its prompt's, uint64, and its prompt's length, int32. Raises MemoryError.
+        Args:
+            tokens: int32 [R].
+            positions: int32 [R], of the tokens.
+            image_caches: uint64 [R], addresses of the rows' keys and values, `image_cache_size` bytes each, to which it adds.
+            text_caches: uint64 [R], addresses of the prompts' keys and values, from `pack_text`.
+            text_lengths: int32 [R], of the prompts in tokens.
         """
         count = len(tokens)
         embedded = np.add(self._tokens[tokens], self._positions[positions], dtype=np.float32)
-        if len(self._logits) < count:  # kept: a new array would be new pages of memory at each step
+        if len(self._logits) < count:  # kept, as a new array would be new pages of memory at each step
             self._logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
         logits = self._logits[:count]
-        arrays = (embedded, positions, text_lengths, own, text, logits)
-        rows = _Rows(count, *(address(array) for array in arrays))
+        arrays = (embedded, positions, text_lengths, image_caches, text_caches, logits)
+        rows = _Rows(count, *(_address(array) for array in arrays))
         if self._library.decode_step(self._team, byref(rows)):
-            raise MemoryError(f"not enough memory for a step of {count} rows")
+            raise MemoryError(f"out of memory in a step of {count} rows")
         return logits[:, : self._head.outputs]
 
-    def convolve(self, convolution: Structure) -> None:
-        """Run a convolution, as convolution.h declares it, on the decoder's threads. Raises MemoryError."""
-        if self._library.convolve(self._team, byref(convolution)):
-            raise MemoryError("not enough memory for a convolution")
-
-    def convolution_pieces(self, convolution: Structure) -> int:
-        """Count the pieces that a convolution is shared among the threads in: it sums each."""
-        return int(self._library.convolution_pieces(byref(convolution)))
-
     def seconds_spent(self) -> dict[str, float]:
-        """Return what all steps so far took, by what it was spent on."""
-        return dict(zip(KINDS, self._library.seconds_spent(self._team), strict=False))
+        """Return the seconds that all steps so far took, by part."""
+        return dict(zip(STEP_PARTS, self._library.seconds_spent(self._team), strict=False))
 
     def seconds_to_read(self, memory: NDArray[Any]) -> float:
-        """Read an array with all threads, as fast as they can: what bounds a step."""
-        return float(self._library.time_reading(self._team, address(memory), memory.nbytes))
+        """Return the seconds in which all threads read an array: the lower bound of a step that reads as much."""
+        return float(self._library.time_reading(self._team, _address(memory), memory.nbytes))
 
     def _declare(self) -> None:
         library = self._library
@@ -149,10 +151,8 @@ class Decoder:
         library.decode_step.argtypes = [c_void_p, c_void_p]
         library.cache_size.restype = c_size_t
         library.cache_size.argtypes = [c_void_p, c_int32]
-        library.keep_text.restype = None
-        library.keep_text.argtypes = [c_void_p, c_void_p, c_int32, c_void_p]
-        library.convolve.argtypes = [c_void_p, c_void_p]
-        library.convolution_pieces.argtypes = [c_void_p]
+        library.pack_text.restype = None
+        library.pack_text.argtypes = [c_void_p, c_void_p, c_int32, c_void_p]
         library.seconds_spent.restype = POINTER(c_double)
         library.seconds_spent.argtypes = [c_void_p]
         library.time_reading.restype = c_double
@@ -162,19 +162,19 @@ class Decoder:
 
 
 def _close(library: ctypes.CDLL, team: int, *_held: Any) -> None:
-    """End a team's threads; what they read is held until then."""
+    """Stop a team's threads; until then, the arguments keep the memory that they read alive."""
     library.close_team(team)
 
 
 def _norm(arrays: Iterator[NDArray[Any]]) -> _Norm:
-    return _Norm(address(next(arrays)), address(next(arrays)))
+    return _Norm(_address(next(arrays)), _address(next(arrays)))
 
 
 def _product(arrays: Iterator[NDArray[Any]]) -> _Product:
     kind, inputs, outputs, groups = next(arrays).tolist()
-    return _Product(kind, inputs, outputs, groups, *(address(next(arrays)) for _ in range(3)))
+    return _Product(kind, inputs, outputs, groups, *(_address(next(arrays)) for _ in range(3)))
 
 
-def address(array: NDArray[Any]) -> int:
-    """Return where an array lies; it must be held as long as it is read there."""
+def _address(array: NDArray[Any]) -> int:
+    """Return the address of an array, which must outlive its use."""
     return int(array.ctypes.data)

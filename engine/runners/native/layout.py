@@ -1,4 +1,4 @@
-"""A decoder's weights as decode.c reads them: panels of output channels, in the precision asked for."""
+"""A decoder's weights packed for decode.c: panels of output channels, in a given precision."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.runners.rounding import INT4_GROUP, WeightKind, floats, rounded_to_int4, rounded_to_int8, shortest
+from engine.runners.quantization import INT4_GROUP, WeightKind, as_exact_halves, as_float32, quantize_int4, quantize_int8
 from engine.upstream import DalleBartDecoder
 from engine.weights.config import ModelConfig
 
-PANEL = 16  # output channels in a register
-PIECE = 64  # output channels that a thread takes at a time
-WIDEST = 4096  # inputs
-WIDEST_HEAD = 256
-LONGEST = 256  # positions that are attended to, of an image or a prompt
-GROUP = INT4_GROUP  # inputs that are rounded to 8 bits by one scale
+PANEL = 16  # output channels, one register
+PIECE = 64  # output channels that a thread computes at a time
+MAX_WIDTH = 4096  # inputs
+MAX_HEAD_WIDTH = 256
+MAX_LENGTH = 256  # positions that a row attends to, of an image or a prompt
+GROUP = INT4_GROUP  # inputs that share a scale in int8
 
 FLOATS, HALVES, BFLOATS, INT8, INT4 = range(5)
 
 Arrays = list[NDArray[Any]]
 
 
-def why_unfit(config: ModelConfig) -> str | None:
-    """Say why decode.c can't run a model of these sizes; None where it can."""
+def unsupported_reason(config: ModelConfig) -> str | None:
+    """Return why decode.c can't run a model of these sizes, or None if it can."""
     head_width, widest = config.embed_count // config.attention_head_count, max(config.embed_count, config.glu_embed_count)
-    if config.text_token_count > LONGEST:
-        return f"it reads prompts of {config.text_token_count} tokens, more than {LONGEST}"
-    if head_width % PANEL or head_width > WIDEST_HEAD:
-        return f"the width of a head, {head_width}, is no multiple of {PANEL} up to {WIDEST_HEAD}"
+    if config.text_token_count > MAX_LENGTH:
+        return f"it reads prompts of {config.text_token_count} tokens, more than {MAX_LENGTH}"
+    if head_width % PANEL or head_width > MAX_HEAD_WIDTH:
+        return f"the width of a head, {head_width}, is not a multiple of {PANEL} up to {MAX_HEAD_WIDTH}"
     if config.glu_embed_count % 2:
         return f"the width of its gated unit, {config.glu_embed_count}, is odd"
-    if widest > WIDEST:
-        return f"its widest layer, {widest}, is above {WIDEST}"
+    if widest > MAX_WIDTH:
+        return f"its widest layer, {widest}, is above {MAX_WIDTH}"
     return None
 
 
-def pack_decoder(decoder: DalleBartDecoder, logit_count: int, kind: WeightKind) -> Arrays:
-    """Pack all that a step reads, in the order of decode.c's `Model` and `Layer`; a product is four arrays, a norm two."""
-    small = "int8" if kind == "int4" else kind  # for what doesn't bear 4 bits
-    arrays = [table(decoder.embed_tokens.weight), table(decoder.embed_positions.weight)]
-    arrays += [*norm(decoder.layernorm_embedding), *norm(decoder.final_ln)]
-    arrays += product(decoder.lm_head.weight[:logit_count], small)
+def pack_decoder(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> Arrays:
+    """Pack a decoder's weights in the order of model.h's `Model` and `Layer`; a product takes four arrays, a norm two."""
+    others = "int8" if kind == "int4" else kind  # only the GLU is exact enough in int4
+    arrays = [pack_table(decoder.embed_tokens.weight), pack_table(decoder.embed_positions.weight)]
+    arrays += [*pack_norm(decoder.layernorm_embedding), *pack_norm(decoder.final_ln)]
+    arrays += pack_product(decoder.lm_head.weight[: config.logit_count], others)
     for layer in decoder.layers:
-        own, text, glu = layer.self_attn, layer.encoder_attn, layer.glu
+        attention, text, glu = layer.self_attn, layer.encoder_attn, layer.glu
         for each in (
             layer.pre_self_attn_layer_norm,
             layer.self_attn_layer_norm,
@@ -56,29 +56,29 @@ def pack_decoder(decoder: DalleBartDecoder, logit_count: int, kind: WeightKind) 
             glu.ln0,
             glu.ln1,
         ):
-            arrays += norm(each)
-        arrays += product(torch.cat([own.q_proj.weight, own.k_proj.weight, own.v_proj.weight]), small)
-        arrays += product(own.out_proj.weight, small)
-        arrays += product(text.q_proj.weight, small)
-        arrays += product(text.out_proj.weight, small)
-        arrays += product(torch.cat([glu.fc0.weight, glu.fc1.weight]), kind)
-        arrays += product(glu.fc2.weight, kind)
+            arrays += pack_norm(each)
+        arrays += pack_product(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]), others)
+        arrays += pack_product(attention.out_proj.weight, others)
+        arrays += pack_product(text.q_proj.weight, others)
+        arrays += pack_product(text.out_proj.weight, others)
+        arrays += pack_product(torch.cat([glu.fc0.weight, glu.fc1.weight]), kind)
+        arrays += pack_product(glu.fc2.weight, kind)
     return arrays
 
 
-def table(weight: Tensor) -> NDArray[Any]:
-    """Keep rows to look up, in two bytes a number where that loses nothing."""
-    return shortest(floats(weight)).numpy()
+def pack_table(weight: Tensor) -> NDArray[Any]:
+    """Pack an embedding table: in float16 if that is exact, else in float32."""
+    return as_exact_halves(as_float32(weight)).numpy()
 
 
-def norm(layer: nn.LayerNorm) -> Iterator[NDArray[Any]]:
+def pack_norm(layer: nn.LayerNorm) -> Iterator[NDArray[Any]]:
     """Yield a norm's scale and bias."""
-    yield from (floats(each).numpy() for each in (layer.weight, layer.bias))
+    yield from (as_float32(each).numpy() for each in (layer.weight, layer.bias))
 
 
-def product(weight: Tensor, kind: WeightKind) -> Arrays:
-    """Pack a weight [out, in]: what it is (kind, inputs, outputs, groups), the weights, their scales, their zero points."""
-    weight = floats(weight)
+def pack_product(weight: Tensor, kind: WeightKind) -> Arrays:
+    """Pack a weight [out, in] as four arrays: int32 (kind, inputs, outputs, groups), the weights, scales, zero points."""
+    weight = as_float32(weight)
     outputs, inputs = weight.shape
     scales, zeros = torch.empty(0), torch.empty(0, dtype=torch.uint8)
     number, groups = FLOATS, 0
@@ -88,12 +88,12 @@ def product(weight: Tensor, kind: WeightKind) -> Arrays:
     weight = nn.functional.pad(weight, (0, 0, 0, -outputs % PIECE))
     if kind == "int8":
         number = INT8
-        whole, scales = rounded_to_int8(weight)
+        whole, scales = quantize_int8(weight)
         packed = (whole.short() + 128).byte().view(-1, PANEL, groups * GROUP // 4, 4).transpose(1, 2)
     elif kind == "int4":
         number = INT4
-        whole, zeros, scales = rounded_to_int4(weight)
-        # Of 8 inputs the first four are the lower halves of bytes.
+        whole, zeros, scales = quantize_int4(weight)
+        # Of 8 inputs, the first four are in the lower halves of the bytes.
         fours = whole.view(-1, PANEL, groups * GROUP // 8, 2, 4).permute(0, 2, 3, 1, 4)
         packed = fours[:, :, 0] | fours[:, :, 1] << 4
         scales, zeros = (each.view(-1, PANEL, groups).transpose(1, 2).contiguous() for each in (scales, zeros))
@@ -101,8 +101,8 @@ def product(weight: Tensor, kind: WeightKind) -> Arrays:
         if kind == "bfloat16":
             number, short = BFLOATS, weight.bfloat16().view(torch.uint16)
         else:
-            short = shortest(weight)
+            short = as_exact_halves(weight)
             number = FLOATS if short.dtype == torch.float32 else HALVES
         packed = short.view(-1, PANEL, inputs).transpose(1, 2)
-    about = np.array([number, inputs if not groups else groups * GROUP, outputs, groups], dtype=np.int32)
-    return [about, packed.contiguous().numpy(), scales.float().numpy(), zeros.numpy()]
+    header = np.array([number, inputs if not groups else groups * GROUP, outputs, groups], dtype=np.int32)
+    return [header, packed.contiguous().numpy(), scales.float().numpy(), zeros.numpy()]

@@ -1,27 +1,26 @@
-/* The structures that decoder.py fills, and what all parts know of them. */
+/* The structures that decoder.py fills, and the constants and helpers of all headers. The compiler's command line defines GROUP,
+ * PIECE, MAX_LENGTH, MAX_HEAD_WIDTH and MAX_WIDTH, with the values of layout.py. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define LANES 16      /* floats in a register */
-#define GROUP 128     /* inputs that share a scale when they are rounded to 8 bits, and weights of 4 bits */
-#define TALL 18       /* rows that are computed together at most, */
-#define WIDE 4        /* and panels: 16 output channels, a register, each */
-#define FEW 6         /* rows that take all of those at once */
-#define STRIDE 4160   /* from one row's inputs to the next: known to the compiler, so that addresses cost nothing; no power of
-                         two, for the cache */
-#define GROUPS (STRIDE / GROUP)
-#define AHEAD 2048    /* bytes: how far ahead weights are asked for */
-#define LONGEST 256   /* positions that are attended to */
-#define WIDEST_HEAD 256
-#define ALWAYS static inline __attribute__((always_inline))
+#define LANES 16                     /* floats in a register, and output channels in a panel */
+#define PIECE_PANELS (PIECE / LANES) /* panels of a piece, the most that are computed together */
+#define MAX_TILE_ROWS 18             /* rows that are computed together, at most */
+#define FEW_ROWS 6                   /* up to so many rows are computed with all panels of a piece */
+#define PREFETCH_BYTES 2048          /* how far ahead weights are prefetched */
+/* From one row's inputs to the next: a constant, so that the compiler folds it into addresses; not a power of two, so that rows
+ * do not compete for the same cache lines. */
+#define INPUT_STRIDE (MAX_WIDTH + 64)
+#define MAX_GROUPS (INPUT_STRIDE / GROUP)
+#define INLINE static inline __attribute__((always_inline))
 
 enum { FLOATS, HALVES, BFLOATS, INT8, INT4 };
 
 typedef struct {
-    int32_t kind, inputs, outputs, groups; /* inputs of INT8 and INT4 are filled up to whole groups */
-    const uint8_t *weights;                /* panels of LANES output channels, a multiple of WIDE */
+    int32_t kind, inputs, outputs, groups; /* inputs of INT8 and INT4 are padded to whole groups */
+    const uint8_t *weights;                /* panels of LANES output channels; their number is a multiple of PIECE_PANELS */
     const float *scales;                   /* INT8: [outputs]; INT4: [panels, groups, LANES] */
     const uint8_t *zeros;                  /* INT4: [panels, groups, LANES] */
 } Product;
@@ -36,30 +35,30 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int32_t width, heads, middle, layer_count, own_length, kept; /* kept: how keys and values are */
+    int32_t width, heads, middle, layer_count, image_length, cache_type;
     float epsilon;
     Norm embedding_norm, final_norm;
     Product head;
     const Layer *layers;
 } Model;
 
-/* What the rows of one step are: their state [rows, width], positions, and where their keys and values lie. */
+/* The rows of one step: their embedded tokens [rows, width], positions, and the addresses of their keys and values. */
 typedef struct {
     int32_t count;
     const float *embedded;
     const int32_t *positions, *text_lengths;
-    uint8_t *const *own, *const *text;
-    float *logits; /* [rows, outputs of the head, filled up to whole panels] */
+    uint8_t *const *image_cache, *const *text_cache;
+    float *logits; /* [rows, outputs of the head, padded to whole pieces] */
 } Rows;
 
-/* What lies between two products. */
+/* Intermediate results of a step. */
 typedef struct {
-    int32_t capacity, widest_out;
-    float *state, *inputs, *outputs, *mixed; /* [rows, width | STRIDE | widest_out | width] */
-    int8_t *rounded;                         /* [rows, STRIDE]: the inputs, where they are rounded, */
-    float *scales;                           /* [rows, GROUPS]: by what, */
-    int32_t *sums;                           /* [rows, GROUPS]: and each group's sum */
-} Space;
+    int32_t capacity, output_stride;
+    float *state, *inputs, *outputs, *attended; /* [rows, width | INPUT_STRIDE | output_stride | width] */
+    int8_t *quantized;                          /* [rows, INPUT_STRIDE]: the inputs in int8, */
+    float *scales;                              /* [rows, MAX_GROUPS]: the scale of each group, */
+    int32_t *sums;                              /* [rows, MAX_GROUPS]: and its sum */
+} Buffers;
 
-static int least(int a, int b) { return a < b ? a : b; }
-static int whole(int count, int unit) { return (count + unit - 1) / unit * unit; }
+static int min_int(int a, int b) { return a < b ? a : b; }
+static int round_up(int count, int unit) { return (count + unit - 1) / unit * unit; }

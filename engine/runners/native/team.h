@@ -1,4 +1,4 @@
-/* Threads that run a step side by side, and share its pieces. */
+/* A team of threads that run a step together and share its pieces. */
 #pragma once
 
 #include <immintrin.h>
@@ -9,33 +9,28 @@
 
 #include "model.h"
 
-#define SPINS 2000 /* looks at a flag before the core is offered to others */
+#define SPINS 2000 /* reads of a flag before a waiting thread yields */
 
-/* What a step's time is spent on. */
-enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, KINDS };
-
-typedef struct Convolution Convolution;
+/* The parts of a step's time; decoder.py names them. */
+enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, STEP_PARTS };
 
 typedef struct Team {
-    int32_t count; /* of threads, the caller's included */
-    _Alignas(64) atomic_int next;
+    int32_t count; /* threads, including the caller's */
+    _Alignas(64) atomic_int next; /* the first piece that no thread has taken */
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_uint phase;
-    _Alignas(64) atomic_uint asked; /* steps asked for so far */
+    _Alignas(64) atomic_uint job_count; /* started so far */
     atomic_int is_closed, started;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     pthread_t *threads;
     const Model *model;
-    void (*job)(struct Team *, int self); /* what all threads run, and what it is about: */
-    const Rows *rows;
-    const Convolution *convolution;
-    const uint8_t *memory;
+    void (*job)(struct Team *, int thread); /* run by all threads; `thread` is the number of each */
+    const Rows *rows; /* of a step */
+    const uint8_t *memory; /* to read */
     size_t memory_size;
-    float *benches; /* the threads' numbers while they convolve */
-    size_t benches_size;
-    double seconds[KINDS], last; /* of all steps so far, on the caller's thread; when it last looked at the clock */
-    Space space;
+    double seconds[STEP_PARTS], last_time; /* the caller's thread's, over all steps so far; its last reading of the clock */
+    Buffers buffers;
 } Team;
 
 static void wait_for_change(atomic_uint *flag, unsigned known) {
@@ -45,7 +40,8 @@ static void wait_for_change(atomic_uint *flag, unsigned known) {
     }
 }
 
-static void meet(Team *team) {
+/* Wait until all threads are here. */
+static void barrier(Team *team) {
     unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == team->count) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
@@ -56,60 +52,61 @@ static void meet(Team *team) {
     }
 }
 
-static int take(Team *team, int count) {
+/* Return the next of `count` pieces, or -1. */
+static int take_piece(Team *team, int count) {
     int next = atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
     return next < count ? next : -1;
 }
 
-/* As `take`, where each thread's first piece is the one of its own number. */
-static int take_after_first(Team *team) { return team->count + atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed); }
+/* Return the next piece, where each thread has begun with the piece of its own number. */
+static int take_next_piece(Team *team) { return team->count + atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed); }
 
-/* Do a statement for each of `count` pieces, shared among the threads; all are done when it ends. */
-#define SHARE(team, piece, count)                                                       \
-    for (int done_ = 0; !done_; meet(team), done_ = 1)                                  \
-        for (int piece; (piece = take(team, count)) >= 0;)
+/* Run a statement for each of `count` pieces; a thread takes the next piece when it has finished one. Ends when all are done. */
+#define SHARE(team, piece, count)                                                         \
+    for (int done_ = 0; !done_; barrier(team), done_ = 1)                                 \
+        for (int piece; (piece = take_piece(team, count)) >= 0;)
 
-/* Do a statement for each of `count` pieces, always the same thread for a piece: what it knows of it is still in its cache. */
-#define SHARE_EVENLY(team, self, piece, pieces)                                         \
-    for (int done_ = 0; !done_; meet(team), done_ = 1)                                  \
-        for (int piece = (pieces) * self / team->count, end_ = (pieces) * (self + 1) / team->count; piece < end_; piece++)
+/* Run a statement for each of `pieces` pieces; a piece always goes to the same thread, as its data is in that core's cache. */
+#define SHARE_EVENLY(team, thread, piece, pieces)                                         \
+    for (int done_ = 0; !done_; barrier(team), done_ = 1)                                 \
+        for (int piece = (pieces) * thread / team->count, end_ = (pieces) * (thread + 1) / team->count; piece < end_; piece++)
 
-static double now(void) {
+static double seconds_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Add the time since the last look to what was done in it. */
-static void note(Team *team, int self, int kind) {
-    if (self != 0) return;
-    double time = now();
-    if (kind < KINDS) team->seconds[kind] += time - team->last;
-    team->last = time;
+/* Add the time since the last call to a part of the step; STEP_PARTS only starts the clock. */
+static void add_time(Team *team, int thread, int part) {
+    if (thread != 0) return;
+    double time = seconds_now();
+    if (part < STEP_PARTS) team->seconds[part] += time - team->last_time;
+    team->last_time = time;
 }
 
-static void *work(void *argument) {
+static void *run_thread(void *argument) {
     Team *team = argument;
-    int self = atomic_fetch_add(&team->started, 1) + 1;
+    int thread = atomic_fetch_add(&team->started, 1) + 1;
     for (unsigned seen = 0;; seen++) {
-        for (int i = 0; atomic_load_explicit(&team->asked, memory_order_acquire) == seen && i < SPINS; i++) _mm_pause();
+        for (int i = 0; atomic_load_explicit(&team->job_count, memory_order_acquire) == seen && i < SPINS; i++) _mm_pause();
         pthread_mutex_lock(&team->mutex);
-        while (atomic_load(&team->asked) == seen) pthread_cond_wait(&team->wake, &team->mutex);
+        while (atomic_load(&team->job_count) == seen) pthread_cond_wait(&team->wake, &team->mutex);
         pthread_mutex_unlock(&team->mutex);
         if (atomic_load(&team->is_closed)) return NULL;
-        team->job(team, self);
+        team->job(team, thread);
     }
 }
 
 static void wake_all(Team *team) {
     pthread_mutex_lock(&team->mutex);
-    atomic_fetch_add(&team->asked, 1);
+    atomic_fetch_add(&team->job_count, 1);
     pthread_cond_broadcast(&team->wake);
     pthread_mutex_unlock(&team->mutex);
 }
 
-/* Have all threads do a job, the caller's among them. */
-static void run(Team *team, void (*job)(Team *, int)) {
+/* Run a job on all threads, the caller's included. */
+static void run_job(Team *team, void (*job)(Team *, int)) {
     team->job = job;
     wake_all(team);
     job(team, 0);

@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU.
+"""The OpenVINO runner for CPUs, in layers:
 
-precision (the table) ─> graphs (of layers) ─> compiled (kept on disk) ─> runner (over pages, prompts)
+precision (a table) ─> graphs (of layers) ─> compiled (kept on disk) ─> runner (over pages, prompts)
 """

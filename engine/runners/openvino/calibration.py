@@ -1,4 +1,4 @@
-"""What a detokenizer's convolutions are given, measured so that numbers of 8 bits can span it."""
+"""Calibration for int8: the ranges of the inputs of a detokenizer's convolutions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Pictures of 8 x 8 tokens that show what a convolution is given: each token alone, or in patches of this many tokens a side.
+# Calibration pictures have 8 x 8 tokens, in patches of this many equal tokens a side.
 _PATCHES = (1, 1, 2, 4)
 _SIDE = 8
 
@@ -18,13 +18,13 @@ Ranges = dict[Tensor, tuple[float, float]]
 
 
 def convolution_ranges(detokenizer: nn.Module) -> Ranges:
-    """Draw a few pictures, and return the least and the greatest number that each convolution is given, by its weight.
+    """Detokenize a few pictures, and return the range of each convolution's inputs, by its weight.
 
-    Only large convolutions inside count. The first and the last do not: they are cheap, and nothing after the last hides what
-    rounding costs it.
+    Only the 3 x 3 convolutions count, without the first and the last: these two are cheap, and no later layer hides the last
+    one's rounding errors.
     """
     parts: Any = detokenizer
-    with _Watching() as watching:
+    with _RangeRecorder() as recorder:
         for grid in _grids(parts.embedding.num_embeddings):
             parts.decoder(parts.post_quant_conv(parts.embedding(grid).permute(0, 3, 1, 2)))
     large = (
@@ -32,11 +32,11 @@ def convolution_ranges(detokenizer: nn.Module) -> Ranges:
         for name, part in detokenizer.named_modules()
         if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3) and not name.endswith(("conv_in", "conv_out"))
     )
-    return {weight: watching.ranges[weight] for weight in large}
+    return {weight: recorder.ranges[weight] for weight in large}
 
 
-class _Watching(TorchFunctionMode):
-    """A watch on all convolutions. Hooks would miss some: min-dalle calls `forward` itself."""
+class _RangeRecorder(TorchFunctionMode):
+    """A recorder of the inputs of all convolutions. Hooks would miss some, as min-dalle calls `forward` directly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Watching(TorchFunctionMode):
 
 
 def _grids(token_count: int) -> list[Tensor]:
-    """Make pictures between noise and flat colours; the norms before the convolutions leave little difference to real ones."""
+    """Make token grids between noise and flat colours; after the norms, their ranges are close to those of real pictures."""
     random = np.random.default_rng(0)
     grids = []
     for patch in _PATCHES:

@@ -1,11 +1,10 @@
-"""A model compiled for this CPU, its weights converted once and kept on disk so that the next start is quick."""
+"""A model compiled for this CPU. Its weights are converted once and kept on disk, so that the next start is quick."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,49 +13,39 @@ from typing import Any
 
 import openvino as ov
 from numpy.typing import NDArray
-from torch import nn
 
 from engine.errors import first_line
 from engine.progress import tqdm
-from engine.runners import rounding
+from engine.runners import quantization
 from engine.runners.openvino import calibration, detokenizing, graphs, operations, weights
-from engine.runners.openvino.detokenizing import coarse_graph, detokenizing_graph
+from engine.runners.openvino.array_file import read_arrays, write_arrays
+from engine.runners.openvino.detokenizer import CompiledDetokenizer
+from engine.runners.openvino.detokenizing import detokenizing_graph
 from engine.runners.openvino.graphs import decoding_graph, encoding_graph
-from engine.runners.openvino.kept import read_arrays, write_arrays
-from engine.runners.openvino.pixels import Pixels
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.weights import Weights
-from engine.runners.rounding import WeightKind
-from engine.runners.unfinished import PREFIX, sweep_unfinished
+from engine.runners.quantization import WeightKind
 from engine.upstream import DalleBartDecoder
 from engine.weights.checkpoint import Checkpoint, ModelFiles
 from engine.weights.config import ModelConfig
-from host.malloc import freed_memory_given_back
+from host.malloc import release_freed_memory
+from host.unfinished import sweep_unfinished, unfinished_folder
 
-# What is kept depends on how these make it: where one has changed, it is made again.
-_MAKERS = (graphs, operations, weights, detokenizing, calibration, rounding)
-_DETOKENIZER = "detokenizing.xml"  # of operations that OpenVINO reads back from its own format
+# The modules that converted weights depend on: after a change to one of them, a model is converted again.
+_SOURCES = (graphs, operations, weights, detokenizing, calibration, quantization)
+_DETOKENIZER = "detokenizing.xml"  # in OpenVINO's format, as it has only standard operations
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FineLevels:
-    """Say how many of a detokenizer's last levels are no graph, and how they are packed: to nothing where it has none such."""
-
-    count: int
-    pack: Callable[[nn.Module], list[NDArray[Any]]]
-
-
-@dataclass(frozen=True)
 class Form:
-    """Say what a model is converted to: which graphs, and, where its decoder is no graph, how that is packed."""
+    """A target of conversion: graphs and, if the decoder is not one of them, the function that packs it."""
 
     name: str
     graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
     pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
-    fine_levels: FineLevels | None = None  # where pixels aren't rounded
-    makers: tuple[ModuleType, ...] = ()  # the modules that pack
+    sources: tuple[ModuleType, ...] = ()  # of `pack_decoder`, as in `_SOURCES`
 
 
 PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
@@ -64,7 +53,7 @@ PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
 
 @dataclass(frozen=True)
 class Converted:
-    """Hold a model's graphs, and the constants that they read where they are."""
+    """A model's graphs, and the constants that they read in place."""
 
     graphs: dict[str, ov.Model]
     detokenizing: ov.Model
@@ -73,14 +62,14 @@ class Converted:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """Hold what the runner needs of a model; nothing of it is torch's."""
+    """A model as runners take it, without torch's modules."""
 
     config: ModelConfig
     empty_prompt: tuple[int, ...]
-    least_rows: int  # with fewer rows than threads, attention is split in another way and rounds otherwise
+    min_rows: int  # with fewer rows than threads, attention is split differently and rounds differently
     parts: Mapping[str, ov.CompiledModel]  # the form's graphs
-    pixels: Pixels  # up to the fine levels where those are constants
-    constants: Mapping[str, Sequence[NDArray[Any]]]  # held, because the graphs read them where they are; a packed decoder
+    detokenizer: CompiledDetokenizer
+    constants: Mapping[str, Sequence[NDArray[Any]]]  # kept alive for the graphs, which read them in place; and the packed decoder
 
 
 def compile_model(
@@ -92,25 +81,25 @@ def compile_model(
     form: Form = PAGED,
     progress: bool = False,
 ) -> CompiledModel:
-    """Compile a model, whose converted weights are read from `cache_dir` where an earlier start left them; None keeps nothing."""
+    """Compile a model. An earlier start's converted weights are read from `cache_dir`; None keeps nothing."""
     folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files, form)}"
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
-        with freed_memory_given_back():
+        with release_freed_memory():
             converted = convert(lambda: files.load(None, progress=progress), precision, form, progress=progress)
             if folder is not None and _keep(folder, converted):
-                # Read back: then they are the file's pages in memory, which the system may drop, and no copies.
+                # Mapped from the file, weights are pages that the system may drop, not copies.
                 converted = _read(folder, files, precision, form) or converted
     return _compile(converted, files, precision, threads)
 
 
 def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: int, form: Form = PAGED) -> CompiledModel:
-    """Compile modules that are in memory, and keep nothing on disk."""
+    """Compile modules in memory; keep nothing on disk."""
     return _compile(convert(lambda: checkpoint, precision, form), checkpoint, precision, threads)
 
 
 def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = PAGED, *, progress: bool = False) -> Converted:
-    """Build a model's graphs from its modules, which `load` gives: none is held longer than it is needed."""
+    """Build a model's graphs from the modules that `load` returns, and free each as soon as possible."""
     checkpoint = load()
     graphs, constants = {}, {}
     for part, build in tqdm(form.graphs.items(), desc="converting", unit="graph", disable=None if progress else True):
@@ -121,14 +110,7 @@ def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = P
     if form.pack_decoder is not None:
         constants["decoding"] = form.pack_decoder(decoder, config, precision.decoder_weights)
     del decoder
-    fine = None if precision.rounds_pixels else form.fine_levels
-    packed = fine.pack(detokenizer) if fine else []
-    if fine and packed:
-        constants["pixels"] = packed
-        detokenizing = coarse_graph(detokenizer, fine.count)
-    else:
-        detokenizing = detokenizing_graph(detokenizer, rounds=precision.rounds_pixels)
-    return Converted(graphs, detokenizing, constants)
+    return Converted(graphs, detokenizing_graph(detokenizer, quantizes=precision.quantizes_pixels), constants)
 
 
 def _weights_of(part: str, precision: Precision) -> WeightKind:
@@ -141,21 +123,21 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
         part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
         for part, graph in converted.graphs.items()
     }
-    pixels = Pixels(converted.detokenizing, threads)
+    detokenizer = CompiledDetokenizer(converted.detokenizing, threads)
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
-    return CompiledModel(model.config, empty_prompt, max(precision.least_rows, threads), parts, pixels, converted.constants)
+    return CompiledModel(model.config, empty_prompt, max(precision.min_rows, threads), parts, detokenizer, converted.constants)
 
 
 def _key(files: ModelFiles, form: Form) -> str:
-    """Name what the converted weights depend on."""
+    """Return a hash of all that converted weights depend on."""
     digest = hashlib.sha256(repr((files.fingerprint(), ov.get_version())).encode())
-    for maker in (*_MAKERS, *form.makers):
-        digest.update(Path(str(maker.__file__)).read_bytes())
+    for source in (*_SOURCES, *form.sources):
+        digest.update(Path(str(source.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> Converted | None:
-    """Build the graphs on the constants that were kept; None where there are none or they can't be used."""
+    """Build the graphs on the constants in a folder; None if it is missing or unusable."""
     if not folder.is_dir():
         return None
     try:
@@ -167,25 +149,22 @@ def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> 
         return Converted(graphs, ov.Core().read_model(folder / _DETOKENIZER), constants)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = first_line(error)
-        _log.warning("the converted model in %s can't be used and is made again: %s", folder, reason)
+        _log.warning("the converted model in %s can't be used and is converted again: %s", folder, reason)
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
 def _keep(folder: Path, converted: Converted) -> bool:
-    """Write a converted model, all or nothing, and drop those of older weights or versions; a full disk is no error."""
+    """Write a converted model, all or nothing, and remove its older versions. Return False if it can't be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         sweep_unfinished(folder.parent)
-        unfinished = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder.parent))
-        try:
+        with unfinished_folder(folder.parent) as unfinished:
             write_arrays(unfinished, converted.constants)
             ov.save_model(converted.detokenizing, unfinished / _DETOKENIZER, compress_to_fp16=False)
             unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     except (OSError, RuntimeError) as error:  # OpenVINO's own writing raises RuntimeError
-        if folder.is_dir():  # another start has kept the same meanwhile
+        if folder.is_dir():  # another start has kept the same model in the meantime
             return True
         reason = first_line(error)
         _log.warning("the converted model can't be kept in %s, so the next start is as slow: %s", folder.parent, reason)

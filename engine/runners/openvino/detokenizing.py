@@ -1,13 +1,13 @@
-"""The graph that turns tokens into pixels; where asked, its convolutions multiply numbers of 8 bits.
+"""The graph that turns tokens into pixels, with convolutions in float32 or int8.
 
-It is built here, block by block: OpenVINO's own conversion goes through `torch.jit.trace`, which Python 3.14 ends, or through
-`torch.export`, which is slow (decision 5).
+It is built block by block: OpenVINO's own conversion goes through `torch.jit.trace`, which may break from Python 3.14 on, or
+through `torch.export`, which is slow (decision 5).
 
-OpenVINO convolves with an image's channels side by side. The group norm is written so that they stay so; as `GroupNormalization`
-it would turn them apart and back each time, a tenth of a picture's time.
+OpenVINO convolves in a channels-last layout. The group norm is written so that this layout stays; `GroupNormalization` would
+convert it and back each time, which takes a tenth of a picture's time.
 
-A convolution's time is its multiplications, which a CPU with VNNI does four times as fast in 8 bits as in float32. The state that
-residual blocks add to stays in float32; only what is convolved is rounded.
+A convolution's time is its multiplications, which a CPU with VNNI does four times as fast in int8 as in float32. Only the
+inputs of convolutions are quantized; the residual state stays in float32.
 """
 
 from __future__ import annotations
@@ -22,67 +22,51 @@ from torch import Tensor, nn
 
 from engine.runners.openvino.calibration import Ranges, convolution_ranges
 from engine.runners.openvino.operations import Node, parameter, result
-from engine.runners.rounding import floats, rounded_to_int8
+from engine.runners.quantization import as_float32, quantize_int8
 from engine.upstream import Upsample
-from engine.weights.detokenizer import TinyDecoder
+from engine.weights.detokenizer import TinyUpsampler
 
-_SPATIAL = np.array([2, 3])  # axes of height and width in [1, C, H, W]
+_SPATIAL = np.array([2, 3])  # the axes of height and width in [1, C, H, W]
 _CHANNELS_LAST = np.array([0, 2, 3, 1])
 
 
-def coarse_graph(detokenizer: nn.Module, fine_levels: int) -> ov.Model:
-    """Build the graph of a VQGAN without its finest levels.
+def detokenizing_graph(detokenizer: nn.Module, *, quantizes: bool) -> ov.Model:
+    """Build a detokenizer's graph, with int8 convolutions if it `quantizes`.
 
-    `grid` int64 [1, H, W] -> what the first of them doubles, float32 [1, H2, W2, C].
+    `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3].
     """
     parts: Any = detokenizer
-    grid, blocks = _grid(), _Blocks({})
-    state = blocks.levels(blocks.latents(grid, parts), parts.decoder, skipped=fine_levels)
-    return ov.Model([result("state", op.transpose(state, op.constant(_CHANNELS_LAST)))], [grid], "coarse")
-
-
-def detokenizing_graph(detokenizer: nn.Module, *, rounds: bool) -> ov.Model:
-    """Build a detokenizer's graph: `grid` int64 [1, H, W] -> pixels uint8 [1, 16 H, 16 W, 3]."""
-    parts: Any = detokenizer
     with torch.inference_mode():
-        grid, blocks = _grid(), _Blocks(convolution_ranges(detokenizer) if rounds else {})
-    draw = blocks.tiny if isinstance(parts.decoder, TinyDecoder) else blocks.vqgan
+        blocks = _GraphBuilder(convolution_ranges(detokenizer) if quantizes else {})
+    grid = parameter("grid", [1, -1, -1], np.int64)
+    draw = blocks.tiny if isinstance(parts.decoder, TinyUpsampler) else blocks.vqgan
     colours = op.clamp(op.transpose(draw(blocks.latents(grid, parts), parts.decoder), op.constant(_CHANNELS_LAST)), 0.0, 1.0)
     pixels = op.convert(op.round(op.multiply(colours, op.constant(np.float32(255))), "half_to_even"), "u8")
     return ov.Model([result("pixels", pixels)], [grid], "detokenizing")
 
 
-def _grid() -> Node:
-    return parameter("grid", [1, -1, -1], np.int64)
+class _GraphBuilder:
+    """A builder of min-dalle's blocks as nodes over features [1, C, H, W]; methods are named for the modules they take.
 
-
-class _Blocks:
-    """min-dalle's blocks as nodes over features [1, C, H, W], named for the modules they take.
-
-    Convolutions whose weight is in `ranges` multiply in 8 bits: activations in 255 equal steps over their range, weights in 254
-    for each output channel.
+    Convolutions whose weight is in `ranges` are in int8: inputs in 255 equal steps over their range, weights in 254 steps for
+    each output channel.
     """
 
     def __init__(self, ranges: Ranges) -> None:
         self._ranges = ranges
 
     def latents(self, grid: Node, parts: Any) -> Node:
-        """Look tokens up: a grid [1, H, W] -> what the decoder takes."""
+        """Look up tokens: grid [1, H, W] -> the decoder's input."""
         embedded = op.gather(_constant(parts.embedding.weight), grid, op.constant(0))
         return self._convolution(op.transpose(embedded, op.constant(np.array([0, 3, 1, 2]))), parts.post_quant_conv)
 
     def vqgan(self, x: Node, decoder: Any) -> Node:
         """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
-        x = self.levels(x, decoder)
-        return _last_convolution(op.swish(_group_norm(x, decoder.norm_out)), decoder.conv_out)
-
-    def levels(self, x: Node, decoder: Any, *, skipped: int = 0) -> Node:
-        """Run a VQGAN up to its finest levels, of which so many are skipped; the first of those does the doubling before it."""
         x = self._residual(self._convolution(x, decoder.conv_in), decoder.mid.block_1)
         x = self._residual(_attention(x, decoder.mid.attn_1), decoder.mid.block_2)
-        for index in reversed(range(skipped, len(decoder.up))):
-            x = self._level(x, decoder.up[index], widens=index > skipped or not skipped)
-        return x
+        for level in reversed(decoder.up):
+            x = self._level(x, level)
+        return _last_convolution(op.swish(_group_norm(x, decoder.norm_out)), decoder.conv_out)
 
     def tiny(self, x: Node, decoder: Any) -> Node:
         """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
@@ -92,14 +76,14 @@ class _Blocks:
             x = self._level(x, level)
         return op.depth_to_space(self._convolution(op.swish(x), decoder.conv_out), "depth_first", 2)
 
-    def _level(self, x: Node, level: Any, *, widens: bool = True) -> Node:
+    def _level(self, x: Node, level: Any) -> Node:
         attentions = getattr(level, "attn", [])
         for index, block in enumerate(level.block):
             x = self._residual(x, block)
             if attentions:
                 x = _attention(x, attentions[index])
         upsample = getattr(level, "upsample", None)
-        return self._convolution(_doubled(x), upsample.conv) if widens and isinstance(upsample, Upsample) else x
+        return self._convolution(_doubled(x), upsample.conv) if isinstance(upsample, Upsample) else x
 
     def _residual(self, x: Node, block: Any) -> Node:
         inner = self._convolution(op.swish(_group_norm(x, block.norm1)), block.conv1)
@@ -113,8 +97,8 @@ class _Blocks:
         step = (high - low) / 255
         zero = round(-low / step)
         ends = [op.constant(np.float32((end - zero) * step)) for end in (0, 255)]
-        weight = floats(layer.weight)
-        whole, scales = rounded_to_int8(weight.flatten(1))
+        weight = as_float32(layer.weight)
+        whole, scales = quantize_int8(weight.flatten(1))
         scaled = op.multiply(op.convert(_constant(whole.view_as(weight)), "f32"), _constant(scales[..., None, None]))
         return _convolved(op.fake_quantize(x, *ends, *ends, 256), scaled, layer)
 
@@ -126,8 +110,8 @@ def _convolved(x: Node, weight: Node, layer: nn.Conv2d) -> Node:
 
 
 def _last_convolution(x: Node, layer: nn.Conv2d) -> Node:
-    """Convolve to red, green and blue, four pixels at once: a register's 16 numbers are then 12 of use, not three."""
-    weight = floats(layer.weight)
+    """Convolve to red, green and blue for four pixels at once: that uses 12 of a register's 16 numbers instead of three."""
+    weight = as_float32(layer.weight)
     four = weight.new_zeros(len(weight), 2, 2, weight.shape[1], 4, 4)
     for row in range(2):
         for column in range(2):
@@ -138,30 +122,30 @@ def _last_convolution(x: Node, layer: nn.Conv2d) -> Node:
 
 
 def _group_norm(x: Node, norm: nn.GroupNorm) -> Node:
-    """Normalise as torch.nn.GroupNorm, but take each group's mean, and mean square, over its channels' means."""
+    """Normalise as torch.nn.GroupNorm does, but take a group's mean, and mean square, over its channels' means."""
     mean = _group_means(x, norm)
-    centred = op.subtract(x, _over_places(mean))
+    centred = op.subtract(x, _broadcast(mean))
     deviation = op.sqrt(op.add(_group_means(op.multiply(centred, centred), norm), op.constant(np.float32(norm.eps))))
     scale = op.multiply(op.divide(op.constant(np.float32(1)), deviation), _constant(norm.weight[None]))
     shift = op.subtract(_constant(norm.bias[None]), op.multiply(mean, scale))
-    return op.add(op.multiply(x, _over_places(scale)), _over_places(shift))
+    return op.add(op.multiply(x, _broadcast(scale)), _broadcast(shift))
 
 
 def _group_means(x: Node, norm: nn.GroupNorm) -> Node:
-    """Average each group, and give the average to each of its channels: [1, C, H, W] -> [1, C]."""
+    """Average each group, and repeat the average for each of its channels: [1, C, H, W] -> [1, C]."""
     groups, width = norm.num_groups, norm.num_channels // norm.num_groups
     means = _reshaped(op.reduce_mean(x, op.constant(_SPATIAL)), [1, groups, width])
     means = op.reduce_mean(means, op.constant(np.array([2])), keep_dims=True)
     return _reshaped(op.broadcast(means, op.constant(np.array([1, groups, width]))), [1, -1])
 
 
-def _over_places(channels: Node) -> Node:
-    """Append height and width of 1, so that a number for each channel applies at every place: [1, C] -> [1, C, 1, 1]."""
+def _broadcast(channels: Node) -> Node:
+    """Append a height and width of 1, to broadcast a number for each channel: [1, C] -> [1, C, 1, 1]."""
     return op.unsqueeze(channels, op.constant(_SPATIAL))
 
 
 def _attention(x: Node, block: Any) -> Node:
-    """Attend from each place to all."""
+    """Attend from each position to all."""
     normed = _group_norm(x, block.norm)
     queries, keys, values = (
         _reshaped(_convolved(normed, _constant(part.weight), part), [0, 0, -1]) for part in (block.q, block.k, block.v)
@@ -173,18 +157,18 @@ def _attention(x: Node, block: Any) -> Node:
 
 
 def _doubled(x: Node) -> Node:
-    """Double height and width by copying."""
+    """Double height and width by copying pixels."""
     scales = op.constant(np.array([2, 2], dtype=np.float32))
     how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return op.interpolate(x, scales, "nearest", "scales", axes=op.constant(_SPATIAL), **how)
 
 
 def _reshaped(x: Node, shape: list[int]) -> Node:
-    """Give another shape; 0 keeps a length, -1 takes what is left."""
+    """Reshape a node: 0 keeps a length, -1 takes the rest."""
     return op.reshape(x, op.constant(np.array(shape)), special_zero=True)
 
 
 def _constant(tensor: Tensor) -> Node:
-    """Make a node that reads a tensor where it is, and keeps it alive."""
+    """Create a constant that reads a tensor in place, and keeps it alive."""
     tensor = tensor.detach()
-    return op.constant((tensor if tensor.dtype == torch.int8 else floats(tensor)).numpy(), shared_memory=True)
+    return op.constant((tensor if tensor.dtype == torch.int8 else as_float32(tensor)).numpy(), shared_memory=True)

@@ -1,7 +1,7 @@
-"""The two graphs of a model: a prompt into its pages, and one decode step over all rows.
+"""A model's graphs: one encodes a prompt, one runs a decode step over all rows.
 
-Both share the pages of the prompts: the first writes a prompt's keys and values there, once; the second reads them for each of
-its images.
+Both share the prompts' pages: the first writes a prompt's keys and values there, once; the second reads them for each of the
+prompt's images. `prompt_graph` encodes for the decoder in C, without pages.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ INT = np.int32
 
 
 def _cache(prefix: str, layer: int) -> tuple[Node, Node]:
-    """Declare the pages of one layer's keys and values: [pages, heads, tokens a page, head width], as the CPU likes them."""
+    """Declare the pages of a layer's keys and values: [pages, heads, tokens per page, head width], of dynamic type."""
     keys, values = (parameter(f"{prefix}_{kind}_cache.{layer}", [-1, -1, -1, -1], ov.Type.dynamic) for kind in ("key", "value"))
     return keys, values
 
 
 def _rows(prefix: str, begins: Node, longest: Node) -> dict[str, Node]:
-    """Declare where each row's pages are; see `paged_attention`."""
+    """Declare the page tables of the rows, as `paged_attention` takes them."""
     own = {name: parameter(f"{prefix}_{name}", [-1], INT) for name in ("past", "pages", "page_begins")}
     return {**own, "begins": begins, "longest": longest}
 
@@ -34,8 +34,8 @@ def _rows(prefix: str, begins: Node, longest: Node) -> dict[str, Node]:
 def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     """Build the graph that encodes a prompt: `tokens` int32 [T] -> its pages, and `last` [layers, 2, W].
 
-    `last` is the last token's keys and values: each decode step appends them again where they are, as the operation
-    appends something at every call.
+    `last` is the last token's keys and values. The attention operation appends at every call, so each decode step writes these
+    again, where they already are.
     """
     config = checkpoint.config
     tokens, begins, longest = parameter("tokens", [-1], INT), parameter("begins", [-1], INT), parameter("longest", [], INT)
@@ -47,7 +47,7 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     final = op.subtract(count, op.constant(np.array(1, dtype=INT)))
     for index, (keys, values) in enumerate(_keys_values(checkpoint, weights, state)):
         cache = _cache("text", index)
-        # For the keys and values that it writes; what it attends to is of no use.
+        # Only for the keys and values that it writes: nothing reads its result.
         attended = paged_attention(keys, keys, values, cache, rows, config.attention_head_count)
         written.append(result(f"written.{index}", attended))
         last += [op.gather(part, final, op.constant(0)) for part in (keys, values)]
@@ -94,7 +94,7 @@ def _keys_values(checkpoint: Checkpoint, weights: Weights, state: Node) -> Itera
 
 
 def _attend_all(projected: Node, heads: int) -> Node:
-    """Attend from each text token to all: queries, keys and values side by side [T, 3 W] -> [T, W]."""
+    """Attend from each text token to all: queries, keys and values in one tensor [T, 3 W] -> [T, W]."""
 
     def split(part: Node) -> Node:
         parts = op.reshape(part, op.constant(np.array([0, heads, -1], dtype=np.int64)), special_zero=True)
@@ -106,7 +106,7 @@ def _attend_all(projected: Node, heads: int) -> Node:
 
 
 def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
-    """Build the graph of one decode step: `tokens`, `positions` int32 [R] -> `logits` [R, V]; each row at its own position."""
+    """Build the graph of a decode step, each row at its own position: `tokens`, `positions` int32 [R] -> `logits` [R, V]."""
     config, decoder = checkpoint.config, checkpoint.decoder
     heads, width = config.attention_head_count, config.embed_count
     tokens, positions, begins = (parameter(name, [-1], INT) for name in ("tokens", "positions", "begins"))

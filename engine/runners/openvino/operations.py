@@ -1,4 +1,4 @@
-"""The inputs, outputs and the attention of an OpenVINO graph; its weights are in `weights.py`."""
+"""Inputs, outputs and attention of an OpenVINO graph; `weights.py` has its layers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import openvino as ov
 from openvino import opset15 as op
 from openvino.op import _PagedAttentionExtension
 
-Node = Any  # openvino's nodes and outputs; its stubs know no overloads for both
+Node = Any  # a node or an output of openvino, whose stubs have no overloads for both
 
 
 def parameter(name: str, shape: list[int], kind: Any) -> Node:
-    """Declare an input of a graph; -1 is a length that varies."""
+    """Declare an input of a graph; -1 is a variable length."""
     node = op.parameter(ov.PartialShape(shape), kind, name=name)
     node.output(0).get_tensor().set_names({name})
     return node
@@ -27,11 +27,14 @@ def result(name: str, node: Node) -> Node:
 
 
 def paged_attention(queries: Node, keys: Node, values: Node, cache: tuple[Node, Node], rows: dict[str, Node], heads: int) -> Node:
-    """Append keys and values to each row's pages, and attend over all that are there: [N, W] three times -> [N, W].
+    """Append keys and values to each row's pages, and attend to all tokens there: [N, W] three times -> [N, W].
 
-    `rows` says where each row's pages are: `past` (tokens there already, int32 [R]), `begins` (where a row's new tokens begin
-    in N, int32 [R + 1]), `pages` (int32 [P]), `page_begins` (int32 [R + 1]), `longest` (int32 []).
-    The operation is OpenVINO's own, without documentation yet: its inputs are read from `paged_attention.cpp`, 2026.4.
+    The operation is internal to OpenVINO and not documented; its inputs are taken from `paged_attention.cpp`, 2026.4.
+
+    Args:
+        cache: The pages of keys and of values.
+        rows: The page tables of R rows, int32: `past` [R], the number of tokens in the pages; `begins` [R + 1], where a row's new
+            tokens begin in N; `pages` [P]; `page_begins` [R + 1], where a row's pages begin in P; `longest` [], in tokens.
     """
     queries, keys, values = (each if isinstance(each, ov.Output) else each.output(0) for each in (queries, keys, values))
     width = queries.get_partial_shape()[1].get_length() // heads

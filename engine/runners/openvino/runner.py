@@ -1,7 +1,7 @@
 """The runner for CPUs: OpenVINO's graphs over pages of keys and values.
 
-Every image has its own pages, so images join and leave the batch without a copy: only the tables that say whose pages are whose
-are written again. All images of a prompt read the same pages of text, and all requests the same ones of the empty prompt.
+Each image has its own pages, so images join and leave the batch without a copy: only the page tables are written again. The
+images of a prompt share its pages, and all images share those of the empty prompt.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.openvino.compiled import CompiledModel
-from engine.runners.openvino.pages import TOKENS_A_PAGE, Pages
-from engine.runners.openvino.prompts import Prompt, Prompts
+from engine.runners.openvino.pages import TOKENS_PER_PAGE, PagePool
+from engine.runners.openvino.prompts import PagedPrompt, PromptCache
 
-_PAGES_A_ROW = IMAGE_TOKEN_COUNT // TOKENS_A_PAGE
+_PAGES_PER_ROW = IMAGE_TOKEN_COUNT // TOKENS_PER_PAGE
 
 
 class OpenVinoRunner:
-    """Run a compiled model: a `Runner`."""
+    """A `Runner` of a compiled model of the form `PAGED`."""
 
     def __init__(self, model: CompiledModel) -> None:
         self._model = model
@@ -30,55 +30,57 @@ class OpenVinoRunner:
         self.reset()
 
     def reset(self) -> None:
-        """Free every slot, and the memory for them; forget every prompt but the empty one."""
+        """Free all slots, their memory, and all prompts but the empty one."""
         model = self._model
-        # Requests of their own: one that has raised may be left half set.
+        # New requests: one that has raised may be in an undefined state.
         self._encoding, self._decoding = (model.parts[part].create_infer_request() for part in ("encoding", "decoding"))
-        model.pixels.reset()
+        model.detokenizer.reset()
         caches = {name: cache for cache in model.parts["decoding"].inputs if "_cache." in (name := cache.get_any_name())}
-        # A slot: its two rows' pages. The rows that only pad a step share slot 0.
-        self._own = Pages({name: cache for name, cache in caches.items() if name.startswith("own")}, 2 * _PAGES_A_ROW)
-        self._text = Pages(
-            {name: cache for name, cache in caches.items() if name.startswith("text")},
-            -(-model.config.text_token_count // TOKENS_A_PAGE),
+        # A slot's lease holds the pages of its two rows. The rows that pad a step share the first lease.
+        self._image_pages = PagePool(
+            {name: cache for name, cache in caches.items() if name.startswith("own")}, 2 * _PAGES_PER_ROW
         )
-        self._shown: dict[str, ov.Tensor] = {}  # the page arrays that the requests know
-        self._padding = self._own.lease()
-        self._slots: list[tuple[int, Prompt]] = []
-        self._prompts = Prompts(self._text, self._write_prompt)
-        # Every request's unconditional prompt: start and end token only. It always has an image.
-        self._nothing = self._prompts.find(model.empty_prompt)
-        self._nothing.images = 1
+        self._text_pages = PagePool(
+            {name: cache for name, cache in caches.items() if name.startswith("text")},
+            -(-model.config.text_token_count // TOKENS_PER_PAGE),
+        )
+        self._bound: dict[str, ov.Tensor] = {}  # the page arrays that the requests use
+        self._padding = self._image_pages.lease()
+        self._slots: list[tuple[int, PagedPrompt]] = []
+        self._prompts = PromptCache(self._text_pages, self._write_prompt)
+        # The unconditional prompt of all images: only the start and the end token. It is never evicted, as it counts an image.
+        self._empty_prompt = self._prompts.find(model.empty_prompt)
+        self._empty_prompt.images = 1
         self._tables: dict[str, NDArray[Any]] = {}
 
     def encode(self, text_tokens: Sequence[int]) -> tuple[int, ...]:
-        """Encode a prompt, unless it is known from before; return what to admit its images by."""
+        """Encode a prompt, unless it is in the cache; return its tokens, which `admit` takes."""
         tokens = tuple(text_tokens)
         self._prompts.find(tokens)
         return tokens
 
     def admit(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        """Append a slot for each prompt given."""
+        """Append a slot for each prompt."""
         for tokens in prompts:
             prompt = self._prompts.find(tokens)
             prompt.images += 1
-            self._slots.append((self._own.lease(), prompt))
+            self._slots.append((self._image_pages.lease(), prompt))
         if prompts:
             self._write_tables()
 
     def rearrange(self, order: Sequence[int]) -> None:
-        """Make slot `order[i]` the new slot i."""
+        """Move slot `order[i]` to slot i."""
         kept = set(order)
         for index, (lease, prompt) in enumerate(self._slots):
             if index not in kept:
-                self._own.give_back(lease)
+                self._image_pages.release(lease)
                 prompt.images -= 1
         self._slots = [self._slots[index] for index in order]
         if self._slots:
             self._write_tables()
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[Any]:
-        """Decode one token an image: float32 logits [N, 2, V], valid until the next step."""
+        """Decode one token for each image: float32 logits [N, 2, V], valid until the next step."""
         count = len(tokens)
         for name, values in (("tokens", tokens), ("positions", positions)):
             self._tables[name][: 2 * count].reshape(count, 2)[:] = np.array(values)[:, None]
@@ -89,11 +91,11 @@ class OpenVinoRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return self._model.pixels.draw(grids)
+        return self._model.detokenizer.detokenize(grids)
 
     def _write_prompt(self, tokens: tuple[int, ...], lease: int) -> NDArray[Any]:
-        self._show_pages()
-        pages = self._text.pages_of(lease)
+        self._bind_pages()
+        pages = self._text_pages.pages_of(lease)
         inputs: dict[str, Any] = {
             "tokens": tokens,
             "begins": [0, len(tokens)],
@@ -108,30 +110,30 @@ class OpenVinoRunner:
         last: NDArray[Any] = self._encoding.get_tensor("last").data.copy()
         return last
 
-    def _show_pages(self) -> None:
-        """Tell the requests where the page arrays are, once they have grown."""
-        for pages, requests in ((self._text, (self._encoding, self._decoding)), (self._own, (self._decoding,))):
+    def _bind_pages(self) -> None:
+        """Pass the page arrays to the requests, if they have grown."""
+        for pages, requests in ((self._text_pages, (self._encoding, self._decoding)), (self._image_pages, (self._decoding,))):
             for name, array in pages.arrays.items():
-                if self._shown.get(name) is not array:
+                if self._bound.get(name) is not array:
                     for request in requests:
                         request.set_tensor(name, array)
-                    self._shown[name] = array
+                    self._bound[name] = array
 
     def _write_tables(self) -> None:
-        """Write which rows read which pages; the arrays are then the requests' inputs themselves."""
-        self._show_pages()
-        rows = [(lease, row, prompt) for lease, prompt in self._slots for row, prompt in ((0, self._nothing), (1, prompt))]
-        rows += [(self._padding, row % 2, self._nothing) for row in range(self._model.least_rows - len(rows))]
+        """Write the page tables of all rows; their arrays are the request's inputs."""
+        self._bind_pages()
+        rows = [(lease, row, prompt) for lease, prompt in self._slots for row, prompt in ((0, self._empty_prompt), (1, prompt))]
+        rows += [(self._padding, row % 2, self._empty_prompt) for row in range(self._model.min_rows - len(rows))]
         count = len(rows)
         if len(self._tables.get("tokens", ())) != count:
             self._tables = self._make_tables(count)
         tables = self._tables
         tables["tokens"][:], tables["positions"][:] = self._model.config.decoder_start_token_id, 0
         tables["own_pages"].reshape(count, -1)[:] = [
-            self._own.pages_of(lease)[_PAGES_A_ROW * row : _PAGES_A_ROW * (row + 1)] for lease, row, _ in rows
+            self._image_pages.pages_of(lease)[_PAGES_PER_ROW * row : _PAGES_PER_ROW * (row + 1)] for lease, row, _ in rows
         ]
-        tables["text_pages"].reshape(count, -1)[:] = [self._text.pages_of(prompt.lease) for *_, prompt in rows]
-        # The last token is appended again at each step.
+        tables["text_pages"].reshape(count, -1)[:] = [self._text_pages.pages_of(prompt.lease) for *_, prompt in rows]
+        # Each step appends the last token again.
         tables["text_past"][:] = [prompt.length - 1 for *_, prompt in rows]
         last = np.stack([prompt.last for *_, prompt in rows], axis=2)  # [layers, 2, R, W]
         for layer in self._layers:
@@ -139,21 +141,21 @@ class OpenVinoRunner:
                 tables[f"last_{kind}.{layer}"][:] = values
 
     def _make_tables(self, rows: int) -> dict[str, NDArray[Any]]:
-        """Make the arrays of a step of so many rows, and give them to the request, which reads them at each step."""
+        """Create the arrays for a step of `rows` rows, and pass them to the request, which reads them at each step."""
         int32 = np.int32
-        text_pages = self._text.pages_of(0)
+        text_pages = self._text_pages.pages_of(0)
         tables: dict[str, NDArray[Any]] = {
             "tokens": np.zeros(rows, int32),
             "positions": np.zeros(rows, int32),
             "begins": np.arange(rows + 1, dtype=int32),
             "longest": np.zeros((), int32),
-            "own_pages": np.zeros(rows * _PAGES_A_ROW, int32),
-            "own_page_begins": np.arange(rows + 1, dtype=int32) * _PAGES_A_ROW,
+            "own_pages": np.zeros(rows * _PAGES_PER_ROW, int32),
+            "own_page_begins": np.arange(rows + 1, dtype=int32) * _PAGES_PER_ROW,
             "text_past": np.zeros(rows, int32),
             "text_pages": np.zeros(rows * len(text_pages), int32),
             "text_page_begins": np.arange(rows + 1, dtype=int32) * len(text_pages),
         }
-        width = self._nothing.last.shape[-1]
+        width = self._empty_prompt.last.shape[-1]
         for layer in self._layers:
             for kind in ("key", "value"):
                 tables[f"last_{kind}.{layer}"] = np.zeros((rows, width), np.float32)

@@ -1,4 +1,4 @@
-"""The key-value cache of the running batch: fixed blocks, a slot of two rows an image (unconditional, conditional)."""
+"""The key-value cache of the running batch, in fixed blocks. An image has a slot of two rows, unconditional and conditional."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from engine.weights.config import ModelConfig
 
 
 class KeyValueCache:
-    """Hold keys and values of all layers, [layers, 2 (keys, values), slots, 2, heads, length, head width].
+    """The keys and values of all layers, [layers, 2 (keys, values), slots, 2, heads, length, head width].
 
-    Every image has exactly 256 tokens, so a slot is a fixed block: no paging, no eviction. The slots in use are always the
+    Each image has exactly 256 tokens, so a slot is a fixed block, without paging or eviction. The slots in use are always the
     first ones, so that a step takes views and copies nothing.
     """
 
@@ -22,7 +22,7 @@ class KeyValueCache:
         self._config, self._device, self._dtype = config, device, dtype
         self.count = 0
         self._lengths: list[int] = []  # of the prompts
-        self._own, self._text, self._text_mask = self._blocks(0)
+        self._image, self._text, self._text_mask = self._blocks(0)
 
     def _blocks(self, capacity: int) -> tuple[Tensor, Tensor, Tensor]:
         config = self._config
@@ -37,13 +37,13 @@ class KeyValueCache:
         return blocks(IMAGE_TOKEN_COUNT), blocks(config.text_token_count), mask
 
     def _reserve(self, capacity: int) -> None:
-        """Make room for at least `capacity` slots, doubling."""
+        """Make room for at least `capacity` slots; the room at least doubles."""
         if capacity > self._text_mask.shape[0]:
-            own, text, mask = self._blocks(max(capacity, 2 * self._text_mask.shape[0]))
-            own[:, :, : self.count] = self._own[:, :, : self.count]
+            image, text, mask = self._blocks(max(capacity, 2 * self._text_mask.shape[0]))
+            image[:, :, : self.count] = self._image[:, :, : self.count]
             text[:, :, : self.count] = self._text[:, :, : self.count]
             mask[: self.count] = self._text_mask[: self.count]
-            self._own, self._text, self._text_mask = own, text, mask
+            self._image, self._text, self._text_mask = image, text, mask
 
     def append(self, text: Tensor, mask: Tensor) -> None:
         """Add a slot: text [layers, 2, 2, heads, text length, head width], mask bool [2, text length]."""
@@ -54,10 +54,10 @@ class KeyValueCache:
         self.count += 1
 
     def rearrange(self, order: Sequence[int]) -> None:
-        """Make slot `order[i]` the new slot i."""
+        """Move slot `order[i]` to slot i."""
         for new, old in enumerate(order):
             if new != old:
-                self._own[:, :, new] = self._own[:, :, old]
+                self._image[:, :, new] = self._image[:, :, old]
                 self._text[:, :, new] = self._text[:, :, old]
                 self._text_mask[new] = self._text_mask[old]
         self._lengths = [self._lengths[old] for old in order]
@@ -65,20 +65,20 @@ class KeyValueCache:
 
     @property
     def text_lengths(self) -> list[int]:
-        """Return each prompt's length, in tokens."""
+        """The prompts' lengths in tokens."""
         return self._lengths
 
-    def own(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return the image tokens' keys and values of a layer: views [rows, heads, 256, head width], to write to."""
-        keys, values = self._own[layer, :, : self.count].flatten(1, 2)
+    def image(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return a layer's keys and values of image tokens: writable views [rows, heads, 256, head width]."""
+        keys, values = self._image[layer, :, : self.count].flatten(1, 2)
         return keys, values
 
     def text(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return the prompts' keys and values of a layer: views [rows, heads, text length, head width]."""
+        """Return a layer's keys and values of prompts: views [rows, heads, text length, head width]."""
         keys, values = self._text[layer, :, : self.count].flatten(1, 2)
         return keys, values
 
     @property
     def text_mask(self) -> Tensor:
-        """Return which text tokens are there: bool [rows, 1, 1, text length]."""
+        """Whether a text token exists: bool [rows, 1, 1, text length]."""
         return self._text_mask[: self.count].flatten(0, 1)

@@ -1,10 +1,10 @@
-"""One decode step over a batch of images at different positions: min-dalle's weights, with a real cache.
+"""A decode step over a batch of images at different positions: min-dalle's weights, with a key-value cache.
 
-min-dalle computes the cross-attention's keys and values of 64 text tokens again at each of the 256 steps. Here they are
-computed once a prompt, and a step's cost is one pass over the weights.
+min-dalle computes the cross-attention's keys and values of 64 text tokens at each of the 256 steps. Here they are computed once
+for each prompt, and a step costs one pass over the weights.
 
-On a CPU an image's logits are the same to the bit in any batch, because everything that could round otherwise is computed from
-the image's own two rows and its own position (docs/decisions/2-the-same-image-in-any-batch.md).
+On a CPU, an image's logits are the same to the bit in any batch, because everything that could round differently is computed only
+from the image's two rows and its position (docs/decisions/2-the-same-image-in-any-batch.md).
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from engine.runners.torch.batch_invariant import PAIR, BatchInvariantLinear, Blo
 from engine.runners.torch.cache import KeyValueCache
 from engine.upstream import DalleBartDecoder, DecoderLayer
 
-BLOCK = 16  # attention reads whole blocks of positions; those past an image's own are masked
+ATTENTION_BLOCK = 16  # attention reads whole blocks of positions; those past an image's position are masked
 
 Linear = Callable[[Tensor], Tensor]  # rows [R, K] -> [R, N]
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far some rows of a batch attend: over so many positions, and so many text tokens."""
+class AttentionSpan:
+    """The number of positions and of text tokens to which some rows of a batch attend."""
 
     rows: slice
     length: int
     text_length: int
 
 
-def find_reaches(positions: Sequence[int], text_lengths: Sequence[int], device: torch.device) -> list[Reach]:
-    """Return how far each image of a batch attends, in whole blocks.
+def attention_spans(positions: Sequence[int], text_lengths: Sequence[int], device: torch.device) -> list[AttentionSpan]:
+    """Return the spans of a batch, in whole blocks.
 
-    On a CPU each image attends by itself and to its own lengths: the number of rows and what is masked would change how its sums
-    are rounded. Elsewhere all images attend together, to the longest lengths, which takes the fewest kernels.
+    On a CPU, each image attends separately and over its own lengths, as the number of rows and of masked positions changes the
+    rounding of its sums. On other devices, all images attend together, over the longest lengths, which takes the fewest kernels.
     """
     lengths = [(round_up(position + 1), round_up(text)) for position, text in zip(positions, text_lengths, strict=True)]
     if device.type != "cpu":
-        return [Reach(slice(None), max(own for own, _ in lengths), max(text for _, text in lengths))]
-    return [Reach(slice(PAIR * image, PAIR * (image + 1)), *own) for image, own in enumerate(lengths)]
+        return [AttentionSpan(slice(None), max(image for image, _ in lengths), max(text for _, text in lengths))]
+    return [AttentionSpan(slice(PAIR * image, PAIR * (image + 1)), *both) for image, both in enumerate(lengths)]
 
 
 def round_up(length: int) -> int:
     """Round a length up to whole blocks."""
-    return -(-length // BLOCK) * BLOCK
+    return -(-length // ATTENTION_BLOCK) * ATTENTION_BLOCK
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's weights as a step uses them: projections of the same input fused into one."""
+    """A layer's weights, with projections of the same input fused into one."""
 
     before_self: LayerNorm
     self_qkv: Linear  # W -> 3 W
@@ -73,7 +73,7 @@ class Layer:
 
     @classmethod
     def of(cls, layer: DecoderLayer, linear: Callable[[Tensor], Linear]) -> Layer:
-        """Take the weights of min-dalle's layer; `linear` makes a product of each."""
+        """Build a layer from min-dalle's; `linear` makes a product from each weight."""
         attention, text, glu = layer.self_attn, layer.encoder_attn, layer.glu
         return cls(
             layer.pre_self_attn_layer_norm,
@@ -91,8 +91,8 @@ class Layer:
         )
 
 
-class Decoder:
-    """Decode one token a row. A row is one of an image's two: unconditional and conditional."""
+class TorchDecoder:
+    """min-dalle's decoder, one token at a time. An image has two rows, unconditional and conditional."""
 
     def __init__(self, decoder: DalleBartDecoder, head_count: int, logit_count: int) -> None:
         self._heads = head_count
@@ -108,26 +108,26 @@ class Decoder:
         self._positions = torch.arange(IMAGE_TOKEN_COUNT, device=head.device)
 
     def text_keys_values(self, encoded: Tensor) -> Tensor:
-        """Project an encoded prompt once for all layers: [T, W] -> [layers, 2, heads, T, head width]."""
+        """Project an encoded prompt to all layers' keys and values: [T, W] -> [layers, 2, heads, T, head width]."""
         projected = [torch.stack([k(encoded), v(encoded)]) for k, v in self._text_keys_values]
         return torch.stack(projected).unflatten(-1, (self._heads, -1)).transpose(2, 3)
 
-    def step(self, tokens: Tensor, positions: Tensor, reaches: Sequence[Reach], cache: KeyValueCache) -> Tensor:
-        """Decode rows at their positions, writing their keys and values: int64 [R], int64 [R] -> logits [R, V]."""
+    def step(self, tokens: Tensor, positions: Tensor, spans: Sequence[AttentionSpan], cache: KeyValueCache) -> Tensor:
+        """Decode a token for each row and add its keys and values to the cache: int64 [R], int64 [R] -> logits [R, V]."""
         rows = torch.arange(len(tokens), device=tokens.device)
         seen = (self._positions <= positions[:, None])[:, None, None]  # [R, 1, 1, 256]
         state = self._embedding_norm(self._embed_tokens(tokens) + self._embed_positions(positions))
         for index, layer in enumerate(self._layers):
             queries, keys, values = layer.self_qkv(layer.before_self(state)).chunk(3, -1)
-            own_keys, own_values = cache.own(index)
-            own_keys[rows, :, positions] = keys.unflatten(-1, (self._heads, -1))
-            own_values[rows, :, positions] = values.unflatten(-1, (self._heads, -1))
-            mixed = self._attend(queries, own_keys, own_values, seen, [(reach.rows, reach.length) for reach in reaches])
+            image_keys, image_values = cache.image(index)
+            image_keys[rows, :, positions] = keys.unflatten(-1, (self._heads, -1))
+            image_values[rows, :, positions] = values.unflatten(-1, (self._heads, -1))
+            mixed = self._attend(queries, image_keys, image_values, seen, [(span.rows, span.length) for span in spans])
             state = state + layer.after_self(layer.self_out(mixed))
             queries = layer.text_query(layer.before_text(state))
             text_keys, text_values = cache.text(index)
             mixed = self._attend(
-                queries, text_keys, text_values, cache.text_mask, [(reach.rows, reach.text_length) for reach in reaches]
+                queries, text_keys, text_values, cache.text_mask, [(span.rows, span.text_length) for span in spans]
             )
             state = state + layer.after_text(layer.text_out(mixed))
             gate, value = layer.glu_gates(layer.glu_in(state)).chunk(2, -1)
@@ -142,9 +142,9 @@ class Decoder:
     def _attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, lengths: Sequence[tuple[slice, int]]
     ) -> Tensor:
-        """Attend with one query a row, some rows at a time, to the length given for them.
+        """Attend with one query for each row: [R, W], [R, heads, L, width] twice, bool [R, 1, 1, L] -> [R, W].
 
-        [R, W], [R, heads, L, width] twice, bool [R, 1, 1, L] -> [R, W].
+        `lengths` has slices of rows that attend together, each with the number of positions to read.
         """
         split = queries.unflatten(-1, (self._heads, 1, -1))
         mixed = [
@@ -156,7 +156,7 @@ class Decoder:
         return torch.cat(mixed).flatten(1)
 
     def _gelu(self, gate: Tensor) -> Tensor:
-        """Apply GELU, on a CPU an image at a time: numbers too few to fill a vector may be computed by another formula."""
+        """Apply GELU, on a CPU to one image at a time: numbers that do not fill a vector may go through another formula."""
         if gate.device.type != "cpu":
             return F.gelu(gate)
         return torch.cat([F.gelu(pair) for pair in gate.split(PAIR)])

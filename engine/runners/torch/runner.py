@@ -1,4 +1,4 @@
-"""The runner for every device that torch has."""
+"""The runner for every device that torch supports."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from torch import Tensor
 
 from engine.errors import InvalidRequest
 from engine.runners.torch.cache import KeyValueCache
-from engine.runners.torch.decoder import Decoder, find_reaches
+from engine.runners.torch.decoder import TorchDecoder, attention_spans
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.models import ModelSpec
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PAD = 1
-# On a CPU a convolution's rounding depends on the batch, and a picture must not; on a GPU the limit is memory.
-_PICTURES_AT_ONCE = {"cpu": 1, "cuda": 4}
+# On a CPU, a convolution's rounding depends on the batch, and a picture must not. On a GPU, memory is the limit.
+_DETOKENIZER_BATCH = {"cpu": 1, "cuda": 4}
 
 
 def choose_device(device: str) -> torch.device:
-    """Choose a device by name; `auto` takes a GPU if there is one.
-
-    Raises InvalidRequest.
-    """
+    """Choose a device by name; `auto` takes a GPU if there is one. Raises InvalidRequest."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -38,32 +35,29 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
-    """Choose what to compute in; `auto` is what the model's table says.
-
-    Raises InvalidRequest.
-    """
+    """Choose the type to compute in; `auto` takes it from the table of models. Raises InvalidRequest."""
     if precision == "auto":
         if spec.dtype == "float32":
             return torch.float32
-        # bfloat16 where there is no fast float16: on a CPU, float16 is emulated.
+        # bfloat16 on a CPU, which emulates float16.
         return torch.float16 if device.type == "cuda" else torch.bfloat16
-    if precision not in PRECISIONS:
-        raise InvalidRequest("precision", f"torch has no precision {precision!r} here; take auto, {', '.join(PRECISIONS)}")
+    if precision not in _DTYPES:
+        raise InvalidRequest("precision", f"torch does not compute in {precision!r}; take auto, {', '.join(_DTYPES)}")
     if precision == "float16" and device.type == "cpu":
         raise InvalidRequest("precision", "float16 needs a GPU; on a CPU take float32 or bfloat16")
-    return PRECISIONS[precision]
+    return _DTYPES[precision]
 
 
 @dataclass(frozen=True)
-class EncodedPrompt:
-    """Hold a prompt's cross-attention keys and values [layers, 2, heads, 64, head width], and which tokens are there [64]."""
+class TorchPrompt:
+    """An encoded prompt: keys and values [layers, 2, heads, 64, head width], and whether a token exists, bool [64]."""
 
     keys_values: Tensor
     mask: Tensor
 
 
 class TorchRunner:
-    """Run a checkpoint with torch: a `Runner`."""
+    """A `Runner` of a checkpoint's modules."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         config = checkpoint.config
@@ -71,53 +65,53 @@ class TorchRunner:
         self._config, self._device = config, device
         self._encoder = checkpoint.encoder.to(device)
         self._encoder.pose_tokens = self._encoder.pose_tokens.to(device)
-        self._decoder = Decoder(checkpoint.decoder.to(device), config.attention_head_count, config.logit_count)
+        self._decoder = TorchDecoder(checkpoint.decoder.to(device), config.attention_head_count, config.logit_count)
         self._detokenizer = checkpoint.detokenizer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._dtype = dtype
         self.reset()
         start, end = (checkpoint.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
-        # Every request's unconditional prompt: start and end token only.
-        self._nothing = self.encode([start, end])
+        # The unconditional prompt of all images: only the start and the end token.
+        self._empty_prompt = self.encode([start, end])
 
     @torch.inference_mode()
-    def encode(self, text_tokens: Sequence[int]) -> EncodedPrompt:
-        """Encode a prompt once: its keys and values for every layer's cross-attention."""
+    def encode(self, text_tokens: Sequence[int]) -> TorchPrompt:
+        """Encode a prompt: its keys and values for the cross-attention of all layers."""
         tokens = torch.full((1, self._config.text_token_count), _PAD, device=self._device)
         tokens[0, : len(text_tokens)] = torch.tensor(text_tokens)
         encoded = self._encoder(tokens)[0]
-        return EncodedPrompt(self._decoder.text_keys_values(encoded), tokens[0].not_equal(_PAD))
+        return TorchPrompt(self._decoder.text_keys_values(encoded), tokens[0].not_equal(_PAD))
 
     @torch.inference_mode()
-    def admit(self, prompts: Sequence[EncodedPrompt]) -> None:
-        """Append a slot for each prompt given."""
+    def admit(self, prompts: Sequence[TorchPrompt]) -> None:
+        """Append a slot for each prompt."""
         for prompt in prompts:
-            both = self._nothing, prompt
-            keys_values = torch.stack([one.keys_values for one in both], dim=2)
-            self._cache.append(keys_values, torch.stack([one.mask for one in both]))
+            pair = self._empty_prompt, prompt
+            keys_values = torch.stack([each.keys_values for each in pair], dim=2)
+            self._cache.append(keys_values, torch.stack([each.mask for each in pair]))
 
     @torch.inference_mode()
     def rearrange(self, order: Sequence[int]) -> None:
-        """Make slot `order[i]` the new slot i."""
+        """Move slot `order[i]` to slot i."""
         self._cache.rearrange(order)
 
     def reset(self) -> None:
-        """Free every slot and the memory for them."""
+        """Free all slots and their memory."""
         self._cache = KeyValueCache(self._config, self._device, self._dtype)
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[Any]:
-        """Decode one token an image: float32 logits [N, 2, V]."""
-        # Both rows of an image have the same token and position.
+        """Decode one token for each image: float32 logits [N, 2, V]."""
+        # The two rows of an image have the same token and position.
         inputs = torch.tensor([tokens, positions], device=self._device).repeat_interleave(2, dim=1)
-        reaches = find_reaches(positions, self._cache.text_lengths, self._device)
-        logits: NDArray[Any] = self._decoder.step(inputs[0], inputs[1], reaches, self._cache).float().cpu().numpy()
+        spans = attention_spans(positions, self._cache.text_lengths, self._device)
+        logits: NDArray[Any] = self._decoder.step(inputs[0], inputs[1], spans, self._cache).float().cpu().numpy()
         return logits.reshape(len(tokens), 2, -1)
 
     @torch.inference_mode()
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
         on_device = torch.from_numpy(grids).to(self._device)
-        parts = [self._pixels(part) for part in on_device.split(_PICTURES_AT_ONCE.get(self._device.type, 1))]
+        parts = [self._pixels(part) for part in on_device.split(_DETOKENIZER_BATCH.get(self._device.type, 1))]
         return torch.cat(parts).cpu().numpy()
 
     def _pixels(self, grids: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which runner, precision and number of threads are chosen, and what is refused."""
+"""The choice of runner, precision and number of threads."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_openvino_computes_on_x86(
 
 
 @pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("tensorrt", CPU)])
-def test_a_runner_that_is_not_to_be_had_is_refused(asked: str, device: torch.device) -> None:
+def test_an_unavailable_runner_is_refused(asked: str, device: torch.device) -> None:
     with pytest.raises(InvalidRequest, match="take") as refused:
         choose_library(asked, device)
     assert refused.value.field == "runner"
 
 
-def test_torch_computes_where_it_is_asked_for() -> None:
+def test_torch_computes_if_it_is_chosen() -> None:
     before = torch.get_num_threads()
     try:
         files, runner = load_runner("tiny", device="cpu", runner="torch", threads=2)
@@ -56,7 +56,7 @@ def test_torch_computes_where_it_is_asked_for() -> None:
     assert runner.step([files.config.decoder_start_token_id], [0]).std() > 0.5
 
 
-def test_auto_is_int4_where_the_weights_are_large() -> None:
+def test_auto_is_int4_for_large_models() -> None:
     assert {name: choose_precision("auto", spec).name for name, spec in MODELS.items()} == {
         "tiny": "int8",
         "mini": "int4",
@@ -67,7 +67,7 @@ def test_auto_is_int4_where_the_weights_are_large() -> None:
 
 
 @pytest.mark.parametrize(("runner", "precision"), [("auto", "float16"), ("torch", "int8"), ("torch", "float16")])
-def test_a_precision_is_refused_before_weights_are_looked_for(runner: str, precision: str, tmp_path: Path) -> None:
+def test_a_precision_is_refused_before_weights_are_searched(runner: str, precision: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=precision):
         load_runner("mini", models_root=tmp_path, device="cpu", runner=runner, precision=precision)
 
@@ -86,14 +86,14 @@ def test_threads_keep_within_the_cgroups_quota(quota: str, threads: int, tmp_pat
     assert usable_threads(0, (tmp_path / "cpu.max", tmp_path / "none")) == threads
 
 
-def test_threads_keep_within_an_older_cgroups_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_keep_within_the_quota_of_cgroup_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
     quota = tmp_path / "cpu.cfs_quota_us"
     for value, threads in (("-1", 4), ("300000", 3)):
         quota.write_text(f"{value}\n")
         assert usable_threads(0, (tmp_path / "none", quota)) == threads
-    assert usable_threads(7, (tmp_path / "none", quota)) == 7, "what is asked for is taken"
+    assert usable_threads(7, (tmp_path / "none", quota)) == 7, "a number of threads that is given is used"
 
 
 def test_compiled_models_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-"""What every runner must do: the same row in any batch to the bit, prompts and pages that come and go, pictures of any grid."""
+"""Requirements of all runners: a row with the same bits in any batch, prompts in a cache, pictures of any grid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -13,9 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from engine.runners import Runner, default_cache, runner_on
-from engine.runners.native import runner as native
-from engine.runners.openvino import prompts
-from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.native.library import load_library
+from engine.runners.native.runner import NATIVE, NativeRunner
+from engine.runners.openvino.compiled import PAGED, compile_checkpoint
+from engine.runners.openvino.precision import CPU_PRECISIONS
+from engine.runners.openvino.runner import OpenVinoRunner
+from engine.runners.runner import PROMPT_CACHE_SIZE
 from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.cpu import skip_unless_it_runs
@@ -24,7 +28,7 @@ MakeRunner = Callable[[str, str], Runner]
 
 THREADS = 2
 ON_CPU = ["native", "openvino"]
-KINDS = ["torch", *(f"{kind} {precision}" for kind in ON_CPU for precision in PRECISIONS)]
+KINDS = ["torch", *(f"{kind} {precision}" for kind in ON_CPU for precision in CPU_PRECISIONS)]
 PROMPT = [0, 5, 6, 2]
 OTHERS = [[0, *range(10, 50), 2], [0, 7, 2], [0, *range(20, 82), 2]]
 
@@ -36,12 +40,12 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def make_runner(checkpoint: Checkpoint) -> MakeRunner:
-    """Give the runner of a kind and a precision; it is made once."""
+    """Return a function that creates the runner of a kind and precision, once."""
 
     @cache
     def make(kind: str, name: str) -> Runner:
         skip_unless_it_runs(kind)
-        return runner_on(checkpoint, PRECISIONS[name], THREADS, default_cache(), runner=kind)
+        return runner_on(checkpoint, CPU_PRECISIONS[name], THREADS, default_cache(), runner=kind)
 
     return make
 
@@ -66,12 +70,12 @@ def alone(runner: Runner, forced: list[int], prompt: list[int]) -> NDArray[Any]:
     return logits
 
 
-def test_a_row_is_the_same_to_the_bit_alone_and_while_others_join_and_leave(runner: Runner, checkpoint: Checkpoint) -> None:
+def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(runner: Runner, checkpoint: Checkpoint) -> None:
     forced = forced_tokens(checkpoint.config)
     expected = alone(runner, forced, PROMPT)
     assert expected.std() > 0.5
     rng = Random(2)
-    positions = [0]  # of the image that is watched, and of those beside it
+    positions = [0]  # of the watched image and of the others
     watched = 0
     runner.admit([runner.encode(PROMPT)])
     batch_sizes = set()
@@ -119,7 +123,7 @@ def test_precisions_follow_float32(kind: str, checkpoint: Checkpoint, make_runne
     forced = forced_tokens(checkpoint.config, 100)
     exact = alone(TorchRunner(checkpoint, torch.device("cpu")), forced, PROMPT)
     errors = {}
-    for name in PRECISIONS:
+    for name in CPU_PRECISIONS:
         ours = alone(make_runner(kind, name), forced, PROMPT)
         errors[name] = np.abs(ours - exact).mean() / exact.std()
     assert errors["float32"] < 1e-5 < errors["bfloat16"] < 0.03 and 1e-5 < errors["int8"] < 0.06 and 1e-5 < errors["int4"] < 0.2
@@ -134,26 +138,39 @@ def test_rounded_pixels_are_close_to_exact_ones(name: str, checkpoint: Checkpoin
     assert 30 < signal_to_noise < 70, "in decibels; above 70 nothing was rounded"
 
 
-# With room for two: OpenVINO's runner also keeps the prompts that are drawn from.
-@pytest.mark.parametrize(("kind", "again"), [("openvino", [1]), ("native", [1, 0])])
-def test_prompts_are_encoded_once_while_they_are_known(
-    kind: str, again: list[int], make_runner: MakeRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (prompts, native):
-        monkeypatch.setattr(module, "KEPT_PROMPTS", 2)
-    runner: Any = make_runner(kind, "float32")
-    runner.reset()
-    holder = runner._prompts if kind == "openvino" else runner
-    encode, encoded = holder._encode, []
+class CountingGraph:
+    """A compiled encoder that records the prompts that its requests encode."""
 
-    def noting(tokens: tuple[int, ...], *rest: int) -> Any:
-        encoded.append(tokens)
-        return encode(tokens, *rest)
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self.encoded: list[tuple[int, ...]] = []
 
-    monkeypatch.setattr(holder, "_encode", noting)
-    first, second, third = (tuple(prompt) for prompt in OTHERS)
-    runner.admit([runner.encode(first)])
-    for tokens in (first, second, second, third, tuple(PROMPT), third, second, first):
-        runner.encode(tokens)
-    assert encoded == [first, second, third, tuple(PROMPT), *((first, second)[index] for index in again)]
-    runner.rearrange([])
+    def create_infer_request(self) -> CountingGraph:
+        self._request = self._compiled.create_infer_request()
+        return self
+
+    def infer(self) -> None:
+        self.encoded.append(tuple(self._request.get_tensor("tokens").data.tolist()))
+        self._request.infer()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+
+# Prompts that fill the cache, one of them again, then two more: the least recently used ones are evicted. OpenVINO's runner keeps
+# the first one, from which an image is drawn.
+@pytest.mark.parametrize(("kind", "again"), [("openvino", [2]), ("native", [2, 0])])
+def test_prompts_are_encoded_once_while_they_are_cached(kind: str, again: list[int], checkpoint: Checkpoint) -> None:
+    skip_unless_it_runs(kind)
+    compiled = compile_checkpoint(checkpoint, CPU_PRECISIONS["float32"], THREADS, PAGED if kind == "openvino" else NATIVE)
+    graph: Any = CountingGraph(compiled.parts["encoding"])
+    compiled = replace(compiled, parts={**compiled.parts, "encoding": graph})
+    runner: Any = (
+        OpenVinoRunner(compiled) if kind == "openvino" else NativeRunner(compiled, load_library(default_cache()), THREADS)
+    )
+    graph.encoded.clear()
+    texts = [(0, 5 + number, 2) for number in range(PROMPT_CACHE_SIZE + 2)]
+    runner.admit([runner.encode(texts[0])])
+    for text in (*texts[:PROMPT_CACHE_SIZE], texts[1], *texts[-2:], *(texts[index] for index in (1, 3, 2, 0))):
+        runner.encode(text)
+    assert graph.encoded == [*texts, *(texts[index] for index in again)]

@@ -1,9 +1,12 @@
-"""Whether the native decoder is compiled and used, what else is taken where it can't be, and what it refuses."""
+"""The native decoder: when it is compiled, its fallback, the sizes that it supports, and its results."""
 
 from __future__ import annotations
 
 import logging
-import re
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import InvalidRequest
-from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import Runner, default_cache, load_runner, runner_on
-from engine.runners.native import layout, library, winograd
-from engine.runners.native.decoder import KINDS
-from engine.runners.native.layout import INT4, INT8, product, why_unfit
-from engine.runners.native.library import NotToBeHad, find_compiler, load_library, missing_instructions
+from engine.runners.native import library
+from engine.runners.native.layout import unsupported_reason
+from engine.runners.native.library import NativeUnavailable, find_compiler, load_library, missing_instructions
 from engine.runners.native.runner import NativeRunner
-from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
 from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
@@ -29,24 +30,34 @@ from engine.weights.models import MODELS
 from tests.cpu import needs_native
 from tests.parity.reference import random_checkpoint
 
+PROMPT = [0, 5, 6, 2]
+
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return load_checkpoint("tiny", progress=False)
 
 
+@pytest.fixture(scope="module")
+def native(checkpoint: Checkpoint) -> NativeRunner:
+    runner = runner_on(checkpoint, CPU_PRECISIONS["float32"], 2, default_cache(), runner="native")
+    assert isinstance(runner, NativeRunner)
+    return runner
+
+
 @needs_native
-def test_it_is_compiled_once_and_older_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_compiled_once_and_older_versions_are_removed(tmp_path: Path) -> None:
     (tmp_path / "decode-0000.so").write_text("of an older source")
     load_library(tmp_path)
-    kept = sorted(tmp_path.iterdir())
-    assert [path.suffix for path in kept] == [".sha256", ".so"] and kept[1].stat().st_size > 10_000
-    monkeypatch.setattr(library, "_compile", lambda _: pytest.fail("compiled again"))
+    checksum, compiled = sorted(tmp_path.iterdir())
+    assert (checksum.suffix, compiled.suffix) == (".sha256", ".so")
+    before = compiled.stat()
     load_library(tmp_path)
+    assert (compiled.stat().st_mtime_ns, compiled.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 @needs_native
-def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
     load_library(tmp_path / "whole")
     whole = next((tmp_path / "whole").glob("*.so"))
     damaged = tmp_path / whole.name
@@ -57,22 +68,22 @@ def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
 
 
 @needs_native
-def test_auto_takes_it_and_openvino_can_be_asked_for() -> None:
-    for asked, kind in (("auto", NativeRunner), ("native", NativeRunner), ("openvino", OpenVinoRunner)):
-        _, runner = load_runner("tiny", device="cpu", runner=asked, threads=1)
+def test_auto_takes_it_and_openvino_can_be_chosen() -> None:
+    for chosen, kind in (("auto", NativeRunner), ("native", NativeRunner), ("openvino", OpenVinoRunner)):
+        _, runner = load_runner("tiny", device="cpu", runner=chosen, threads=1)
         assert isinstance(runner, kind)
 
 
 @needs_native
 @pytest.mark.parametrize("trouble", ["no compiler", "a compiler that fails", "no AVX-512", "a full disk"])
-def test_where_it_cant_be_had_openvino_decodes_and_the_log_says_why(
+def test_where_it_is_not_available_openvino_decodes_and_the_log_says_why(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = {
+    reason = {
         "no compiler": "there is no C compiler",
         "a compiler that fails": "false failed",
         "no AVX-512": "lacks avx512_vnni",
-        "a full disk": "can't be made or loaded",
+        "a full disk": "can't be compiled or loaded",
     }[trouble]
     if trouble == "no compiler":
         monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
@@ -86,94 +97,88 @@ def test_where_it_cant_be_had_openvino_decodes_and_the_log_says_why(
     cache = tmp_path / "file" if trouble == "a full disk" else tmp_path
     with caplog.at_level(logging.INFO):
         files, runner = load_runner("tiny", device="cpu", threads=1, cache_dir=cache)
-    assert isinstance(runner, OpenVinoRunner) and said in caplog.text
-    runner.admit([runner.encode([0, 5, 6, 2])])
+    assert isinstance(runner, OpenVinoRunner) and reason in caplog.text
+    runner.admit([runner.encode(PROMPT)])
     assert runner.step([files.config.decoder_start_token_id], [0]).std() > 0.5
-    with pytest.raises(InvalidRequest, match=f"{said}.*take auto, openvino or torch") as refused:
+    with pytest.raises(InvalidRequest, match=f"{reason}.*take auto, openvino or torch") as refused:
         load_runner("tiny", device="cpu", runner="native", threads=1, cache_dir=cache)
     assert refused.value.field == "runner"
 
 
-def test_instructions_are_read_from_the_cpus_list(tmp_path: Path) -> None:
-    every = " ".join(library._NEEDED)
-    listed = tmp_path / "cpuinfo"
-    listed.write_text(f"processor : 0\nflags\t\t: fpu {every} sse\n")
-    assert missing_instructions(listed) == []
-    listed.write_text(f"flags\t\t: fpu {every.replace('avx512_vnni ', '')}\n")
-    assert missing_instructions(listed) == ["avx512_vnni"]
+def test_instruction_sets_are_read_from_cpuinfo(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu sse\n")
+    needed = missing_instructions(cpuinfo)
+    assert "avx512_vnni" in needed
+    cpuinfo.write_text(f"processor : 0\nflags\t\t: fpu {' '.join(needed)} sse\n")
+    assert missing_instructions(cpuinfo) == []
+    cpuinfo.write_text(f"flags\t\t: fpu {' '.join(needed).replace('avx512_vnni', 'avx512_vnni_2')}\n")
+    assert missing_instructions(cpuinfo) == ["avx512_vnni"]
     assert missing_instructions(tmp_path / "none") == ["AVX-512"]
 
 
-def test_sizes_that_it_was_not_made_for_are_told(checkpoint: Checkpoint) -> None:
+def test_unsupported_sizes_are_refused(checkpoint: Checkpoint) -> None:
     sizes = checkpoint.config
-    assert why_unfit(sizes) is None
-    assert all(spec.sizes is None or why_unfit(spec.sizes) is None for spec in MODELS.values())
-    assert "head" in str(why_unfit(replace(sizes, attention_head_count=8)))
-    assert "widest" in str(why_unfit(replace(sizes, glu_embed_count=5000)))
-    assert "333, is odd" in str(why_unfit(replace(sizes, glu_embed_count=333)))
-    assert "300 tokens" in str(why_unfit(replace(sizes, text_token_count=300)))
+    assert unsupported_reason(sizes) is None
+    assert all(spec.sizes is None or unsupported_reason(spec.sizes) is None for spec in MODELS.values())
+    assert "head" in str(unsupported_reason(replace(sizes, attention_head_count=8)))
+    wide = replace(sizes, embed_count=272, attention_head_count=1)
+    assert "272, is not a multiple of 16 up to 256" in str(unsupported_reason(wide))
+    assert "4098, is above 4096" in str(unsupported_reason(replace(sizes, glu_embed_count=4098)))
+    assert "333, is odd" in str(unsupported_reason(replace(sizes, glu_embed_count=333)))
+    assert "257 tokens" in str(unsupported_reason(replace(sizes, text_token_count=257)))
 
 
-def test_what_python_and_c_both_name_is_the_same() -> None:
-    source = "".join(path.read_text() for path in Path(library.__file__).parent.glob("*.h"))
-    defined = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)\b", source)}
-    assert (defined["LANES"], defined["LANES"] * defined["WIDE"]) == (layout.PANEL, layout.PIECE)
-    assert defined["GROUP"] == layout.GROUP and defined["STRIDE"] >= layout.WIDEST
-    assert defined["WIDEST_HEAD"] == layout.WIDEST_HEAD and defined["LONGEST"] == layout.LONGEST >= IMAGE_TOKEN_COUNT
-    assert defined["TOGETHER"] == winograd.TOGETHER
-    enums = [re.split(r",\s*", names) for names in re.findall(r"enum \{ (.*?) \};", source)]
-    assert [getattr(layout, name) for name in next(names for names in enums if "INT8" in names)] == list(range(5))
-    assert len(next(names for names in enums if "KINDS" in names)) - 1 == len(KINDS)
-
-
-def test_a_packed_product_is_the_weight_rounded(checkpoint: Checkpoint) -> None:
-    weight = checkpoint.decoder.layers[0].glu.fc2.weight
-    exact = weight.detach().numpy()
-    for kind, number, error in (("int8", INT8, 0.01), ("int4", INT4, 0.1)):
-        about, packed, scales, zeros = product(weight, kind)  # type: ignore[arg-type]
-        _, inputs, outputs, groups = about
-        assert about[0] == number and inputs == 128 * groups >= exact.shape[1] and outputs == exact.shape[0]
-        if kind == "int8":
-            ours = (packed.transpose(0, 2, 1, 3).reshape(-1, inputs).astype(float) - 128) * scales
-        else:
-            both = np.stack([packed & 15, packed >> 4], axis=2)  # [panels, eights, 2, 16, 4]
-            whole = both.transpose(0, 3, 1, 2, 4).reshape(len(both), 16, groups, 128)
-            ours = ((whole - zeros.transpose(0, 2, 1)[..., None].astype(float)) * scales.transpose(0, 2, 1)[..., None]).reshape(
-                -1, inputs
-            )
-        off = np.abs(ours[:outputs, : exact.shape[1]] - exact).max()
-        assert 0 < off < error * np.abs(exact).max()
+@contextmanager
+def limited_memory(spare: int) -> Iterator[None]:
+    """Limit this process's memory to `spare` bytes more than it has."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @needs_native
-def test_memory_that_is_exhausted_is_told_and_the_decoder_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    files, runner = load_runner("tiny", device="cpu", runner="native", threads=2)
-    assert isinstance(runner, NativeRunner)
-    start = files.config.decoder_start_token_id
-    runner.admit([runner.encode([0, 5, 6, 2])])
-    before = runner.step([start], [0]).copy()
-    decoder = runner.decoder
-    with monkeypatch.context() as patch:
-        patch.setattr(decoder, "_library", type("Exhausted", (), {"decode_step": staticmethod(lambda *_: 1)}))
-        with pytest.raises(MemoryError):
-            runner.step([start], [0])
-    assert np.array_equal(runner.step([start], [0]), before)
+def test_a_step_without_memory_raises_and_later_steps_are_right(native: NativeRunner, checkpoint: Checkpoint) -> None:
+    start, rows = checkpoint.config.decoder_start_token_id, 20_000
+    native.reset()
+    native.admit([native.encode(PROMPT)])
+    before = native.step([start], [0]).copy()
+    zeros, nowhere = np.zeros(rows, np.int32), np.zeros(rows, np.uint64)  # it fails before it reads them
+    with limited_memory(500 * 2**20), pytest.raises(MemoryError, match="a step of 20000 rows"):
+        native.decoder.step(zeros, zeros, nowhere, nowhere, zeros)
+    assert np.array_equal(native.step([start], [0]), before)
 
 
 @needs_native
-def test_a_library_that_is_not_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "true")  # succeeds, and makes nothing
-    with pytest.raises(NotToBeHad):
+def test_the_parts_of_a_steps_time_are_counted(native: NativeRunner, checkpoint: Checkpoint) -> None:
+    native.reset()
+    native.admit([native.encode(PROMPT)])
+    earlier, started = native.decoder.seconds_spent(), time.perf_counter()
+    for position in range(50):
+        native.step([checkpoint.config.decoder_start_token_id], [position])
+    elapsed, later = time.perf_counter() - started, native.decoder.seconds_spent()
+    parts = [later[part] - earlier[part] for part in later]
+    assert min(parts) > 0 and sum(parts) < elapsed
+
+
+@needs_native
+def test_a_compiler_without_output_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "true")
+    with pytest.raises(NativeUnavailable):
         load_library(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @needs_native
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
-def test_a_row_is_the_same_to_the_bit_among_any_number(checkpoint: Checkpoint, precision: str) -> None:
-    """Each number of rows has code of its own, up to 18; more are computed in several goes."""
-    runner = runner_on(checkpoint, PRECISIONS[precision], 1, default_cache(), runner="native")
-    prompt, other = runner.encode([0, 5, 6, 2]), runner.encode([0, 7, 2])
+def test_a_row_is_the_same_to_the_bit_beside_any_number_of_others(checkpoint: Checkpoint, precision: str) -> None:
+    """Each number of rows up to 18 has its own code; more are computed in several tiles."""
+    runner = runner_on(checkpoint, CPU_PRECISIONS[precision], 1, default_cache(), runner="native")
+    prompt, other = runner.encode(PROMPT), runner.encode([0, 7, 2])
     start = checkpoint.config.decoder_start_token_id
     runner.admit([prompt])
     alone = [runner.step([token], [position])[0].copy() for position, token in enumerate((start, 3, 11))]
@@ -187,25 +192,41 @@ def test_a_row_is_the_same_to_the_bit_among_any_number(checkpoint: Checkpoint, p
         runner.step([], [])
 
 
-def test_a_compiler_that_is_no_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_compiler_command_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "gcc 'unbalanced")
-    with pytest.raises(NotToBeHad, match="CC is"):
+    with pytest.raises(NativeUnavailable, match="CC is"):
         find_compiler()
 
 
+# Heads of 48 and 128 numbers, besides Tiny's 32 and Mini's 64. Then all limits at once, and logits that end within a piece.
 @needs_native
-@pytest.mark.parametrize("heads", [1, 2])
-def test_wide_heads_attend_too(checkpoint: Checkpoint, heads: int) -> None:
-    """Heads of 48 and 128 numbers: Tiny's have 32, Mini's 64, and four registers' worth are summed together."""
-    sizes = replace(checkpoint.config, embed_count=128 if heads == 1 else 96, attention_head_count=heads, glu_embed_count=96)
-    wide = replace(random_checkpoint(sizes, checkpoint.tokenizer), detokenizer=checkpoint.detokenizer)  # a small one
-    tokens = [sizes.decoder_start_token_id, *range(100, 139)]
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"embed_count": 96, "attention_head_count": 2, "glu_embed_count": 96},
+        {"embed_count": 128, "attention_head_count": 1, "glu_embed_count": 96},
+        {
+            "embed_count": 256,
+            "attention_head_count": 1,
+            "glu_embed_count": 4096,
+            "text_token_count": 256,
+            "image_vocab_count": 1056,
+            "decoder_start_token_id": 1056,
+        },
+    ],
+    ids=["heads of 48", "heads of 128", "limits"],
+)
+def test_other_sizes_follow_torch(checkpoint: Checkpoint, sizes: dict[str, int]) -> None:
+    config: Any = replace(checkpoint.config, **sizes)  # type: ignore[arg-type]
+    other = replace(random_checkpoint(config, checkpoint.tokenizer), detokenizer=checkpoint.detokenizer)
+    tokens = [config.decoder_start_token_id, *range(100, 139)]
+    prompt = [0, *(3 + index % 400 for index in range(config.text_token_count - 2)), 2]
 
     def logits(runner: Runner) -> NDArray[Any]:
-        runner.admit([runner.encode([0, 5, 6, 2])])
+        runner.admit([runner.encode(prompt)])
         return np.stack([runner.step([token], [position])[0].copy() for position, token in enumerate(tokens)])
 
-    exact = logits(TorchRunner(wide, torch.device("cpu")))
+    exact = logits(TorchRunner(other, torch.device("cpu")))
     for precision, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int4", 0.1)):
-        error = logits(runner_on(wide, PRECISIONS[precision], 2, default_cache(), runner="native")) - exact
+        error = logits(runner_on(other, CPU_PRECISIONS[precision], 2, default_cache(), runner="native")) - exact
         assert error.std() < most * exact.std(), precision

@@ -1,23 +1,25 @@
-"""Converted models are kept, found again, and built anew where they don't fit or are damaged."""
+"""Converted models: kept on disk, read again, and converted again if they are outdated or damaged."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.runners.openvino import compiled, graphs
-from engine.runners.openvino.compiled import compile_model
-from engine.runners.openvino.precision import PRECISIONS
+from engine.runners.openvino import compiled
+from engine.runners.openvino.compiled import PAGED, compile_model
+from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
-from engine.runners.unfinished import PREFIX
 from engine.weights.checkpoint import BUILT_IN_MODELS, ModelFiles, find_model
+from host.unfinished import temporary_path, unfinished_folder
 
 GRID = np.arange(256).reshape(1, 16, 16)
 
@@ -29,7 +31,7 @@ def files(tmp_path: Path) -> ModelFiles:
 
 
 def first_logits(files: ModelFiles, cache: Path, precision: str = "int8", threads: int = 2) -> NDArray[Any]:
-    runner = OpenVinoRunner(compile_model(files, PRECISIONS[precision], threads, cache))
+    runner = OpenVinoRunner(compile_model(files, CPU_PRECISIONS[precision], threads, cache))
     runner.admit([runner.encode([0, 5, 6, 2])])
     assert runner.detokenize(GRID).std() > 10
     return runner.step([files.config.decoder_start_token_id], [0]).copy()
@@ -51,7 +53,7 @@ def test_a_second_start_reads_no_weights(files: ModelFiles, tmp_path: Path, monk
     ("damaged", "damage"),
     [("arrays.bin", "cut"), ("arrays.json", "garbage"), ("arrays.bin", "missing"), ("detokenizing.xml", "garbage")],
 )
-def test_a_damaged_one_is_built_again(
+def test_a_damaged_model_is_converted_again(
     files: ModelFiles, tmp_path: Path, damaged: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = tmp_path / "cache"
@@ -64,11 +66,11 @@ def test_a_damaged_one_is_built_again(
         part.write_bytes(content[: len(content) // 2] if damage == "cut" else os.urandom(len(content)))
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(first_logits(files, cache), expected)
-    assert "is made again" in caplog.text
+    assert "is converted again" in caplog.text
     assert part.stat().st_size == pytest.approx(len(content), rel=0.01)
 
 
-def test_other_weights_and_other_precisions_are_compiled_anew(files: ModelFiles, tmp_path: Path) -> None:
+def test_other_weights_and_other_precisions_are_converted_again(files: ModelFiles, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first_logits(files, cache)
     (first,) = kept(cache)
@@ -77,7 +79,7 @@ def test_other_weights_and_other_precisions_are_compiled_anew(files: ModelFiles,
     weights = tmp_path / "models" / "tiny" / "decoder.safetensors"
     os.utime(weights, ns=(1, 1))
     first_logits(files, cache)
-    assert len(kept(cache)) == 2 and first not in kept(cache), "the older weights' is dropped"
+    assert len(kept(cache)) == 2 and first not in kept(cache), "the one of the older weights is removed"
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(files: ModelFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -88,27 +90,28 @@ def test_a_cache_that_cannot_be_written_is_no_error(files: ModelFiles, tmp_path:
     assert "the next start is as slow" in caplog.text
 
 
-def test_another_way_of_making_it_is_noticed(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = tmp_path / "cache"
-    first_logits(files, cache, "float32")
-    (first,) = kept(cache)
-    changed = tmp_path / "graphs.py"
-    changed.write_text("INT = 8")
-    monkeypatch.setattr(graphs, "__file__", str(changed))
-    first_logits(files, cache, "float32")
-    assert len(kept(cache)) == 1 and first not in kept(cache)
+def test_a_model_is_converted_again_after_a_change_to_the_code(files: ModelFiles, tmp_path: Path) -> None:
+    cache, source = tmp_path / "cache", tmp_path / "source.py"
+    module = ModuleType("source")
+    module.__file__ = str(source)
+    names = []
+    for version in ("1", "1", "2"):
+        source.write_text(f"VERSION = {version}")
+        compile_model(files, CPU_PRECISIONS["float32"], 2, cache, form=replace(PAGED, sources=(module,)))
+        names += kept(cache)
+    assert len(names) == 3 and names[0] == names[1] != names[2]
 
 
-def test_two_starts_at_once_keep_it_once(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other start finishes while this one converts."""
+def test_two_starts_at_once_keep_one_model(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second start finishes while the first one converts."""
     cache, convert = tmp_path / "cache", compiled.convert
-    reads: list[Path] = []
+    starts: list[Path] = []
 
     def convert_slowly(*arguments: Any, **named: Any) -> compiled.Converted:
         converted = convert(*arguments, **named)
-        if not reads:
-            reads.append(cache)
-            compile_model(files, PRECISIONS["float32"], 2, cache)
+        if not starts:
+            starts.append(cache)
+            compile_model(files, CPU_PRECISIONS["float32"], 2, cache)
         return converted
 
     monkeypatch.setattr(compiled, "convert", convert_slowly)
@@ -116,12 +119,11 @@ def test_two_starts_at_once_keep_it_once(files: ModelFiles, tmp_path: Path, monk
     assert len(kept(cache)) == 1
 
 
-def test_what_a_start_that_was_cut_short_left_is_swept_once_it_is_old(files: ModelFiles, tmp_path: Path) -> None:
+def test_a_start_sweeps_what_a_killed_one_left_and_nothing_that_is_in_use(files: ModelFiles, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    old, new = cache / f"{PREFIX}old", cache / f"{PREFIX}new"
-    for left in (old, new):
-        left.mkdir(parents=True)
-        (left / "arrays.bin").write_bytes(b"half")
-    os.utime(old, (1, 1))
-    first_logits(files, cache, "float32")
-    assert not old.exists() and new.exists()
+    with unfinished_folder(cache) as in_use:
+        abandoned = temporary_path(cache)
+        abandoned.mkdir()
+        (abandoned / "arrays.bin").write_bytes(b"half")
+        first_logits(files, cache, "float32")
+        assert not abandoned.exists() and in_use.exists()

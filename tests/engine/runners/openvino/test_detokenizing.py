@@ -1,4 +1,4 @@
-"""Whether OpenVINO's graph of a detokenizer draws what the detokenizer does."""
+"""OpenVINO's graph of a detokenizer, compared with the detokenizer."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ def detokenizer(request: pytest.FixtureRequest, vqgan: nn.Module) -> nn.Module:
 
 
 def pixels_of(detokenizer: nn.Module) -> NDArray[np.uint8]:
-    """Draw with torch: uint8 [1, 16 H, 16 W, 3]."""
+    """Detokenize with torch: uint8 [1, 16 H, 16 W, 3]."""
     with torch.inference_mode():
         z = detokenizer.embedding(GRID).permute(0, 3, 1, 2)  # type: ignore[operator]
         whole = detokenizer.decoder(detokenizer.post_quant_conv(z))  # type: ignore[operator]
     return (whole.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-@pytest.mark.parametrize("rounds", [False, True], ids=["float32", "int8"])
-def test_the_graph_draws_what_the_detokenizer_does(detokenizer: nn.Module, rounds: bool) -> None:
-    graph = detokenizing_graph(detokenizer, rounds=rounds)
+@pytest.mark.parametrize("quantizes", [False, True], ids=["float32", "int8"])
+def test_the_graph_draws_the_detokenizers_pictures(detokenizer: nn.Module, quantizes: bool) -> None:
+    graph = detokenizing_graph(detokenizer, quantizes=quantizes)
     graph.reshape(list(GRID.shape))
     ours = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(GRID.numpy())[0]
     theirs = pixels_of(detokenizer)
     difference = np.abs(ours.astype(float) - theirs)
     assert ours.shape == theirs.shape and theirs.std() > 30
-    if rounds:
+    if quantizes:
         assert 0 < difference.mean() < 8
     else:
         assert difference.max() <= 1
 
 
 def test_a_graph_outlives_the_modules_that_it_was_built_from() -> None:
-    """It reads their weights where they are."""
+    """It reads their weights in place."""
     drawn = []
     for keeps in (True, False):
         detokenizer: nn.Module | None = load_checkpoint("tiny", progress=False).detokenizer
         assert detokenizer is not None
         sizes = [weight.shape for weight in detokenizer.parameters()]
-        graph = detokenizing_graph(detokenizer, rounds=False)
+        graph = detokenizing_graph(detokenizer, quantizes=False)
         if not keeps:
             detokenizer = None
         others = [torch.full(size, 7.0) for size in sizes]  # where the freed weights were
@@ -59,7 +59,7 @@ def test_a_graph_outlives_the_modules_that_it_was_built_from() -> None:
     assert (drawn[0] == drawn[1]).all()
 
 
-def test_ranges_hold_what_large_convolutions_inside_are_given(detokenizer: nn.Module) -> None:
+def test_ranges_are_those_of_large_inner_convolutions(detokenizer: nn.Module) -> None:
     with torch.inference_mode():
         ranges = convolution_ranges(detokenizer)
     large = {name for name, part in detokenizer.named_modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)}

@@ -1,4 +1,4 @@
-"""A pair of rows has the same bits alone and beside any others, also with products that round by the number and place of rows."""
+"""Batch-invariant products, also on top of products whose rounding depends on the number and place of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTS = [2, 4, 6, 8, 14, 18, 32, 64, 66, 130]
 
 
 def in_order(rows: Tensor, weight: Tensor, step: int) -> Tensor:
-    """Multiply with sums of `step` partial sums, which rounds otherwise for each step."""
+    """Multiply with `step` partial sums; each `step` rounds differently."""
     products = rows[:, None, :] * weight
     parts = torch.stack([products[..., first::step].cumsum(-1)[..., -1] for first in range(step)])
     return parts.cumsum(0)[-1]
@@ -54,13 +54,13 @@ def test_a_pair_is_the_same_alone_and_beside_others(product: Product, dtype: tor
             assert torch.equal(linear(rows)[place : place + PAIR], alone), f"{count} rows, at {place}"
 
 
-def test_the_products_that_the_test_makes_do_round_otherwise() -> None:
+def test_the_products_of_these_tests_do_round_differently() -> None:
     rows, weight = torch.randn(18, 96), torch.randn(40, 96)
     for product in (by_count, by_place, by_count_from_16):
         assert not torch.equal(product(rows, weight)[-PAIR:], product(rows[-PAIR:], weight))
 
 
-def test_blocks_are_as_large_as_they_can_be() -> None:
+def test_blocks_are_as_large_as_possible() -> None:
     weight = torch.randn(40, 96)
     assert BlockSizes(by_count_from_16).split(18, weight) == [8, 10]
     assert BlockSizes(by_count_from_16).split(14, weight) == [14]
@@ -68,7 +68,7 @@ def test_blocks_are_as_large_as_they_can_be() -> None:
     assert max(BlockSizes(lambda rows, weight: in_order(rows, weight, 3)).split(200, weight)) == MAX_BLOCK
 
 
-def test_another_number_of_threads_is_tried_anew() -> None:
+def test_block_sizes_are_tried_again_with_another_number_of_threads() -> None:
     def by_threads(rows: Tensor, weight: Tensor) -> Tensor:
         return in_order(rows, weight, 2 if torch.get_num_threads() == 1 or len(rows) < 8 else 3)
 
@@ -108,7 +108,7 @@ for count, late in ((2, 0), (4, 60), (9, 3)):
 """
 
 
-# MKL and torch take these kernels on other CPUs than this one. Where the library is another than MKL, the first two are the same.
+# MKL and torch take these kernels on other CPUs. With a library other than MKL, the first two are the same.
 @pytest.mark.parametrize(
     "kernels",
     [
@@ -119,7 +119,7 @@ for count, late in ((2, 0), (4, 60), (9, 3)):
     ids=lambda kernels: "-".join(kernels.values()),
 )
 def test_an_image_is_the_same_in_any_batch_with_the_kernels_of_other_cpus(kernels: dict[str, str]) -> None:
-    environment = {**os.environ, "MKL_CBWR": "", **kernels}  # without the mode in which MKL itself promises it
+    environment = {**os.environ, "MKL_CBWR": "", **kernels}  # without the mode in which MKL guarantees it
     root = Path(__file__).parents[4]
     run = subprocess.run(
         [sys.executable, "-c", DRAW_ALONE_AND_BESIDE_OTHERS],

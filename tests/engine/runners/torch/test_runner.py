@@ -1,4 +1,4 @@
-"""Hold torch's runner to the same row in any batch, to the bit, where several threads share the sums."""
+"""torch's runner with several threads: a row has the same bits in any batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def two_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("loaded", ["torch"], indirect=True)
-def test_with_two_threads_a_row_is_the_same_alone_and_among_others(loaded: tuple[ModelFiles, Runner]) -> None:
+def test_with_two_threads_a_row_is_the_same_alone_and_beside_others(loaded: tuple[ModelFiles, Runner]) -> None:
     def logits_beside(others: list[list[int]]) -> NDArray[Any]:
         prompts = [*others, PROMPT]
         runner.reset()

@@ -1,4 +1,4 @@
-"""A detokenizer's graph, compiled: token grids to pixels."""
+"""A compiled detokenizer: token grids to pixels."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-_USUAL = (16, 16)  # tokens
+_SQUARE = (16, 16)  # tokens
 
 
-class Pixels:
-    """Draw pictures from tokens.
+class CompiledDetokenizer:
+    """A detokenizer's graph, compiled for each picture size, as OpenVINO fuses more if it knows the size.
 
-    The graph is compiled for pictures of one size, as OpenVINO fuses more where it knows it: at once for those of 16 x 16 tokens,
-    for others, which are seamless ones, when one is to be drawn. Beside the usual size the last other one is kept.
+    It is compiled at once for 16 x 16 tokens, and for another size, which seamless pictures have, when the first of that size
+    comes. Besides 16 x 16, only the last size is kept.
     """
 
     def __init__(self, graph: ov.Model, threads: int) -> None:
-        """Compile the graph that `detokenizing_graph` makes."""
-        # In float32 what is not rounded: bfloat16 between rounded convolutions gains nothing, whole convolutions lose.
+        """Compile a graph that `detokenizing_graph` has built."""
+        # float32 for all that is not int8: bfloat16 gains nothing between int8 convolutions, and slows down other convolutions.
         self._settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         self._graph = graph
         self._compiled: dict[tuple[int, ...], ov.CompiledModel] = {}
         self._requests: dict[tuple[int, ...], ov.InferRequest] = {}
-        self._request(_USUAL)
+        self._request(_SQUARE)
 
     def reset(self) -> None:
-        """Begin with requests of their own: one that has raised may be left half set."""
+        """Drop the requests: one that has raised may be in an undefined state."""
         self._requests = {}
 
-    def draw(self, grids: NDArray[Any]) -> NDArray[Any]:
+    def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3].
 
-        One at a time: a convolution's rounding depends on the batch, and a picture must not. More at once is no faster.
+        One at a time: a convolution's rounding depends on the batch, and a picture must not. Larger batches are not faster.
         """
         request = self._request(grids.shape[1:])
         pixels = []
@@ -46,8 +46,8 @@ class Pixels:
 
     def _request(self, shape: tuple[int, ...]) -> ov.InferRequest:
         if shape not in self._compiled:
-            self._requests = {}  # they hold what they run
-            for other in self._compiled.keys() - {_USUAL}:
+            self._requests = {}  # they keep their graphs alive
+            for other in self._compiled.keys() - {_SQUARE}:
                 del self._compiled[other]
             self._compiled[shape] = self._compile(shape)
         if shape not in self._requests:
