@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.runners.openvino.precision import Precision, choose_precision
+from engine.runners.openvino.precision import CPU_PRECISIONS, Precision, choose_precision
 from engine.weights.models import MODELS
 from host.threads import usable_threads
 
