@@ -1,6 +1,6 @@
 """From token ids to pixels.
 
-    ImageRequest ─> Engine.submit ─> Scheduler (which images are in the batch) ─> Runner.encode (once per prompt)
+    DrawingRequest ─> Engine.submit ─> Scheduler (which images are in the batch) ─> Runner.encode (once per prompt)
         ─> 256 x (Runner.step ─> sample) ─> Runner.detokenize ─> events on the Job: Progress, Preview, ImageDone
 
 The public API is `Engine`, `load_runner`, and the classes in `engine.request`, `engine.events` and `engine.errors`. Import them

@@ -12,34 +12,34 @@ from engine.errors import Cancelled
 from engine.events import Event, ImageDone
 from engine.request import DrawingRequest
 
-CANCEL_POLL_SECONDS = 0.25  # how often `result` asks at least whether the caller has cancelled
+CANCEL_POLL_SECONDS = 0.25  # the longest time between two calls of `is_cancelled`
 
 
-class Job(Protocol):
-    """An engine's side of a drawing: the events of a request."""
+class EventSource(Protocol):
+    """The engine's side of a drawing."""
 
     def events(self, tick: float | None = None, *, progress: bool = True) -> Iterator[Event]:
-        """Return the events until the request is done."""
+        """Return the events until the request is done, without `Progress` if `progress` is False."""
 
 
 class Drawing:
-    """A request in flight: its events for callers who stream, its images for callers who wait.
+    """The caller's handle of a request: its events for callers who stream, its images for callers who wait.
 
-    Read either `events` or `result`, once. Reading that ends early, by an error or because the caller stops, cancels the drawing.
-    So does the end of a `with` block.
+    Call either `events` or `result`, once. An error cancels the drawing, and so does a caller that stops reading the events, or
+    the end of a `with` block.
 
     Args:
         request: What is drawn: every seed and setting is filled in.
         model: The name of the model that draws.
-        job: The engine's side of the drawing.
+        source: The engine's side of the drawing.
         cancel: Stops the engine's work; without effect once the drawing is done.
     """
 
-    def __init__(self, request: DrawingRequest, model: str, job: Job, cancel: Callable[[], None]) -> None:
+    def __init__(self, request: DrawingRequest, model: str, source: EventSource, cancel: Callable[[], None]) -> None:
         self.request = request
         self.model = model
         self.cancel = cancel
-        self._job = job
+        self._source = source
         self._images: dict[int, Image.Image] = {}
 
     @property
@@ -49,7 +49,7 @@ class Drawing:
 
     @property
     def images(self) -> list[Image.Image]:
-        """The images that are finished so far, in order; of a seamless drawing the one picture made of all."""
+        """The images that are finished so far, in order. A seamless drawing has a single picture."""
         return [self._images[index] for index in sorted(self._images)]
 
     def events(self, tick: float | None = None) -> Iterator[Event]:
@@ -58,7 +58,7 @@ class Drawing:
         With `tick`, a `Tick` comes whenever nothing happened for that many seconds.
         Raises DeadlineExceeded, GenerationFailed, or EngineClosed if the engine stops first.
         """
-        return self._read(self._job.events(tick))
+        return self._read(self._source.events(tick))
 
     def result(self, is_cancelled: Callable[[], bool] | None = None) -> list[Image.Image]:
         """Wait for the images and return them, 256 x 256 each unless seamless.
@@ -67,7 +67,7 @@ class Drawing:
         `events` raises.
         """
         tick = None if is_cancelled is None else CANCEL_POLL_SECONDS
-        for _ in self._read(self._job.events(tick, progress=False)):
+        for _ in self._read(self._source.events(tick, progress=False)):
             if is_cancelled is not None and is_cancelled():
                 self.cancel()
                 raise Cancelled("the caller has cancelled the drawing")

@@ -1,4 +1,4 @@
-"""The request: what to draw, and how its tokens are drawn."""
+"""The request: what to draw, and how tokens are sampled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a token is drawn from logits. Raises InvalidRequest for a value that has no meaning."""
+    """How a token is sampled from logits. Raises InvalidRequest for a meaningless value."""
 
     temperature: float = 1.0
     top_k: int = 256
@@ -44,23 +44,23 @@ class SamplingSettings:
 class DrawingRequest:
     """One prompt, and the images to draw from it.
 
-    Image i has the seed `seeds[i]`, so it is the same image alone or in any batch. A seamless drawing is one picture made of all
-    images, and has no previews.
+    Image i has the seed `seeds[i]`, and does not depend on the other images of the batch. A seamless drawing is one picture made
+    of all images, and has no previews.
     """
 
     prompt: str
     seeds: tuple[int, ...]
     sampling: SamplingSettings = SamplingSettings()
-    previews: tuple[int, ...] = ()  # numbers of tokens at which an image is shown
+    previews: tuple[int, ...] = ()  # token counts at which a preview is sent
     seamless: bool = False
 
     def has_preview_at(self, token_count: int) -> bool:
-        """Whether an image is shown once it has this many tokens."""
+        """Whether a preview is due once an image has this many tokens."""
         return token_count in self.previews and not self.seamless
 
 
 def consecutive_seeds(first: int | None, count: int) -> tuple[int, ...]:
-    """Return one seed for each image: `first`, `first` + 1, and so on. None draws the first one at random.
+    """Return one seed for each image: `first`, `first` + 1, and so on. If `first` is None, a random seed is chosen.
 
     Raises InvalidRequest if there is no image, or a seed is not from 0 to 2**63 - 1.
     """

@@ -51,14 +51,14 @@ def keep_top_k(logits: NDArray[Any], top_k: int) -> tuple[NDArray[Any], NDArray[
     return kept, kept_logits
 
 
-def draw(logits: NDArray[Any], temperatures: Sequence[float], chances: Sequence[float]) -> NDArray[Any]:
+def draw(logits: NDArray[Any], temperatures: Sequence[float], uniforms: Sequence[float]) -> NDArray[Any]:
     """Draw one index from each row of logits [N, K], by inverting the row's cumulative distribution at its chance: -> [N].
 
     Sums are float64, so that rounding does not change the draw.
     """
     scaled = (logits - logits.max(1, keepdims=True)) / np.array(temperatures, dtype=np.float32)[:, None]
     cumulative = np.exp(scaled.astype(np.float64)).cumsum(1)
-    drawn = (cumulative <= np.array(chances)[:, None] * cumulative[:, -1:]).sum(1)
+    drawn = (cumulative <= np.array(uniforms)[:, None] * cumulative[:, -1:]).sum(1)
     return np.minimum(drawn, np.isfinite(logits).sum(1) - 1)
 
 
@@ -70,7 +70,7 @@ class NotFinite(ArithmeticError):
         self.rows = rows
 
 
-def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: Sequence[float]) -> list[int]:
+def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], uniforms: Sequence[float]) -> list[int]:
     """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens. Raises NotFinite."""
     tokens = np.empty(len(logits), dtype=np.int64)
     chunk = max(1, _CHUNK_LOGITS // logits.shape[2])
@@ -84,6 +84,6 @@ def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], chances: 
             if not is_finite.all():
                 raise NotFinite([row for row, is_good in zip(rows, is_finite, strict=True) if not is_good])
             kept, kept_logits = keep_top_k(guided, top_k)
-            drawn = draw(kept_logits, [settings[row].temperature for row in rows], [chances[row] for row in rows])
+            drawn = draw(kept_logits, [settings[row].temperature for row in rows], [uniforms[row] for row in rows])
             tokens[rows] = kept[np.arange(len(rows)), drawn]
     return tokens.tolist()

@@ -1,8 +1,11 @@
 """The engine: requests in, events out, the images of all callers drawn in one batch. One thread owns the model.
 
-submit ─> queue ─> [ _admit ─> _decode ─> _retire ─> _show ] x 256 ─> events
-                    (encode)  (one token (free     (detokenize the pictures that are due,
-                               an image)  slots)    one at a time while others decode)
+submit ─> queue ─> batch ─> events
+
+Each step: _admit    let waiting images into the batch; encode new prompts
+           _decode   sample one token of every image; an image needs 256 steps
+           _retire   free the slots of images that have all their tokens, or are cancelled
+           _detokenize_due   turn finished pictures and previews into pixels and send them
 """
 
 from __future__ import annotations
@@ -49,16 +52,16 @@ class Engine:
     ) -> None:
         """Start the engine's thread and load the model on it; raise what `load` raises.
 
-        The model is loaded on that thread because OpenMP keeps a team of threads for every thread that computes. A second team
-        makes more threads than cores; they sleep between any two operations, and a small model draws at a third of its speed.
+        The model is loaded on that thread because OpenMP creates a pool of threads for each thread that computes. Two pools have
+        more threads than cores, which makes a small model three times slower.
         """
         self._scheduler = Scheduler(max_batch_size, max_queue)
         self._batch_limit = AdaptiveLimit(max_batch_size)
-        self._shown_limit = AdaptiveLimit(PICTURES_AT_ONCE)
+        self._picture_limit = AdaptiveLimit(PICTURES_AT_ONCE)
         self._statistics = Statistics(observer or Observer())
         self._gallery = Gallery()
         self._jobs: set[Job] = set()  # not over yet
-        self._showing: list[Picture] = []
+        self._in_detokenizer: list[Picture] = []
         self._changed = threading.Condition()
         self._is_draining = self._is_closing = False
         self._failure: BaseException | None = None
@@ -76,7 +79,7 @@ class Engine:
     def submit(self, request: DrawingRequest, timeout: float | None = None) -> Job:
         """Queue a request, to be done within `timeout` seconds, and return its job.
 
-        Raises InvalidRequest for more images than can ever wait, QueueFull, EngineClosed.
+        Raises InvalidRequest for more images than the batch and the queue hold together, QueueFull, EngineClosed.
         """
         count = len(request.seeds)
         with self._changed:
@@ -122,12 +125,12 @@ class Engine:
             )
 
     def step(self) -> int:
-        """Draw one more token of every image in the batch and show pictures that are due; return the number of images."""
+        """Sample one more token of every image in the batch and detokenize pictures that are due; return the number of images."""
         self._retire()  # cancelled images
         self._admit()
         batch = self._decode()
-        self._retire()  # drawn images
-        self._show()
+        self._retire()  # images that have all their tokens
+        self._detokenize_due()
         self._raise_limits()
         return batch
 
@@ -157,7 +160,7 @@ class Engine:
             self._end_all()
 
     def _wait_for_work(self) -> bool:
-        """Wait for images to draw or show; return False once the engine is to close."""
+        """Wait for work; return False once the engine is to close."""
         with self._changed:
             self._changed.wait_for(lambda: self._scheduler.has_work or self._gallery or self._is_closing)
             return not self._is_closing
@@ -182,7 +185,7 @@ class Engine:
         job.finish(error)
 
     def _retire(self) -> None:
-        """Free the slots of images that are drawn or ended."""
+        """Free the slots of images that are decoded or ended."""
         with self._changed:
             order = self._scheduler.retire()
         if order is not None:
@@ -213,7 +216,7 @@ class Engine:
             self._fail([job], error)
 
     def _decode(self) -> int:
-        """Draw the next token of every image in the batch, each at its own position; return the number of images."""
+        """Sample the next token of every image in the batch, each at its own position; return the number of images."""
         running = self._scheduler.running
         if not running:
             return 0
@@ -221,39 +224,39 @@ class Engine:
         logits = self._runner.step(
             [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
         )
-        chances = [slot.chances[slot.position] for slot in running]
+        uniforms = [slot.uniforms[slot.position] for slot in running]
         try:
-            tokens = sample(logits, [slot.job.request.sampling for slot in running], chances)
+            tokens = sample(logits, [slot.job.request.sampling for slot in running], uniforms)
         except NotFinite as error:  # the other images repeat this step and get the same tokens
             self._fail([running[row].job for row in error.rows], error)
             return len(running)
         for slot, token in zip(running, tokens, strict=True):
             slot.tokens.append(token)
-            self._note_token(slot)
+            self._report_token(slot)
         return len(running)
 
-    def _note_token(self, slot: Slot) -> None:
-        """Report an image's progress, and pass it to the gallery when it is drawn or has a preview."""
+    def _report_token(self, slot: Slot) -> None:
+        """Report an image's progress, and pass it to the gallery when it has all its tokens or a preview is due."""
         job = slot.job
         if job.reports_progress and slot.position % PROGRESS_EVERY == 0:
             job.tell(Progress(slot.index, slot.position))
         if slot.position == IMAGE_TOKEN_COUNT:
             with self._changed:  # the job may be cancelled at this moment
                 if slot.state is SlotState.DECODING:
-                    slot.state = SlotState.DRAWN
+                    slot.state = SlotState.DECODED
             self._gallery.add(slot)
         elif job.request.has_preview_at(slot.position):
             self._gallery.add(slot)
 
-    def _show(self) -> None:
-        """Detokenize and deliver pictures that are due; few at a time while images are decoded, which this delays."""
-        self._showing = self._gallery.take(self._scheduler.has_work)
-        if self._showing:
-            pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._showing]))
-            for picture, own in zip(list(self._showing), pixels, strict=True):
+    def _detokenize_due(self) -> None:
+        """Detokenize and deliver pictures that are due: one at a time while images are decoded, because it delays them."""
+        self._in_detokenizer = self._gallery.take(self._scheduler.has_work)
+        if self._in_detokenizer:
+            pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._in_detokenizer]))
+            for picture, own in zip(list(self._in_detokenizer), pixels, strict=True):
                 self._deliver(picture, own)
-                self._showing.remove(picture)  # the pictures left here failed, if any does
-                self._gallery.is_through(picture)
+                self._in_detokenizer.remove(picture)  # if one fails, `_recover` finds it and those after it here
+                self._gallery.note_success(picture)
 
     def _deliver(self, picture: Picture, pixels: NDArray[Any]) -> None:
         """Send a picture to its caller; the job ends with its last picture."""
@@ -274,60 +277,61 @@ class Engine:
                 self._end(job)
 
     def _recover(self, error: Exception) -> None:
-        """End the requests that failed; draw or show images again if memory ran out or several pictures failed together.
+        """End the requests that failed; retry if memory ran out or several pictures failed together.
 
-        Waiting images, and drawn images that are not shown yet, are not touched. A seed draws the same image again.
+        Waiting images, and decoded images that are not detokenized yet, are not touched. A seed draws the same image again.
         """
-        showing, self._showing = self._showing, []
+        pictures, self._in_detokenizer = self._in_detokenizer, []
         is_memory, batch = is_memory_exhausted(error), len(self._scheduler.running)
-        if len(showing) > 1:  # again, fewer at once or one by one, so that the picture at fault ends alone
-            self._gallery.start_again(showing, are_suspects=not is_memory)
+        if len(pictures) > 1:
+            # Retry fewer at once (memory), or one by one (another error), so that only the faulty picture fails.
+            self._gallery.start_again(pictures, are_suspects=not is_memory)
             if is_memory:
-                self._shown_limit.halve(len(showing))
-                self._apply_limits(f"memory ran out while {len(showing)} pictures were shown at once")
+                self._picture_limit.halve(len(pictures))
+                self._apply_limits(f"memory ran out while {len(pictures)} pictures were detokenized at once")
             if not self._scheduler.running:
                 self._runner.reset()  # frees the memory of unused slots
-        elif showing and (not is_memory or batch <= 1 or self._gallery.failed_before(showing)):
-            self._fail([picture.job for picture in showing], error)
-        elif showing and len(showing[0].slots) > 1:  # a seamless picture is as large as its request; the batch is not at fault
-            self._gallery.start_again(showing, are_suspects=True)
+        elif pictures and (not is_memory or batch <= 1 or self._gallery.failed_before(pictures)):
+            self._fail([picture.job for picture in pictures], error)
+        elif pictures and len(pictures[0].slots) > 1:
+            # Memory, for a seamless picture, which is as large as its request: the batch is not to blame. Retry once.
+            self._gallery.start_again(pictures, are_suspects=True)
         else:
-            self._empty_batch(error, showing)
+            self._empty_batch(error, pictures)
 
-    def _empty_batch(self, error: Exception, showing: Sequence[Picture]) -> None:
+    def _empty_batch(self, error: Exception, pictures: Sequence[Picture]) -> None:
         """Empty the batch. Its images end or, if memory ran out, are drawn again, half as many at once.
 
-        `showing` is a picture of one image, or nothing. Such a picture always has the same small size, so the batch beside it is
-        what takes the memory.
+        `pictures` is one picture of one image, or empty. Such a picture needs little memory, so the batch has exhausted it.
         """
         batch = len(self._scheduler.running)
         with self._changed:
-            undrawn = [slot for slot in self._scheduler.running if slot.state is SlotState.DECODING]
+            unfinished = [slot for slot in self._scheduler.running if slot.state is SlotState.DECODING]
             if is_memory_exhausted(error) and batch > 1:
-                self._gallery.start_again(showing, are_suspects=True)
+                self._gallery.start_again(pictures, are_suspects=True)
                 self._gallery.forget_previews()
-                self._scheduler.requeue(undrawn)
+                self._scheduler.requeue(unfinished)
                 self._batch_limit.halve(batch)
                 self._apply_limits(f"memory ran out with {batch} images in the batch")
             else:
-                self._fail([slot.job for slot in undrawn] + [picture.job for picture in showing], error)
+                self._fail([slot.job for slot in unfinished] + [picture.job for picture in pictures], error)
             self._scheduler.running = []
         self._runner.reset()
 
     def _raise_limits(self) -> None:
-        """Count a good step; after many of them, more images at once are tried again."""
-        if any([self._batch_limit.count_step(), self._shown_limit.count_step()]):
-            self._apply_limits("memory was enough for a while")
+        """Count a successful step; after enough of them, the limits double again."""
+        if any([self._batch_limit.count_step(), self._picture_limit.count_step()]):
+            self._apply_limits("memory was sufficient for many steps")
 
     def _apply_limits(self, reason: str) -> None:
-        """Set and log how many images are drawn, and pictures shown, at once."""
+        """Set and log how many images are in the batch, and pictures detokenized, at once."""
         with self._changed:
-            self._scheduler.batch_limit, self._gallery.at_once = self._batch_limit.value, self._shown_limit.value
+            self._scheduler.batch_limit, self._gallery.at_once = self._batch_limit.value, self._picture_limit.value
         _log.warning(
-            "%s; from now on at most %d images are drawn and %d pictures shown at once (see --max_batch_size)",
+            "%s; from now on at most %d images are drawn and %d pictures detokenized at once (see --max_batch_size)",
             reason,
             self._batch_limit.value,
-            self._shown_limit.value,
+            self._picture_limit.value,
         )
 
     def _fail(self, jobs: Sequence[Job], error: Exception) -> None:

@@ -71,7 +71,7 @@ class Gallery:
         self._previews.pop(slot, None)
         if not job.request.seamless:
             self._finished.append(picture)
-        elif job.is_drawn:
+        elif job.is_decoded:
             self._finished.append(Picture(tuple(job.slots), slot.position))
 
     def take(self, is_decoding: bool) -> list[Picture]:
@@ -92,8 +92,8 @@ class Gallery:
             self._steps_since_preview = 0
         return taken
 
-    def is_through(self, picture: Picture) -> None:
-        """Note that a picture was shown."""
+    def note_success(self, picture: Picture) -> None:
+        """Note that a picture was delivered: it is no suspect."""
         self._suspects.discard(picture.job)
 
     def failed_before(self, taken: Sequence[Picture]) -> bool:

@@ -17,35 +17,35 @@ from engine.sampler import uniforms
 
 
 class SlotState(Enum):
-    """Where an image is on its way. Memory that runs out sends it back from DECODING to WAITING."""
+    """An image's stage. If memory runs out, it goes back from DECODING to WAITING."""
 
     WAITING = auto()  # for a place in the batch
     DECODING = auto()  # in the batch
-    DRAWN = auto()  # has all its tokens; its picture is due
+    DECODED = auto()  # has all its tokens; its picture is due
     DELIVERED = auto()  # its picture has reached the caller
     ENDED = auto()  # cancelled or failed
 
 
 @dataclass(eq=False)
 class Slot:
-    """One image: its state, its tokens so far, and the random numbers that draw the rest."""
+    """One image: its state, its tokens so far, and the random numbers that its tokens are sampled with."""
 
     job: Job
     index: int
     seed: int
-    chances: list[float]
+    uniforms: list[float]  # 256, 0 <= u < 1
     state: SlotState = SlotState.WAITING
     tokens: list[int] = field(default_factory=list)
     admitted_at: float = 0.0  # to the batch, on the monotonic clock
 
     @property
     def position(self) -> int:
-        """How many tokens are drawn, which is also the position of the next one, 0 to 255."""
+        """How many tokens are sampled, 0 to 256; below 256 also the position of the next token."""
         return len(self.tokens)
 
 
 class Job:
-    """A request in flight: its slots and its event queue. The engine's thread writes events, the caller's reads them."""
+    """A request in flight: its slots and its event queue. The engine's thread writes events, the caller's thread reads them."""
 
     def __init__(self, request: DrawingRequest, text_tokens: list[int], timeout: float | None = None) -> None:
         """`timeout` is how many seconds the request may take; None sets no limit."""
@@ -54,16 +54,16 @@ class Job:
         self.slots = [Slot(self, index, seed, uniforms(seed)) for index, seed in enumerate(request.seeds)]
         self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
         self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted
-        self.reports_progress = False  # each Progress event wakes the caller's thread
+        self.reports_progress = False  # whether to send Progress events, each of which wakes the caller's thread
         self.submitted_at = time.monotonic()
         self._deadline = None if timeout is None else self.submitted_at + timeout
         self._place: int | None = None
         self._events: SimpleQueue[Event | Exception | None] = SimpleQueue()
 
     @property
-    def is_drawn(self) -> bool:
+    def is_decoded(self) -> bool:
         """Whether every image has all its tokens and none is delivered."""
-        return all(slot.state is SlotState.DRAWN for slot in self.slots)
+        return all(slot.state is SlotState.DECODED for slot in self.slots)
 
     @property
     def is_over(self) -> bool:
@@ -95,6 +95,7 @@ class Job:
     def events(self, tick: float | None = None, *, progress: bool = True) -> Iterator[Event]:
         """Return the events until the request is done, with a `Tick` whenever none came for `tick` seconds.
 
+        `progress=False` leaves out `Progress` events.
         Raises DeadlineExceeded, GenerationFailed, or EngineClosed if the engine stops first.
         """
         self.reports_progress = progress
@@ -109,7 +110,7 @@ class Job:
             yield item
 
     def _next(self, tick: float | None) -> Event | Exception | None:
-        """Wait for the next event, a tick or the deadline. The caller's thread waits, so both hold while the engine hangs."""
+        """Wait for the next event, a tick or the deadline. On the caller's thread, so that both work while the engine hangs."""
         timeout = tick
         if self._deadline is not None:
             left = self._deadline - time.monotonic()

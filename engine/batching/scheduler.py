@@ -82,7 +82,7 @@ class Scheduler:
         return self.running[count:]
 
     def retire(self) -> list[int] | None:
-        """Remove images that are drawn or ended; the last ones fill the holes, so that few rows move.
+        """Remove images that are decoded or ended; the last ones fill the holes, so that few rows move.
 
         Return the new batch's rows as indices into the old one, or None if none left.
         """

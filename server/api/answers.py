@@ -24,7 +24,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class AnswerWriter(Protocol):
-    """The words of one dialect for one drawing."""
+    """How one dialect writes the answer to a drawing, as JSON or as events."""
 
     def answer(self) -> BaseModel:
         """Return the answer to a finished drawing."""
@@ -40,7 +40,7 @@ class AnswerWriter(Protocol):
 
 
 def answer_drawing(drawing: Drawing, writer: AnswerWriter, is_streamed: bool) -> Response:
-    """Answer when the drawing is done, or as it goes on. However it ends, the drawing is not left running.
+    """Return the whole answer, or a stream of events. If the request ends early, the drawing is cancelled.
 
     Raises what `Drawing.result` raises. An error after a stream has begun is written into the stream, and ends it.
     """

@@ -37,7 +37,7 @@ def test_draws_follow_min_dalles_distribution(logits: Tensor, settings: Sampling
     expected = weights / weights.sum(-1, keepdim=True)
     draws = 4000
     counts = torch.zeros_like(expected)
-    for i in range(draws):  # chances that cover 0 to 1 evenly make the counts deterministic
+    for i in range(draws):  # numbers that cover 0 to 1 evenly make the counts deterministic
         tokens = sample(logits.numpy(), [settings] * len(logits), [(i + 0.5) / draws] * len(logits))
         counts[torch.arange(len(logits)), tokens] += 1
     assert (counts / draws - expected).abs().max() <= 1.5 / draws
@@ -85,9 +85,9 @@ def test_an_image_is_drawn_alike_alone_and_among_images_with_other_settings() ->
     settings = [
         SamplingSettings(float(rng.uniform(0.3, 2)), int(rng.choice([1, 64, 9999])), float(rng.uniform(1, 9))) for _ in logits
     ]
-    chances = rng.random(40).tolist()
-    together = sample(logits, settings, chances)
-    assert together == [sample(logits[i : i + 1], [each], [chances[i]])[0] for i, each in enumerate(settings)]
+    numbers = rng.random(40).tolist()
+    together = sample(logits, settings, numbers)
+    assert together == [sample(logits[i : i + 1], [each], [numbers[i]])[0] for i, each in enumerate(settings)]
     assert len(set(together)) > 30
 
 
@@ -99,7 +99,7 @@ def test_the_ends_of_the_distribution_are_kept_tokens(logits: Tensor, chance: fl
     assert (weights[torch.arange(5), tokens] > 0).all()
 
 
-def test_chances_depend_on_the_seed_alone() -> None:
+def test_random_numbers_depend_on_the_seed_alone() -> None:
     assert uniforms(7) == uniforms(7) != uniforms(8)
     assert len(uniforms(0)) == 256
     assert all(0 <= chance < 1 for chance in uniforms(2**63 - 1))

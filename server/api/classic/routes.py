@@ -49,9 +49,9 @@ def classic_routes(model: DalleModel, settings: Settings, folder: OutputFolder |
     body_model = with_image_limit(DalleRequest, "num_images", settings.images_per_request)
 
     @blueprint.get("/")
-    @described(Operation(CLASSIC, "Check that the server is there", {200: Reply("hello world", {"text/plain": None})}))
+    @described(Operation(CLASSIC, "Check that the server is running", {200: Reply("hello world", {"text/plain": None})}))
     def hello() -> Response:
-        """Answer a fixed text; old clients look for no more than that."""
+        """Return a fixed text, by which old clients check that the server is running."""
         return Response("hello world", mimetype="text/plain")
 
     @blueprint.post("/dalle")

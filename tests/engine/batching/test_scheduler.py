@@ -32,7 +32,7 @@ def retire(scheduler: Scheduler, is_leaving: Callable[[Slot], bool]) -> list[int
     """Mark slots as drawn and retire them. Return the new order of the rows, or None if nothing changed."""
     for slot in scheduler.running:
         if is_leaving(slot):
-            slot.state = SlotState.DRAWN
+            slot.state = SlotState.DECODED
     return scheduler.retire()
 
 
