@@ -19,8 +19,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Tests that depend on the Python version. The others test what users and faults do to the server, the same on each.
-END_TO_END := draw.command log openai_client shutdown start
-QUICK := tests/test_*.py tests/engine tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
+END_TO_END := draw_command log openai_client shutdown start
+QUICK := tests/test_*.py tests/engine tests/host tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
 
 .PHONY: serve test test-quick soak lint bench evaluate train clean
 
