@@ -34,7 +34,7 @@ test-quick: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m "not slow and not soak" $(QUICK) $(ARGS)
 
 soak: $(VENV)/.dev-ready
-	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults tests/benchmarks -m "soak or not soak" -n 0 -s $(ARGS)
+	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults tests/benchmarks tests/end_to_end/test_mini.py -m "soak or not soak" -n 0 -s $(ARGS)
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from tests.loopback_hub import closed_port, serve_random_weights
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", ["small", "mini"])
+@pytest.mark.parametrize("sizes", ["small", pytest.param("mini", marks=pytest.mark.soak)])
 def test_mini_is_downloaded_and_draws(sizes: str, tmp_path: Path) -> None:
     with (
         serve_random_weights(sizes) as hub,
