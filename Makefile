@@ -3,6 +3,7 @@
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
 #   make test-quick PYTHON=python3.14 VENV=.venv-3.14   tests that depend on the Python version, in another environment
+#   make clients                      real clients, unchanged, each in an environment of its own; five minutes
 #   make soak                         long forms of the tests in tests/faults; a quarter of an hour
 #   make lint                         style and types
 #   make bench                        benchmarks beside min-dalle; half an hour
@@ -22,7 +23,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 END_TO_END := draw_command log openai_client shutdown start
 QUICK := tests/test_*.py tests/engine tests/host tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
 
-.PHONY: serve test test-quick soak lint bench evaluate train clean
+
+.PHONY: serve test test-quick clients soak lint bench evaluate train clean
 
 serve: $(VENV)/.serve-ready
 	$(BIN)/python app.py --model_version $(MODEL) --port $(PORT) $(ARGS)
@@ -32,6 +34,9 @@ test: $(VENV)/.dev-ready
 
 test-quick: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m "not slow and not soak" $(QUICK) $(ARGS)
+
+clients: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -m clients tests/clients -n 0 $(ARGS)
 
 soak: $(VENV)/.dev-ready
 	FAULT_EXAMPLES=3000 $(BIN)/python -m pytest tests/faults tests/benchmarks tests/end_to_end/test_mini.py -m "soak or not soak" -n 0 -s $(ARGS)

@@ -20,7 +20,7 @@ from consts import EXIT_BAD_SETTING, ImageFormat
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
-_MAX_SLUG_CHARACTERS = 60
+_MAX_SLUG_BYTES = 60
 _API_KEY = re.compile(r"[!-+\--~]{8,200}")  # visible ASCII without commas, valid in any header
 _ORIGIN = re.compile(r"null|https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
@@ -189,10 +189,14 @@ def to_base64(data: bytes) -> str:
 
 
 def slugify(prompt: str) -> str:
-    """Convert a prompt to a short part of a file name: lower-case ASCII letters, digits and single hyphens; never empty."""
-    ascii_only = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode("ascii").lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_MAX_SLUG_CHARACTERS].rstrip("-")
-    return slug or "image"
+    """Return a prompt as part of a file name: lower-case letters and digits of any script, single hyphens; never empty.
+
+    It is in Unicode's form NFC and has at most 60 bytes in UTF-8. With an ASCII suffix it is a valid name on every system.
+    """
+    composed = unicodedata.normalize("NFC", prompt.lower())
+    kept = "".join(char if unicodedata.category(char)[0] in "LMN" else "-" for char in composed)
+    shortened = re.sub("-+", "-", kept).strip("-").encode()[:_MAX_SLUG_BYTES].decode(errors="ignore").rstrip("-")
+    return shortened or "image"
 
 
 def make_grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:

@@ -87,7 +87,8 @@ def _draw(options: Options, load_model: Callable[..., AbstractContextManager[Mod
         tqdm(total=options.num_images * IMAGE_TOKEN_COUNT, desc="drawing", unit=" tokens", leave=False, disable=None) as bar,
     ):
         sampling = model.sampling.override(options.temperature, options.top_k, options.supercondition_factor)
-        drawing = model.start(DrawingRequest(options.prompt, consecutive_seeds(options.seed, options.num_images), sampling))
+        seeds = consecutive_seeds(options.seed, options.num_images)
+        drawing = model.start(DrawingRequest(options.prompt, seeds, sampling, options.negative_prompt or ""))
         drawn = [0] * options.num_images
         for event in drawing.events():
             _Interrupt.check()

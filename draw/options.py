@@ -61,6 +61,7 @@ class Options:
     temperature: float | None
     top_k: int | None
     supercondition_factor: float | None
+    negative_prompt: str | None
     model_version: ModelSize
     models_root: Path | None
     device: str
@@ -85,6 +86,8 @@ def read_options(arguments: Sequence[str]) -> Options:
     add("--top_k", integer_between(1, MAX_TOP_K), "COUNT", "draw from the k likeliest tokens (default: the model's)")
     guidances = number_between(MIN_SUPERCONDITION_FACTOR, MAX_SUPERCONDITION_FACTOR)
     add("--supercondition_factor", guidances, "NUMBER", "guidance: how closely to follow the text (default: the model's)")
+    negative = "what not to draw: guidance leads away from it"
+    add("--negative_prompt", parse_prompt(MAX_PROMPT_CHARACTERS), "PROMPT", negative)
     add("--model_version", member_of(ModelSize), "NAME", "Tiny, Mini, Mega or Mega_full (default: Tiny)", ModelSize.TINY)
     add("--models_root", parse_path, "FOLDER", "weights you already have, in the layout of min-dalle's models_root")
     add("--device", parse_device, "NAME", "auto, cpu, cuda, cuda:<number> or mps (default: auto)", "auto")

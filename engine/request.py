@@ -51,6 +51,7 @@ class DrawingRequest:
     prompt: str
     seeds: tuple[int, ...]
     sampling: SamplingSettings = SamplingSettings()
+    negative_prompt: str = ""  # what guidance leads away from, in place of the empty prompt
     previews: tuple[int, ...] = ()  # token counts at which a preview is sent
     seamless: bool = False
 

@@ -20,6 +20,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from consts import MAX_BODY_BYTES, MAX_LINKED_BYTES
+from server.api.a1111.routes import a1111_routes
 from server.api.classic.routes import classic_routes
 from server.api.errors import answer_errors
 from server.api.openai.images import openai_image_routes
@@ -49,6 +50,7 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.url_map.strict_slashes = False  # a path with a slash at its end is the same route
     metrics = metrics or Metrics()
     store = LinkStore(settings.url_ttl, MAX_LINKED_BYTES)
     metrics.watch(model, lambda: store.kept_bytes)
@@ -63,6 +65,7 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     require_keys(app, settings)
     answer_errors(app)
     app.register_blueprint(classic_routes(model, settings, folder))
+    app.register_blueprint(a1111_routes(model, settings, folder))
     app.register_blueprint(playground_routes(model, settings))
     app.register_blueprint(openai_image_routes(model, settings, folder, store))
     app.register_blueprint(openai_model_routes(model))

@@ -22,15 +22,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dalle_model import DalleModel
+from dalle_model import DalleModel, DrawingRequest
 from training.caption import Mentions, describe
-from training.judge import overlaps_of, place_of, size_of, subject_is_right
+from training.judge import has_look, overlaps_of, place_of, size_of, subject_is_right
 from training.palette import COLOUR_NAMES
 from training.reader import Reading, read
 from training.scene import PLACES, RELATIONS, SIZES, Scene, is_held_out, one_thing, several_things, two_things
 from training.shapes import SHAPE_NAMES
 
 CALLERS = 16
+HEARTS = 300  # drawn with and without a negative prompt
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,23 @@ def evaluate(model: DalleModel, count: int, seed: int, save_wrong: Path | None) 
     return judge(chosen, readings, sets)
 
 
+def negative_prompt(model: DalleModel, seed: int) -> Measure:
+    """Draw hearts of any colour with and without the negative prompt "red"; return the share of red ones that it removes."""
+
+    def red_hearts(negative: str) -> int:
+        def is_red(number: int) -> bool:
+            request = DrawingRequest("a heart", (seed * 100_000 + number,), model.sampling, negative)
+            reading = read(np.asarray(model.start(request).result()[0]))
+            return any(has_look(found, "heart", "red") for found in reading.objects)
+
+        with ThreadPoolExecutor(CALLERS) as pool:
+            bar = tqdm(pool.map(is_red, range(HEARTS)), total=HEARTS, desc=f"hearts, not {negative or 'anything'}", unit="image")
+            return sum(bar)
+
+    without, with_red = red_hearts(""), red_hearts("red")
+    return Measure('"a heart" with negative prompt "red": red hearts removed', 1 - with_red / max(1, without), without, 0.8)
+
+
 def table(measures: list[Measure]) -> str:
     """Return the measures as a Markdown table."""
     lines = ["| measure | reached | goal | of | |", "| --- | --- | --- | --- | --- |"]
@@ -164,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     ) as model:
         model.sampling = replace(model.sampling, **{name: value for name, value in given.items() if value is not None})
         measures = evaluate(model, options.prompts, options.seed, options.save_wrong)
+        measures.append(negative_prompt(model, options.seed))
         print(f"\n{model.name}, {model.sampling}\n\n{table(measures)}")
     if options.json:
         options.json.write_text(json.dumps([vars(m) for m in measures], indent=2) + "\n", encoding="utf8")

@@ -74,7 +74,7 @@ class Engine:
 
     def count_text_tokens(self, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads, start and end token included."""
-        return len(tokenize_prompt(self._tokenizer, prompt, self.config))
+        return len(self._tokenize(prompt))
 
     def submit(self, request: DrawingRequest, timeout: float | None = None) -> Job:
         """Queue a request, to be done within `timeout` seconds, and return its job.
@@ -84,7 +84,8 @@ class Engine:
         count = len(request.seeds)
         with self._changed:
             self._check_room(count)  # before any work, so that a refusal costs next to nothing
-        job = Job(request, tokenize_prompt(self._tokenizer, request.prompt, self.config), timeout)
+        negative_tokens = self._tokenize(request.negative_prompt) if request.negative_prompt.strip() else None
+        job = Job(request, self._tokenize(request.prompt), negative_tokens, timeout)
         with self._changed:
             self._check_room(count)
             self._jobs.add(job)
@@ -165,6 +166,9 @@ class Engine:
             self._changed.wait_for(lambda: self._scheduler.has_work or self._gallery or self._is_closing)
             return not self._is_closing
 
+    def _tokenize(self, prompt: str) -> list[int]:
+        return tokenize_prompt(self._tokenizer, prompt, self.config)
+
     def _check_room(self, count: int) -> None:
         if self._is_draining or self._is_closing:
             raise EngineClosed("the server is shutting down and takes no new work")
@@ -209,7 +213,7 @@ class Engine:
     def _encode(self, job: Job) -> None:
         """Encode a job's prompt; if that fails, only this job ends."""
         try:
-            job.encoded = self._runner.encode(job.text_tokens)
+            job.encoded = self._runner.encode(job.text_tokens, job.negative_tokens)
         except Exception as error:
             if is_memory_exhausted(error):
                 raise

@@ -47,10 +47,17 @@ class Slot:
 class Job:
     """A request in flight: its slots and its event queue. The engine's thread writes events, the caller's thread reads them."""
 
-    def __init__(self, request: DrawingRequest, text_tokens: list[int], timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        request: DrawingRequest,
+        text_tokens: list[int],
+        negative_tokens: list[int] | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """`timeout` is how many seconds the request may take; None sets no limit."""
         self.request = request
         self.text_tokens = text_tokens
+        self.negative_tokens = negative_tokens  # None without a negative prompt
         self.slots = [Slot(self, index, seed, uniforms(seed)) for index, seed in enumerate(request.seeds)]
         self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
         self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted

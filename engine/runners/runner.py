@@ -16,8 +16,8 @@ class Runner(Protocol):
     An image has a slot of two rows, unconditional and conditional.
     """
 
-    def encode(self, text_tokens: Sequence[int]) -> Any:
-        """Encode a prompt once; `admit` takes the result for each of its images."""
+    def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> Any:
+        """Encode a prompt once, and its negative prompt or the empty one; `admit` takes the result for each of its images."""
 
     def admit(self, prompts: Sequence[Any]) -> None:
         """Append a slot for each prompt, at position 0."""

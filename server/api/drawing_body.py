@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, WithJsonSchema, create_model
 
 from consts import (
+    MAX_OPENAI_PROMPT_CHARACTERS,
     MAX_SEED,
     MAX_SUPERCONDITION_FACTOR,
     MAX_TEMPERATURE,
@@ -17,7 +18,7 @@ from consts import (
     MIN_TEMPERATURE,
     ImageFormat,
 )
-from dalle_model import SamplingSettings
+from dalle_model import SamplingSettings, consecutive_seeds
 from server.api.body import RequestBody
 from utils import parse_image_format
 
@@ -27,11 +28,12 @@ _NUMBER = "a number from {} to {}"
 _GUIDANCE = _NUMBER.format(MIN_SUPERCONDITION_FACTOR, MAX_SUPERCONDITION_FACTOR)
 
 ACCEPTED_SAMPLING: Mapping[str, str] = {
-    "seed": f"a whole number from 0 to {MAX_SEED}",
+    "seed": f"a whole number from 0 to {MAX_SEED}, or -1 for a random one",
     "temperature": _NUMBER.format(MIN_TEMPERATURE, MAX_TEMPERATURE),
     "top_k": f"a whole number from 1 to {MAX_TOP_K}",
     "supercondition_factor": _GUIDANCE,
     "guidance": _GUIDANCE,
+    "negative_prompt": f"a string of at most {MAX_OPENAI_PROMPT_CHARACTERS} characters",
 }
 
 # Not blank as Python sees it: beside Unicode's white space, the four separators of ASCII.
@@ -58,7 +60,9 @@ AnyCaseImageFormat = Annotated[
 class DrawingBody(RequestBody):
     """The seed and the sampling settings. None stands for the model's default."""
 
-    seed: int | None = Field(default=None, description="seed of the first image; image i has seed + i", ge=0, le=MAX_SEED)
+    seed: int | None = Field(
+        default=None, description="seed of the first image, -1 for a random one; image i has seed + i", ge=-1, le=MAX_SEED
+    )
     temperature: float | None = Field(
         default=None,
         description="above 1 more varied, below 1 safer",
@@ -81,6 +85,14 @@ class DrawingBody(RequestBody):
         le=MAX_SUPERCONDITION_FACTOR,
         allow_inf_nan=False,
     )
+
+    negative_prompt: str = Field(
+        default="", description="what not to draw: guidance leads away from it", max_length=MAX_OPENAI_PROMPT_CHARACTERS
+    )
+
+    def seeds(self, count: int) -> tuple[int, ...]:
+        """Return a seed for each of `count` images. Raises InvalidRequest."""
+        return consecutive_seeds(None if self.seed == -1 else self.seed, count)
 
     def sampling(self, default: SamplingSettings) -> SamplingSettings:
         """Return the sampling settings, with the model's defaults filled in."""

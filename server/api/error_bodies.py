@@ -1,10 +1,15 @@
-"""Bodies of errors, in the shape that each dialect's clients read: OpenAI's under `/v1`, the classic one elsewhere."""
+"""Bodies of errors, in the shape that each dialect's clients read: OpenAI's, AUTOMATIC1111's, else the classic one."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+from werkzeug.http import HTTP_STATUS_CODES
+
+_A1111_PREFIX = "/sdapi/"
+_OPENAI_PATH = re.compile(r"/(v1|openai|models|images/(generations|edits|variations))(/|$)")
 
 # status -> what OpenAI's shape calls `type` and `code`
 _KINDS: dict[int, tuple[str, str | None]] = {
@@ -14,7 +19,6 @@ _KINDS: dict[int, tuple[str, str | None]] = {
     405: ("invalid_request_error", "method_not_allowed"),
     413: ("invalid_request_error", "body_too_large"),
     429: ("rate_limit_error", "queue_full"),
-    501: ("invalid_request_error", "not_supported"),
     503: ("server_error", "stopping"),
     504: ("server_error", "deadline_exceeded"),
 }
@@ -55,9 +59,25 @@ class OpenAIErrorEvent(OpenAIErrorBody):
     type: Literal["error"] = "error"
 
 
+class A1111Error(BaseModel):
+    """An error of the routes under `/sdapi`, as AUTOMATIC1111's web UI answers it."""
+
+    error: str
+    detail: str
+    body: str = ""
+    errors: str
+
+
 def is_openai_path(path: str) -> bool:
-    """Return whether a path's errors have OpenAI's shape."""
-    return path == "/v1" or path.startswith("/v1/")
+    """Return whether a path's errors have OpenAI's shape. Clients whose base URL lacks `/v1`, and Azure's, count too."""
+    return _OPENAI_PATH.match(path) is not None
+
+
+def error_model(path: str) -> type[BaseModel]:
+    """Return the shape of errors at a path."""
+    if path.startswith(_A1111_PREFIX):
+        return A1111Error
+    return OpenAIErrorBody if is_openai_path(path) else ClassicErrorBody
 
 
 def error_body(
@@ -68,5 +88,8 @@ def error_body(
         kind, usual_code = _KINDS.get(status, ("invalid_request_error" if status < 500 else "server_error", None))
         error = OpenAIError(message=message, type=kind, param=field, code=code or usual_code)
         return OpenAIErrorBody(error=error).model_dump()
+    if path.startswith(_A1111_PREFIX):
+        name = HTTP_STATUS_CODES.get(status, "Error")
+        return A1111Error(error=name, detail=message, errors=message).model_dump()
     known = {} if request_id is None else {"request_id": request_id}
     return ClassicErrorBody(error=ClassicError(message=message, field=field, **known)).model_dump(exclude_unset=True)

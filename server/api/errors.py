@@ -55,6 +55,15 @@ class ModelNotFound(HTTPException):
     """No model of this name is loaded."""
 
     code = 404
+    field = "model"
+    openai_code = "model_not_found"
+
+
+class NotSupported(HTTPException):
+    """A route of the dialect that this server does not have. Not 501, which clients retry."""
+
+    code = 400
+    openai_code = "not_supported"
 
 
 _ANSWERS: dict[type[Exception], ErrorAnswer] = {
@@ -105,9 +114,7 @@ def _explain_http(error: HTTPException) -> ErrorAnswer:
     if status in _HTTP_MESSAGES and error.description == type(error).description:
         route = "/v1/images/generations" if is_openai_path(request.path) else "/dalle"
         sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, route=route)
-    if isinstance(error, ModelNotFound):
-        return ErrorAnswer(status, sentence, "model", "model_not_found", headers)
-    return ErrorAnswer(status, sentence, headers={**headers, **_NO_RETRY} if status == 501 else headers)
+    return ErrorAnswer(status, sentence, getattr(error, "field", None), getattr(error, "openai_code", None), headers)
 
 
 def _answer(error: Exception) -> Response:

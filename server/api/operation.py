@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 ViewT = TypeVar("ViewT", bound=Callable[..., Any])
 
-CLASSIC, OPENAI, OPERATIONS = "Classic", "OpenAI Images", "Operations"  # tags
+CLASSIC, OPENAI, A1111, OPERATIONS = "Classic", "OpenAI Images", "AUTOMATIC1111", "Operations"  # tags
 JSON = "application/json"
 DRAWING_ERRORS = (400, 413, 429, 503, 504)
 STREAMED = "With `stream` the answer is server-sent events. A comment, `: ka`, comes when there is nothing else to send."

@@ -13,8 +13,8 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from consts import MAX_BODY_BYTES
-from server.api.error_bodies import ClassicErrorBody, OpenAIErrorBody, is_openai_path
-from server.api.operation import CLASSIC, JSON, OPENAI, OPERATIONS, Operation, Reply, operation_of
+from server.api.error_bodies import error_model
+from server.api.operation import A1111, CLASSIC, JSON, OPENAI, OPERATIONS, Operation, Reply, operation_of
 from server.config.settings import Settings
 from server.middleware.keys import needs_key
 
@@ -22,15 +22,14 @@ EVENTS = "text/event-stream"
 
 _Mode = Literal["validation", "serialization"]
 
-_TAGS = (OPENAI, CLASSIC, OPERATIONS)
+_TAGS = (OPENAI, CLASSIC, A1111, OPERATIONS)
 _ERRORS = {
-    400: "The body is not a JSON object, or a field is invalid. The error names the field and what it accepts.",
+    400: "The body is not a JSON object, a field is invalid, or the route is not supported. The error says which.",
     401: "An API key is required, and it was missing or wrong.",
     404: "There is nothing of this name.",
     413: f"The body is over {MAX_BODY_BYTES} bytes.",
     429: "Too many images wait already. Retry-After says in how many seconds there will be room.",
     500: "Something failed inside the server. The log has it under the request's id.",
-    501: "Not served. The error names the route to use instead.",
     503: "The server is stopping. Retry-After says when to ask again.",
     504: "The images were not done within the time limit of a request.",
 }
@@ -48,7 +47,7 @@ class _Route:
     @property
     def replies(self) -> dict[int, Reply]:
         """Every status that the route answers with, errors included."""
-        shape: type[BaseModel] = OpenAIErrorBody if is_openai_path(self.path) else ClassicErrorBody
+        shape = error_model(self.path)
         statuses = sorted({*self.operation.errors, 500, *([401] if self.needs_key else [])})
         return {**self.operation.replies, **{status: Reply(_ERRORS[status], {JSON: shape}) for status in statuses}}
 
@@ -133,13 +132,18 @@ def _parameter(name: str, meaning: str) -> dict[str, Any]:
 
 def _reply(reply: Reply, schemas: _Schemas) -> dict[str, Any]:
     content = {
-        media_type: {"schema": {"type": "string"} if model is None else schemas.reference(model, "serialization")}
+        media_type: {"schema": _text(media_type) if model is None else schemas.reference(model, "serialization")}
         for media_type, model in reply.content.items()
     }
     if reply.events:
         # OpenAPI 3.1 cannot describe a stream: the schema is that of each event, as in 3.2's `itemSchema`.
         content[EVENTS] = {"schema": {"oneOf": [_event(name, model, schemas) for name, model in reply.events.items()]}}
     return {"description": reply.description, **({"content": content} if content else {})}
+
+
+def _text(media_type: str) -> dict[str, Any]:
+    """Return the schema of an answer without a model: any JSON, or text."""
+    return {} if media_type == JSON else {"type": "string"}
 
 
 def _event(name: str, model: type[BaseModel], schemas: _Schemas) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import threading
 from pathlib import Path
 
 from host.unfinished import temporary_path
+from utils import slugify
 
 log = logging.getLogger("dalle.storage")
 
-_OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_[a-z0-9-]{1,60}_[0-9a-f]{8}")
+_OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ_([^_]+)_[0-9a-f]{8}")
 _BLOCK_BYTES = 4096
 # Removing more than needed lets many requests be saved before the folder has to be scanned again.
 _FILLED_AFTER_REMOVAL = 0.9
@@ -74,11 +75,17 @@ class DiskBudget:
         return True
 
 
+def _is_ours(name: str) -> bool:
+    """Return whether a folder's name is one that `output_folder.request_folder_name` makes."""
+    match = _OURS.fullmatch(name)
+    return match is not None and slugify(match[1]) == match[1]
+
+
 def _requests_in(folder: Path) -> list[tuple[str, int]]:
     """Return the saved requests by name and size on disk. Links are ignored."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+            names = [entry.name for entry in entries if _is_ours(entry.name) and entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
     return [(name, _size_of(folder / name)) for name in names]

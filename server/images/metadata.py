@@ -7,7 +7,7 @@ JPEG, WebP  EXIF: ImageDescription (the prompt) and UserComment (everything, as 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +19,7 @@ from dalle_model import Drawing, SamplingSettings
 from server.images.encoding import encode
 from server.images.sizes import Size
 
+_MAX_NEGATIVE = 500  # characters of a negative prompt that are kept
 # EXIF's name for UTF-16. EXIF's 65,535 bytes hold the longest prompt twice, even one of emoji or control characters only.
 _UNICODE = b"UNICODE\0"
 
@@ -32,10 +33,17 @@ class ImageMetadata:
     model: str
     settings: SamplingSettings
     seamless: bool
+    negative_prompt: str = ""
 
 
-def describe(drawing: Drawing, picture_count: int) -> list[ImageMetadata]:
-    """Return the metadata of each picture of a drawing: with its own seed, or with all seeds if one picture is a sheet.
+def describe(drawing: Drawing) -> list[ImageMetadata]:
+    """Return the metadata of each image of a drawing: with its own seed, or with all seeds for the one seamless picture."""
+    sheet = describe_sheet(drawing)
+    return [sheet] if sheet.seamless else [replace(sheet, seeds=(seed,)) for seed in sheet.seeds]
+
+
+def describe_sheet(drawing: Drawing) -> ImageMetadata:
+    """Return the metadata of all images of a drawing as one.
 
     A prompt longer than the classic route accepts is cut, because EXIF has no room for it; the model reads only its first 64
     tokens.
@@ -44,8 +52,9 @@ def describe(drawing: Drawing, picture_count: int) -> list[ImageMetadata]:
     prompt = request.prompt
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         prompt = " ".join(prompt.split())[:MAX_PROMPT_CHARACTERS]
-    seeds = [(seed,) for seed in request.seeds] if picture_count == len(request.seeds) else [request.seeds] * picture_count
-    return [ImageMetadata(prompt, own, drawing.model, request.sampling, request.seamless) for own in seeds]
+    return ImageMetadata(
+        prompt, request.seeds, drawing.model, request.sampling, request.seamless, request.negative_prompt[:_MAX_NEGATIVE]
+    )
 
 
 def encode_with_metadata(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from consts import ImageFormat
 from dalle_model import Drawing
 from host.unfinished import unfinished_folder
 from server.images.disk_budget import DiskBudget
-from server.images.metadata import describe, encode_with_metadata
+from server.images.metadata import describe, describe_sheet, encode_with_metadata
 from server.images.sizes import Size
 from utils import slugify
 
@@ -47,20 +47,25 @@ class OutputFolder:
         self._observer = observer
 
     def save(
-        self, drawing: Drawing, pictures: Sequence[Image.Image], image_format: ImageFormat, size: Size | None = None
+        self, drawing: Drawing, image_format: ImageFormat, size: Size | None = None, sheet: Image.Image | None = None
     ) -> list[str]:
-        """Save pictures of a drawing, scaled to `size`, each with its metadata inside. Return warnings for the caller.
+        """Save a drawing's images, scaled to `size`, and their sheet, each with its metadata. Return warnings for the caller.
 
         A failure is a warning, not an error: the caller gets the images anyway.
         """
+        pictures = {str(index): image for index, image in enumerate(drawing.images)}
+        described = describe(drawing)
+        if sheet is not None:
+            pictures["grid"] = sheet
+            described = [*described, describe_sheet(drawing)]
         try:
-            encoded = [
-                encode_with_metadata(picture, image_format, metadata, size)
-                for picture, metadata in zip(pictures, describe(drawing, len(pictures)), strict=True)
-            ]
+            encoded = {
+                f"{name}.{image_format.value}": encode_with_metadata(picture, image_format, metadata, size)
+                for (name, picture), metadata in zip(pictures.items(), described, strict=True)
+            }
             if self._budget is not None:
-                self._observer.removed(self._budget.make_room([len(data) for data in encoded]))
-            folder = save_images(encoded, image_format.value, drawing.request.prompt, self._path)
+                self._observer.removed(self._budget.make_room([len(data) for data in encoded.values()]))
+            folder = save_files(encoded, drawing.request.prompt, self._path)
         except (OSError, ValueError) as error:  # ValueError: the metadata is too long for the format
             # Not the error itself: it names files, and a file's name has words of the prompt.
             reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
@@ -75,12 +80,12 @@ class OutputFolder:
 def save_drawing(
     folder: OutputFolder | None,
     drawing: Drawing,
-    pictures: Sequence[Image.Image],
     image_format: ImageFormat,
     size: Size | None = None,
+    sheet: Image.Image | None = None,
 ) -> list[str]:
-    """Save pictures of a drawing if there is a folder to save in; see `OutputFolder.save`."""
-    return [] if folder is None else folder.save(drawing, pictures, image_format, size)
+    """Save a drawing if there is a folder to save in; see `OutputFolder.save`."""
+    return [] if folder is None else folder.save(drawing, image_format, size, sheet)
 
 
 def check_writable(folder: Path) -> None:
@@ -91,19 +96,19 @@ def check_writable(folder: Path) -> None:
 
 
 def request_folder_name(prompt: str, now: datetime) -> str:
-    """Return `<time>_<slug of the prompt>_<random id>`, which is plain ASCII whatever the prompt holds."""
+    """Return `<time>_<slug of the prompt>_<random id>`, a valid name on every system whatever the prompt holds."""
     return f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}_{slugify(prompt)}_{secrets.token_hex(4)}"
 
 
-def save_images(encoded: Sequence[bytes], extension: str, prompt: str, output_dir: Path) -> Path:
-    """Save encoded images as `0.<extension>`, `1.<extension>` and so on in a new folder, and return it. Raises OSError.
+def save_files(files: Mapping[str, bytes], prompt: str, output_dir: Path) -> Path:
+    """Save files by their names in a new folder for a prompt, and return it. Raises OSError.
 
     They are written under a temporary name that is then changed, so a final name never holds half a request.
     """
     final = output_dir / request_folder_name(prompt, datetime.now(UTC))
     with unfinished_folder(output_dir) as temporary:
-        for index, data in enumerate(encoded):
-            _write_synced(temporary / f"{index}.{extension}", data)
+        for name, data in files.items():
+            _write_synced(temporary / name, data)
         temporary.rename(final)
     return final
 

@@ -61,6 +61,7 @@ def allow_origins(app: Flask, policy: CorsPolicy) -> None:
         methods=_METHODS,
         expose_headers=_EXPOSED,
         max_age=_PREFLIGHT_SECONDS,
+        allow_private_network=True,
         send_wildcard=True,
         vary_header=False,
     )

@@ -18,6 +18,7 @@ from server.config.settings import Settings
 _OPEN = frozenset({"", "health", "playground", "openapi.json", "docs"})
 _OPEN_LINKS = "/images/<"
 _METRICS = "metrics"
+_KEY_HEADERS = ("X-API-Key", "api-key")  # the second is Azure's
 
 
 class Keys:
@@ -63,10 +64,12 @@ def needs_key(rule: Rule, settings: Settings) -> bool:
 
 
 def _given_keys() -> list[str]:
-    """Return the keys in the request's headers, the bearer token first."""
+    """Return the keys in the request's headers: a bearer token, a password as AUTOMATIC1111's clients send it, or a header."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
-    return [key for key in (bearer, request.headers.get("X-API-Key", "").strip()) if key]
+    password = (request.authorization and request.authorization.password) or ""
+    headers = (request.headers.get(name, "").strip() for name in _KEY_HEADERS)
+    return [key for key in (bearer, password, *headers) if key]
 
 
 def _digest(key: str) -> bytes:

@@ -5,16 +5,45 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
+
+_TLS_HANDSHAKE = b"\x16"  # the first byte of a TLS connection
+
+_log = logging.getLogger("dalle.serving")
+
+
+class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    """A request that the app answers. Without a Host header, which HTTP/1.0 allows, the server's name is the socket's address."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = super().get_environment()
+        if "HTTP_HOST" not in environment:
+            address = self.channel.socket.getsockname()[0]
+            environment["SERVER_NAME"] = f"[{address}]" if ":" in address else address
+        return environment
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that closes at once if the client begins a TLS handshake; waitress would wait for the end of a header."""
+
+    task_class = _Task
+
+    def received(self, data: bytes) -> bool:
+        if data.startswith(_TLS_HANDSHAKE) and self.request is None and not self.requests:
+            _log.warning("%s speaks TLS on a plain HTTP port: use http://, or a proxy for https://", self.addr[0])
+            self.handle_close()
+            return False
+        return bool(super().received(data))
 
 
 def set_error_task(server: Any, task: type[ErrorTask]) -> None:
     """Make a server answer what it refuses itself with a task of this class."""
-    server.channel_class = type("Channel", (HTTPChannel,), {"error_task_class": task})
+    server.channel_class = type("Channel", (_Channel,), {"error_task_class": task})
 
 
 def run_once(server: Any, seconds: float) -> None:

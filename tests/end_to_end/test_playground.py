@@ -111,6 +111,24 @@ def test_a_message_explains_why_copying_is_unavailable(visit: Callable[..., Visi
     assert "only over https or on localhost" in person.page.inner_text("#toast")
 
 
+def test_a_negative_prompt_is_drawn_by_and_reused(visit: Callable[..., Visit], server: ServerProcess) -> None:
+    person = visit()
+    page = person.page
+    page.click("#advanced summary")
+    page.fill("#negative_prompt", " red ")
+    page.fill("#seed", "7")
+    page.select_option("#img_format", "png")
+    person.draw(RED_CIRCLE)
+    person.wait_for("done")
+    assert "without “red”" in page.inner_text(".meta")
+    with page.expect_download() as waiting:
+        page.click("[data-act=download]")
+    expected = image_of_seed(server, 7, img_format="png", negative_prompt="red")
+    assert Path(waiting.value.path()).read_bytes() == expected != image_of_seed(server, 7, img_format="png")
+    page.click("[data-act=reuse]")
+    assert page.input_value("#negative_prompt") == "red"
+
+
 def test_a_seed_and_settings_can_be_reused(visit: Callable[..., Visit]) -> None:
     person = visit()
     person.page.click("#advanced summary")

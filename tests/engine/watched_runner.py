@@ -46,9 +46,9 @@ class WatchedRunner:
         """The number of images in each step."""
         return [count for name, count in self.calls if name == "step"]
 
-    def encode(self, text_tokens: Sequence[int]) -> Any:
+    def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> Any:
         self._note("encode", 1)
-        return self._runner.encode(text_tokens)
+        return self._runner.encode(text_tokens, negative_tokens)
 
     def admit(self, prompts: Sequence[Any]) -> None:
         self._note("admit", len(prompts))

@@ -11,7 +11,7 @@ import pytest
 
 import host.unfinished
 from host.unfinished import sweep_unfinished, temporary_path, unfinished_folder
-from server.images.output_folder import save_images
+from server.images.output_folder import save_files
 
 OLD_NAME = ".unfinished-2026-05-04T10-30-05Z_a-red-circle_0123abcd"  # an older version's
 
@@ -26,7 +26,7 @@ def abandoned(parent: Path, name: str | None = None) -> Path:
 def test_abandoned_folders_are_swept(tmp_path: Path) -> None:
     abandoned(tmp_path)
     abandoned(tmp_path, OLD_NAME)
-    whole = save_images([b"image"], "png", "a prompt", tmp_path)
+    whole = save_files({"0.png": b"image"}, "a prompt", tmp_path)
     assert sweep_unfinished(tmp_path) == 2
     assert list(tmp_path.iterdir()) == [whole]
 
@@ -88,13 +88,15 @@ def test_without_locks_folders_are_swept_after_a_day(tmp_path: Path, monkeypatch
     os.utime(old, (time.time() - 90_000,) * 2)
     assert sweep_unfinished(tmp_path) == 1
     assert fresh.is_dir()
-    assert save_images([b"image"], "png", "a prompt", tmp_path).is_dir()
+    assert save_files({"0.png": b"image"}, "a prompt", tmp_path).is_dir()
 
 
 def test_saving_and_sweeping_at_once_loses_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         sweeps = [pool.submit(lambda: [sweep_unfinished(tmp_path) for _ in range(200)]) for _ in range(2)]
-        folders = list(pool.map(lambda number: save_images([b"image"] * 2, "png", str(number), tmp_path), range(150)))
+        folders = list(
+            pool.map(lambda number: save_files({"0.png": b"image", "1.png": b"image"}, str(number), tmp_path), range(150))
+        )
     assert not any(any(sweep.result()) for sweep in sweeps)
     assert len(folders) == 150
     assert all(sorted(path.name for path in folder.iterdir()) == ["0.png", "1.png"] for folder in folders)

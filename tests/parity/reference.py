@@ -28,20 +28,20 @@ def random_checkpoint(config: ModelConfig, tokenizer: TextTokenizer) -> Checkpoi
     return Checkpoint(config, tokenizer, *parts)
 
 
-def text_rows(checkpoint: Checkpoint, prompt: str) -> Tensor:
-    """Return a prompt's token rows as `MinDalle.generate_raw_image_stream` does: int64 [2, 64], unconditional and conditional."""
-    tokens = tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config)
+def text_rows(checkpoint: Checkpoint, prompt: str, negative: str = "") -> Tensor:
+    """Return token rows as `MinDalle.generate_raw_image_stream` does: int64 [2, 64], of the negative prompt and of the prompt."""
     rows = np.ones((2, 64), dtype=np.int32)
-    rows[0, :2] = [tokens[0], tokens[-1]]
-    rows[1, : len(tokens)] = tokens
+    for row, text in zip(rows, (negative, prompt), strict=True):
+        tokens = tokenize_prompt(checkpoint.tokenizer, text, checkpoint.config)
+        row[: len(tokens)] = tokens
     return torch.tensor(rows, dtype=torch.long)
 
 
 @torch.inference_mode()
-def reference_logits(checkpoint: Checkpoint, prompt: str, forced: Sequence[int]) -> Tensor:
+def reference_logits(checkpoint: Checkpoint, prompt: str, forced: Sequence[int], negative: str = "") -> Tensor:
     """Return the logits of min-dalle's decoder on forced tokens, start token included: [steps, 2, V]."""
     config = checkpoint.config
-    text = text_rows(checkpoint, prompt)
+    text = text_rows(checkpoint, prompt, negative)
     encoder_state = checkpoint.encoder.forward(text)
     attention_state = torch.zeros(config.decoder_layer_count, 4, IMAGE_TOKEN_COUNT, config.embed_count)
     steps = []

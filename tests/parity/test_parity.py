@@ -58,9 +58,10 @@ def min_dalle_leaves_threads_alone() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def our_logits(checkpoint: Checkpoint, runner: Runner, prompt: str, forced: list[int]) -> torch.Tensor:
+def our_logits(checkpoint: Checkpoint, runner: Runner, prompt: str, forced: list[int], negative: str = "") -> torch.Tensor:
+    tokens = [tokenize_prompt(checkpoint.tokenizer, text, checkpoint.config) for text in (prompt, negative) if text]
     runner.rearrange([])
-    runner.admit([runner.encode(tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config))])
+    runner.admit([runner.encode(*tokens)])
     steps = [runner.step([token], [i])[0].copy() for i, token in enumerate(forced)]
     runner.rearrange([])
     return torch.from_numpy(np.stack(steps))
@@ -87,6 +88,15 @@ def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner
     ours = our_logits(checkpoint, runner, PROMPT, forced)
     assert theirs.std() > 0.5  # not all equal
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("negative", ["red", "two yellow hearts and a small green star at the top, blue background"])
+def test_logits_agree_with_a_negative_prompt(checkpoint: Checkpoint, runner: Runner, negative: str) -> None:
+    """A negative prompt is min-dalle's first row, in place of the empty prompt; it may be longer than the prompt."""
+    forced = random_tokens(checkpoint.config, 64)
+    theirs = reference_logits(checkpoint, PROMPT, forced, negative)
+    assert (theirs - reference_logits(checkpoint, PROMPT, forced))[:, 0].std() > 0.1, "the first row is another"
+    torch.testing.assert_close(our_logits(checkpoint, runner, PROMPT, forced, negative), theirs, atol=1e-3, rtol=0)
 
 
 def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: Runner) -> None:

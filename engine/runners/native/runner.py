@@ -34,6 +34,9 @@ class NativePrompt:
     length: int
 
 
+PromptPair = tuple[NativePrompt, NativePrompt]  # negative and positive: an image's two rows
+
+
 class NativeRunner:
     """A `Runner` of a compiled model of the form `NATIVE`."""
 
@@ -49,13 +52,16 @@ class NativeRunner:
         self._model.detokenizer.reset()
         self._prompts: OrderedDict[tuple[int, ...], NativePrompt] = OrderedDict()
         self._free: list[NDArray[Any]] = []
-        self._slots: list[tuple[NDArray[Any], NativePrompt]] = []
-        # The unconditional prompt of all images: only the start and the end token.
+        self._slots: list[tuple[NDArray[Any], PromptPair]] = []
+        # The unconditional row of images without a negative prompt: only the start and the end token.
         self._empty_prompt = self._encode(self._model.empty_prompt)
 
-    def encode(self, text_tokens: Sequence[int]) -> NativePrompt:
-        """Encode a prompt, or return it from the cache of the last `PROMPT_CACHE_SIZE` ones."""
-        tokens = tuple(text_tokens)
+    def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> PromptPair:
+        """Encode a prompt and its negative prompt, those that are not among the last `PROMPT_CACHE_SIZE` ones."""
+        negative = self._empty_prompt if negative_tokens is None else self._cached(tuple(negative_tokens))
+        return negative, self._cached(tuple(text_tokens))
+
+    def _cached(self, tokens: tuple[int, ...]) -> NativePrompt:
         if tokens not in self._prompts:
             self._prompts[tokens] = self._encode(tokens)
         self._prompts.move_to_end(tokens)
@@ -68,7 +74,7 @@ class NativeRunner:
         self._encoding.infer()
         return NativePrompt(self.decoder.pack_text(self._encoding.get_tensor("keys_values").data), len(tokens))
 
-    def admit(self, prompts: Sequence[NativePrompt]) -> None:
+    def admit(self, prompts: Sequence[PromptPair]) -> None:
         """Append a slot for each prompt."""
         for prompt in prompts:
             cache = self._free.pop() if self._free else np.empty((2, self.decoder.image_cache_size), np.uint8)
@@ -93,8 +99,8 @@ class NativeRunner:
         return self._model.detokenizer.detokenize(grids)
 
     def _update_rows(self) -> None:
-        """Collect the addresses of each row's keys and values; an image has a row for the empty prompt and one for its prompt."""
-        prompts = [each for _, prompt in self._slots for each in (self._empty_prompt, prompt)]
+        """Collect the addresses of each row's keys and values. An image has rows for its negative prompt and its prompt."""
+        prompts = [prompt for _, pair in self._slots for prompt in pair]
         self._image_caches = np.array([row.ctypes.data for cache, _ in self._slots for row in cache], dtype=np.uint64)
         self._text_caches = np.array([prompt.keys_values.ctypes.data for prompt in prompts], dtype=np.uint64)
         self._text_lengths = np.array([prompt.length for prompt in prompts], dtype=np.int32)

@@ -7,6 +7,7 @@ images of a prompt share its pages, and all images share those of the empty prom
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,17 @@ from engine.runners.openvino.pages import TOKENS_PER_PAGE, PagePool
 from engine.runners.openvino.prompts import PagedPrompt, PromptCache
 
 _PAGES_PER_ROW = IMAGE_TOKEN_COUNT // TOKENS_PER_PAGE
+
+
+TokenPair = tuple[tuple[int, ...], tuple[int, ...]]  # negative and positive: an image's two rows
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """An image in the batch: the lease of its pages, and its two rows' prompts, negative and positive."""
+
+    lease: int
+    prompts: list[PagedPrompt]
 
 
 class OpenVinoRunner:
@@ -46,35 +58,40 @@ class OpenVinoRunner:
         )
         self._bound: dict[str, ov.Tensor] = {}  # the page arrays that the requests use
         self._padding = self._image_pages.lease()
-        self._slots: list[tuple[int, PagedPrompt]] = []
+        self._slots: list[_Slot] = []
         self._prompts = PromptCache(self._text_pages, self._write_prompt)
-        # The unconditional prompt of all images: only the start and the end token. It is never evicted, as it counts an image.
+        # The unconditional row of images without a negative prompt: only the start and the end token. It counts an image, so
+        # that it is never evicted.
         self._empty_prompt = self._prompts.find(model.empty_prompt)
         self._empty_prompt.images = 1
         self._tables: dict[str, NDArray[Any]] = {}
 
-    def encode(self, text_tokens: Sequence[int]) -> tuple[int, ...]:
-        """Encode a prompt, unless it is in the cache; return its tokens, which `admit` takes."""
-        tokens = tuple(text_tokens)
-        self._prompts.find(tokens)
-        return tokens
+    def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> TokenPair:
+        """Encode a prompt and its negative prompt, those that are not in the cache; return their tokens, which `admit` takes."""
+        pair = self._model.empty_prompt if negative_tokens is None else tuple(negative_tokens), tuple(text_tokens)
+        for tokens in pair:
+            self._prompts.find(tokens)
+        return pair
 
-    def admit(self, prompts: Sequence[tuple[int, ...]]) -> None:
+    def admit(self, prompts: Sequence[TokenPair]) -> None:
         """Append a slot for each prompt."""
-        for tokens in prompts:
-            prompt = self._prompts.find(tokens)
-            prompt.images += 1
-            self._slots.append((self._image_pages.lease(), prompt))
+        for pair in prompts:
+            slot = _Slot(self._image_pages.lease(), [])
+            self._slots.append(slot)
+            for tokens in pair:
+                slot.prompts.append(self._prompts.find(tokens))
+                slot.prompts[-1].images += 1
         if prompts:
             self._write_tables()
 
     def rearrange(self, order: Sequence[int]) -> None:
         """Move slot `order[i]` to slot i."""
         kept = set(order)
-        for index, (lease, prompt) in enumerate(self._slots):
+        for index, slot in enumerate(self._slots):
             if index not in kept:
-                self._image_pages.release(lease)
-                prompt.images -= 1
+                self._image_pages.release(slot.lease)
+                for prompt in slot.prompts:
+                    prompt.images -= 1
         self._slots = [self._slots[index] for index in order]
         if self._slots:
             self._write_tables()
@@ -84,7 +101,7 @@ class OpenVinoRunner:
         count = len(tokens)
         for name, values in (("tokens", tokens), ("positions", positions)):
             self._tables[name][: 2 * count].reshape(count, 2)[:] = np.array(values)[:, None]
-        self._tables["longest"][()] = max(max(positions) + 1, *(prompt.length for _, prompt in self._slots))
+        self._tables["longest"][()] = max(max(positions) + 1, *(prompt.length for slot in self._slots for prompt in slot.prompts))
         self._decoding.infer()
         logits: NDArray[Any] = self._decoding.get_output_tensor(0).data
         return logits[: 2 * count].reshape(count, 2, -1)
@@ -122,7 +139,7 @@ class OpenVinoRunner:
     def _write_tables(self) -> None:
         """Write the page tables of all rows; their arrays are the request's inputs."""
         self._bind_pages()
-        rows = [(lease, row, prompt) for lease, prompt in self._slots for row, prompt in ((0, self._empty_prompt), (1, prompt))]
+        rows = [(slot.lease, row, prompt) for slot in self._slots for row, prompt in enumerate(slot.prompts)]
         rows += [(self._padding, row % 2, self._empty_prompt) for row in range(self._model.min_rows - len(rows))]
         count = len(rows)
         if len(self._tables.get("tokens", ())) != count:

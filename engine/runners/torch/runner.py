@@ -50,7 +50,7 @@ def choose_dtype(precision: str, device: torch.device, spec: ModelSpec) -> torch
 
 @dataclass(frozen=True)
 class TorchPrompt:
-    """An encoded prompt: keys and values [layers, 2, heads, 64, head width], and whether a token exists, bool [64]."""
+    """A prompt's two rows: keys and values [layers, 2, 2, heads, 64, head width], and whether a token exists, bool [2, 64]."""
 
     keys_values: Tensor
     mask: Tensor
@@ -70,24 +70,28 @@ class TorchRunner:
         self._dtype = dtype
         self.reset()
         start, end = (checkpoint.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
-        # The unconditional prompt of all images: only the start and the end token.
-        self._empty_prompt = self.encode([start, end])
+        # The unconditional row of images without a negative prompt: only the start and the end token.
+        self._empty_row = self._encode([start, end])
 
     @torch.inference_mode()
-    def encode(self, text_tokens: Sequence[int]) -> TorchPrompt:
-        """Encode a prompt: its keys and values for the cross-attention of all layers."""
+    def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> TorchPrompt:
+        """Encode a prompt and its negative prompt: their keys and values for the cross-attention of all layers."""
+        negative = self._empty_row if negative_tokens is None else self._encode(negative_tokens)
+        pair = negative, self._encode(text_tokens)
+        return TorchPrompt(torch.stack([keys_values for keys_values, _ in pair], dim=2), torch.stack([mask for _, mask in pair]))
+
+    @torch.inference_mode()
+    def _encode(self, text_tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
         tokens = torch.full((1, self._config.text_token_count), _PAD, device=self._device)
         tokens[0, : len(text_tokens)] = torch.tensor(text_tokens)
         encoded = self._encoder(tokens)[0]
-        return TorchPrompt(self._decoder.text_keys_values(encoded), tokens[0].not_equal(_PAD))
+        return self._decoder.text_keys_values(encoded), tokens[0].not_equal(_PAD)
 
     @torch.inference_mode()
     def admit(self, prompts: Sequence[TorchPrompt]) -> None:
         """Append a slot for each prompt."""
         for prompt in prompts:
-            pair = self._empty_prompt, prompt
-            keys_values = torch.stack([each.keys_values for each in pair], dim=2)
-            self._cache.append(keys_values, torch.stack([each.mask for each in pair]))
+            self._cache.append(prompt.keys_values, prompt.mask)
 
     @torch.inference_mode()
     def rearrange(self, order: Sequence[int]) -> None:

@@ -72,8 +72,8 @@ class DalleWriter:
     def _finish(self) -> tuple[list[Image.Image], list[str]]:
         """Return the pictures of the answer and the warnings of saving them."""
         images = self._drawing.images
-        pictures = [make_grid(images)] if self._is_grid else images
-        return pictures, save_drawing(self._folder, self._drawing, pictures, self._format)
+        sheet = make_grid(images) if self._is_grid else None
+        return images if sheet is None else [sheet], save_drawing(self._folder, self._drawing, self._format, sheet=sheet)
 
     def _image(self, index: int, seed: int, picture: Image.Image) -> bytes:
         image = to_base64(encode(picture, self._format))

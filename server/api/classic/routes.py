@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from server.api.answers import answer_drawing
-from server.api.body import read_body
+from server.api.body import read_request
 from server.api.classic.answer import DalleWriter
 from server.api.classic.schemas import (
     DalleAnswer,
@@ -68,7 +68,7 @@ def classic_routes(model: DalleModel, settings: Settings, folder: OutputFolder |
     )
     def dalle() -> Response:
         """Draw images from a text; answer when all are done, or with `stream` while they are drawn."""
-        body = read_body(body_model, request.get_data(cache=False))
+        body = read_request(body_model)
         note_prompt(body.text)
         drawing = model.start(body.drawing_request(model.sampling))
         return answer_drawing(drawing, DalleWriter(drawing, body, body.img_format or settings.img_format, folder), body.stream)

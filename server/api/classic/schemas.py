@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from consts import MAX_PROMPT_CHARACTERS, ImageFormat
-from dalle_model import PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
+from dalle_model import PREVIEWS, DrawingRequest, SamplingSettings
 from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, DrawingBody
 
 
@@ -37,9 +37,10 @@ class DalleRequest(DrawingBody):
 
     def drawing_request(self, default: SamplingSettings) -> DrawingRequest:
         """Return what to draw, with the model's defaults filled in. Raises InvalidRequest."""
-        seeds = consecutive_seeds(self.seed, self.num_images)
         previews = PREVIEWS if self.stream and self.previews else ()
-        return DrawingRequest(self.text, seeds, self.sampling(default), previews, self.seamless)
+        return DrawingRequest(
+            self.text, self.seeds(self.num_images), self.sampling(default), self.negative_prompt, previews, self.seamless
+        )
 
 
 class DalleAnswer(BaseModel):

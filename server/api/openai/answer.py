@@ -73,13 +73,13 @@ class ImagesWriter:
 
     def _items(self, encoded: list[bytes]) -> list[ImageItem]:
         seeds = self._drawing.seeds
-        if self._body.response_format == "url":
+        if self._body.has_urls:
             urls = self._links_to(encoded, self._body.output_format)
             return [ImageItem(url=url, seed=seed) for url, seed in zip(urls, seeds, strict=True)]
         return [ImageItem(b64_json=to_base64(data), seed=seed) for data, seed in zip(encoded, seeds, strict=True)]
 
     def _save(self) -> list[str]:
-        return save_drawing(self._folder, self._drawing, self._drawing.images, self._body.output_format, self._body.size)
+        return save_drawing(self._folder, self._drawing, self._body.output_format, self._body.size)
 
     def _partial(self, event: Preview) -> bytes:
         partial = PartialImageEvent(

@@ -1,4 +1,4 @@
-"""OpenAI's images routes: `POST /v1/images/generations`. Edits and variations are not served, and say so."""
+"""OpenAI's images routes: `POST /v1/images/generations`. Edits and variations are not supported, and say so."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
-from werkzeug.exceptions import NotImplemented as NotImplementedHere
 
 from server.api.answers import answer_drawing
-from server.api.body import read_body
+from server.api.body import read_request
 from server.api.drawing_body import with_image_limit
 from server.api.error_bodies import OpenAIErrorEvent
+from server.api.errors import NotSupported
 from server.api.openai.answer import ImagesWriter
 from server.api.openai.links import links_to
 from server.api.openai.schemas import CompletedEvent, ImagesAnswer, ImagesRequest, PartialImageEvent
@@ -48,22 +48,37 @@ def openai_image_routes(model: DalleModel, settings: Settings, folder: OutputFol
             body=body_model,
         )
     )
-    def generate() -> Response:
+    def generate(deployment: str | None = None) -> Response:
         """Draw images from a prompt; answer when all are done, or with `stream` while they are drawn."""
-        body = read_body(body_model, request.get_data(cache=False))
+        body = read_request(body_model)
+        if body.model is None and deployment is not None:
+            body = body.model_copy(update={"model": deployment})
         note_prompt(body.prompt)
         drawing = model.start(body.drawing_request(model.sampling))
         text_tokens = model.count_text_tokens(body.prompt)
         writer = ImagesWriter(drawing, body, text_tokens, folder, partial(links_to, store, settings.public_url))
         return answer_drawing(drawing, writer, body.stream)
 
+    # Not documented: for a base URL without /v1, and for Azure's clients, whose path names the deployment.
+    @blueprint.post("/images/generations")
+    @blueprint.post("/openai/v1/images/generations")
+    @blueprint.post("/openai/deployments/<deployment>/images/generations")
+    def generate_elsewhere(deployment: str | None = None) -> Response:
+        """Draw images from a prompt, as `/v1/images/generations` does."""
+        return generate(deployment)
+
+    @blueprint.post("/images/<any(edits, variations):name>")
+    def not_supported_elsewhere(name: str) -> NoReturn:
+        """Answer 400 with the route to use instead."""
+        not_supported()
+
     @blueprint.post("/v1/images/edits")
     @blueprint.post("/v1/images/variations")
-    @described(Operation(OPENAI, "Edit or vary an image: not served", {}, (501,)))
-    def not_served() -> NoReturn:
-        """Answer 501 with the route to use instead."""
-        raise NotImplementedHere(
-            f"{request.path} is not served: {model.name} draws from a prompt alone, and takes no image. "
+    @described(Operation(OPENAI, "Edit or vary an image: not supported", {}, (400,)))
+    def not_supported() -> NoReturn:
+        """Answer 400 with the route to use instead."""
+        raise NotSupported(
+            f"{request.path} is not supported: {model.name} draws from a prompt alone, and takes no image. "
             "Draw with POST /v1/images/generations."
         )
 

@@ -9,10 +9,13 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from consts import MAX_IMAGE_SIDE, MAX_OPENAI_PROMPT_CHARACTERS, MIN_IMAGE_SIDE, ImageFormat
-from dalle_model import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, DrawingRequest, SamplingSettings, consecutive_seeds
+from dalle_model import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, DrawingRequest, SamplingSettings
 from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, DrawingBody
 from server.images.encoding import encode
 from server.images.sizes import NATIVE_SIZE, SIZE_PATTERN, Size, parse_size
+
+# Their clients read `url` without asking for it.
+_MODELS_WITH_URLS = ("dall-e-2", "dall-e-3")
 
 _SIDES = f"{MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE}"
 
@@ -61,7 +64,11 @@ class ImagesRequest(DrawingBody):
         default=None,
         description=f"auto, or <width>x<height> with sides of {_SIDES}; 256x256 is native, other sizes are scaled and cropped",
     )
-    response_format: Literal["b64_json", "url"] = Field(default="b64_json", description="a stream always has b64_json")
+    response_format: Literal["b64_json", "url"] | None = Field(
+        default=None,
+        description="by default url for the models dall-e-2 and dall-e-3, as OpenAI's API has it, else b64_json; "
+        "a stream always has b64_json",
+    )
     output_format: AnyCaseImageFormat = Field(default=ImageFormat.PNG, description="png, jpeg or webp, in any case")
     output_compression: int = Field(default=100, description="quality of jpeg and webp; png is lossless", ge=0, le=100)
     background: Literal["opaque", "auto"] = Field(default="auto", description="always opaque")
@@ -76,7 +83,12 @@ class ImagesRequest(DrawingBody):
     def drawing_request(self, default: SamplingSettings) -> DrawingRequest:
         """Return what to draw, with the model's defaults filled in. Raises InvalidRequest."""
         previews = preview_positions(self.partial_images) if self.stream else ()
-        return DrawingRequest(self.prompt, consecutive_seeds(self.seed, self.n), self.sampling(default), previews)
+        return DrawingRequest(self.prompt, self.seeds(self.n), self.sampling(default), self.negative_prompt, previews)
+
+    @property
+    def has_urls(self) -> bool:
+        """Whether the answer has URLs in place of base64."""
+        return (self.response_format or ("url" if (self.model or "").casefold() in _MODELS_WITH_URLS else "b64_json")) == "url"
 
     @property
     def size_text(self) -> str:
@@ -183,7 +195,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are served: the one that is loaded."""
+    """The model that is loaded, and its aliases."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]

@@ -113,6 +113,7 @@ function describe({ asked, model, time }) {
   const isToday = when.toDateString() === new Date().toDateString();
   const said = [
     asked.num_images === 1 ? "1 picture" : `${asked.num_images} pictures`,
+    asked.negative_prompt && `without “${asked.negative_prompt}”`,
     asked.temperature !== undefined && `temperature ${asked.temperature}`,
     asked.top_k !== undefined && `top-k ${asked.top_k}`,
     asked.supercondition_factor !== undefined && `guidance ${asked.supercondition_factor}`,

@@ -2,7 +2,8 @@
 import { recall, keep } from "./tab.js";
 
 const SETTINGS = ["temperature", "top_k", "supercondition_factor"];
-const FIELDS = ["text", "num_images", "seed", ...SETTINGS, "img_format"];
+const ADVANCED = ["negative_prompt", "seed", ...SETTINGS, "img_format"];
+const FIELDS = ["text", "num_images", ...ADVANCED];
 const MOST_PICTURES = 10;
 
 const byId = (id) => document.getElementById(id);
@@ -51,7 +52,7 @@ export function readForm() {
     const number = Number(typed.replace(",", "."));
     if (typed) asked[name] = Number.isFinite(number) ? number : typed;
   }
-  if (byId("img_format").value) asked.img_format = byId("img_format").value;
+  for (const name of ["negative_prompt", "img_format"]) if (byId(name).value.trim()) asked[name] = byId(name).value.trim();
   return asked;
 }
 
@@ -67,7 +68,7 @@ export function fillForm(asked) {
     if (name !== "num_images") byId(name).value = asked[name] ?? "";
     else if (asked.num_images) byId(name).value = asked.num_images;
   }
-  if (["seed", ...SETTINGS, "img_format"].some((name) => byId(name).value)) byId("advanced").open = true;
+  if (ADVANCED.some((name) => byId(name).value)) byId("advanced").open = true;
   changed();
   byId("text").focus();
   form.scrollIntoView({ block: "start" });

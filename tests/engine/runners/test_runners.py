@@ -62,22 +62,25 @@ def forced_tokens(config: Any, count: int = 256) -> list[int]:
     return [config.decoder_start_token_id, *(rng.randrange(config.logit_count) for _ in range(count - 1))]
 
 
-def alone(runner: Runner, forced: list[int], prompt: list[int]) -> NDArray[Any]:
+def alone(runner: Runner, forced: list[int], prompt: list[int], negative: list[int] | None = None) -> NDArray[Any]:
     runner.reset()
-    runner.admit([runner.encode(prompt)])
+    runner.admit([runner.encode(prompt, negative)])
     logits = np.stack([runner.step([token], [i])[0].copy() for i, token in enumerate(forced)])
     runner.rearrange([])
     return logits
 
 
-def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(runner: Runner, checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("negative", [None, OTHERS[0]], ids=["", "negative"])
+def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(
+    runner: Runner, checkpoint: Checkpoint, negative: list[int] | None
+) -> None:
     forced = forced_tokens(checkpoint.config)
-    expected = alone(runner, forced, PROMPT)
+    expected = alone(runner, forced, PROMPT, negative)
     assert expected.std() > 0.5
     rng = Random(2)
     positions = [0]  # of the watched image and of the others
     watched = 0
-    runner.admit([runner.encode(PROMPT)])
+    runner.admit([runner.encode(PROMPT, negative)])
     batch_sizes = set()
     while positions[watched] < 256:
         tokens = [forced[position] for position in positions]
@@ -95,7 +98,7 @@ def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(runner: R
             positions, watched = [positions[i] for i in order], order.index(watched)
         if rng.random() < 0.25 and len(positions) < 12:
             joining = rng.choices(OTHERS, k=rng.randint(1, 3))
-            runner.admit([runner.encode(prompt) for prompt in joining])
+            runner.admit([runner.encode(prompt, rng.choice([None, *OTHERS])) for prompt in joining])
             positions += [0] * len(joining)
     runner.rearrange([])
     assert len(batch_sizes) > 5

@@ -21,7 +21,7 @@ from server import create_app
 from server.config.settings import Settings
 
 SETTINGS = Settings(max_images=2)  # a request draws few images, so that many requests can be tried
-NOT_SERVED = {"/v1/images/edits", "/v1/images/variations"}  # described to answer 501 only
+NOT_SERVED = {"/v1/images/edits", "/v1/images/variations"}
 EXAMPLES = 5  # per route, in addition to the limits of every field, which schemathesis always tries
 
 

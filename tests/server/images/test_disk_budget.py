@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.images.disk_budget import DiskBudget
-from server.images.output_folder import save_images
+from server.images.output_folder import save_files
 
 KIB = 2**10
 
@@ -80,7 +80,7 @@ def test_the_folder_stays_below_the_limit_with_many_requests_at_once(tmp_path: P
 
     def save(number: int) -> int:
         removed = budget.make_room([5000, 3000])
-        save_images([bytes(5000), bytes(3000)], "png", str(number), tmp_path)
+        save_files({"0.png": bytes(5000), "1.png": bytes(3000)}, str(number), tmp_path)
         return removed
 
     with ThreadPoolExecutor(8) as pool:

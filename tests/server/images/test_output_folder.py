@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from consts import ImageFormat
-from dalle_model import DalleModel, DrawingRequest
+from dalle_model import DalleModel, Drawing, DrawingRequest, Event, ImageDone
 from server.config.settings import Settings
 from server.images.metadata import read_metadata
-from server.images.output_folder import OutputFolder, check_writable, request_folder_name, save_images
+from server.images.output_folder import OutputFolder, check_writable, request_folder_name, save_files
 from server.operations.metrics import Metrics
 from tests.conftest import MakeClient
 from tests.decoding import open_base64
@@ -45,18 +46,24 @@ def test_a_folders_name_has_the_time_and_the_prompt() -> None:
 @example("$(reboot) `reboot` %PATH% *?<>|:\"'\n\r\t")
 def test_no_prompt_leaves_the_folder_or_names_a_device(prompt: str) -> None:
     name = request_folder_name(prompt, NOON)
-    assert re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name)
+    assert re.fullmatch(r"[\w-]+", name, flags=re.UNICODE) or not name.isascii()
+    assert len(name.encode()) <= 100 and not set(name) & set('<>:"/\\|?*. ')
     assert PurePosixPath(name).parts == PureWindowsPath(name).parts == (name,)
     assert not name.lower().startswith(("con", "prn", "aux", "nul", "com", "lpt"))
     with TemporaryDirectory() as folder:
-        saved = save_images([b"image"], "png", prompt, Path(folder))
+        saved = save_files({"0.png": b"image"}, prompt, Path(folder))
         assert saved.parent == Path(folder)
         assert [path.relative_to(folder).parts[1:] for path in Path(folder).rglob("*.png")] == [("0.png",)]
 
 
 def test_each_of_many_requests_at_once_gets_its_own_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
-        folders = list(pool.map(lambda number: save_images([str(number).encode()] * 3, "png", "same", tmp_path), range(200)))
+        folders = list(
+            pool.map(
+                lambda number: save_files(dict.fromkeys(("0.png", "1.png", "2.png"), str(number).encode()), "same", tmp_path),
+                range(200),
+            )
+        )
     assert len(set(folders)) == 200
     for number, folder in enumerate(folders):
         assert sorted(path.name for path in folder.iterdir()) == ["0.png", "1.png", "2.png"]
@@ -65,7 +72,7 @@ def test_each_of_many_requests_at_once_gets_its_own_folder(tmp_path: Path) -> No
 
 def test_a_save_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="x/y"):
-        save_images([b"image"], "x/y", "a prompt", tmp_path)
+        save_files({"x/y": b"image"}, "a prompt", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,7 +98,11 @@ def test_a_grid_is_saved_with_all_its_seeds(make_client: MakeClient, settings: S
     body = {"text": "a red circle", "num_images": 2, "seed": 41, "grid": True, "img_format": "png"}
     make_client(save_to_disk=True).post("/dalle", json=body)
     [folder] = settings.output_dir.iterdir()
-    assert read_metadata((folder / "0.png").read_bytes()).seeds == (41, 42)
+    assert {path.name: read_metadata(path.read_bytes()).seeds for path in folder.iterdir()} == {
+        "0.png": (41,),
+        "1.png": (42,),
+        "grid.png": (41, 42),
+    }
 
 
 def test_if_saving_fails_the_answer_has_the_images_and_a_warning(
@@ -116,17 +127,20 @@ def test_a_removed_folder_is_created_again(make_client: MakeClient, settings: Se
     assert "dalle_images_saved_total 4.0" in client.get("/metrics").text
 
 
-def test_metadata_too_long_for_the_format_is_a_warning(
-    tiny_model: DalleModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+class DrawnJob:
+    """An engine's side of a drawing that is done at once: one picture."""
+
+    def events(self, tick: float | None = None, *, progress: bool = True) -> Iterator[Event]:
+        yield ImageDone(0, 0, Image.new("RGB", (16, 16)))
+
+
+def test_metadata_too_long_for_the_format_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """EXIF has no room for 400 long seeds and 4,000 characters that JSON writes with six each."""
     seeds = tuple(range(2**63 - 500, 2**63 - 100))
-    sheet = [Image.new("RGB", (16, 16))]
     folder = OutputFolder(tmp_path, None, Metrics())
-    with tiny_model.start(DrawingRequest("a" + "\u0001" * 3999, seeds)) as long:
-        warnings = folder.save(long, sheet, ImageFormat.JPEG)
-    assert len(warnings) == 1
+    for prompt, warning_count in (("a" + "\u0001" * 3999, 1), ("a", 0)):
+        drawing = Drawing(DrawingRequest(prompt, seeds, seamless=True), "Tiny", DrawnJob(), lambda: None)
+        drawing.result()
+        assert len(folder.save(drawing, ImageFormat.JPEG)) == warning_count
+        assert len(list(tmp_path.iterdir())) == 1 - warning_count
     assert "EXIF data is too long" in caplog.text
-    assert list(tmp_path.iterdir()) == []
-    with tiny_model.start(DrawingRequest("a", seeds)) as short:
-        assert folder.save(short, sheet, ImageFormat.JPEG) == []
