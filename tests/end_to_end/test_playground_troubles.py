@@ -109,7 +109,8 @@ def test_an_invalid_seed_is_explained_at_its_field(visit: Callable[..., Visit]) 
     person.page.fill("#seed", "minus one")
     person.page.click("#advanced summary")
     person.draw(RED_CIRCLE)
-    assert person.problem("seed") == 'Seed must be a whole number from 0 to 9223372036854775807, or -1 for a random one, not "minus one".'
+    accepted = "a whole number from 0 to 9223372036854775807, or -1 for a random one"
+    assert person.problem("seed") == f'Seed must be {accepted}, not "minus one".'
     assert person.focused() == "seed"
     assert person.page.get_attribute("#seed", "aria-invalid") is not None
     assert person.page.locator(".drawing").count() == 0
