@@ -5,6 +5,7 @@ Everything that can be wrong without the model is checked before torch is import
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -13,18 +14,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_ENGINE_FAILED, EXIT_OK
 
 try:
+    from flask import Flask
     from tqdm import tqdm
 
+    import server
     from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
+    from host.console import ensure_streams, say
     from host.malloc import share_arenas
     from host.unfinished import sweep_unfinished
-    from server import create_app
     from server.config.command_line import read_settings, warn_of_unknown_variables
     from server.config.settings import Settings
     from server.images.output_folder import check_writable
@@ -48,6 +52,7 @@ class StartRefused(Exception):
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the server until it is told to stop; return the exit status."""
+    ensure_streams()
     share_arenas()
     settings = read_settings(arguments, environment)
     configure_logging(settings.log_level, settings.log_format)
@@ -73,8 +78,36 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if not has_ended_well:
         print("app.py: the engine died, or hangs; the log above has the reason", file=sys.stderr)
         return EXIT_ENGINE_FAILED
-    print("Stopped.", flush=True)
+    say("Stopped.")
     return EXIT_OK
+
+
+def create_app() -> Flask:
+    """Load the model and build the app for another WSGI server: `gunicorn --threads 16 'app:create_app()'`.
+
+    The settings come from the environment. The model is closed when the process exits.
+    """
+    ensure_streams()
+    share_arenas()
+    settings = read_settings([], os.environ)
+    configure_logging(settings.log_level, settings.log_format)
+    _warn_of_small_queue(settings)
+    warn_of_unknown_variables(os.environ)
+    if _only_watches_files():
+        return Flask(__name__)
+    _check_output_dir(settings)
+    metrics = Metrics()
+    model = _load(settings, metrics)
+    atexit.register(model.close, 0)
+    _log.info("process %d has loaded a model of its own; so does each other worker process", os.getpid())
+    return server.create_app(model, settings, metrics)
+
+
+def _only_watches_files() -> bool:
+    """Return whether this is the outer process of `flask run --debug`, which builds an app and never serves it."""
+    is_debug = os.environ.get("FLASK_DEBUG", "0").lower() not in ("", "0", "false", "no")
+    is_flask_run = Path(sys.argv[0]).stem == "flask" and "run" in sys.argv and "--no-reload" not in sys.argv
+    return is_flask_run and is_debug and os.environ.get("WERKZEUG_RUN_MAIN") != "true"
 
 
 def _warn_of_small_queue(settings: Settings) -> None:
@@ -122,22 +155,22 @@ def _serve(settings: Settings, listener: socket.socket) -> bool:
     """Serve until the end. Return whether the end was requested and orderly."""
     metrics = Metrics()
     model = _load(settings, metrics)
-    app = create_app(model, settings, metrics)
+    app = server.create_app(model, settings, metrics)
     try:
-        server = build_server(app, listener, settings.max_batch_size + settings.max_queue)
+        waitress = build_server(app, listener, settings.max_batch_size + settings.max_queue)
     except OSError as error:
         raise _cant_listen(settings, error) from error
     except RuntimeError as error:  # other processes have taken threads since the check
         raise StartRefused(
             "the system allows too few threads, because other processes have started some meanwhile: start again"
         ) from error
-    print(_welcome(listener, settings), flush=True)
-    return MainLoop(server, model, settings.step_timeout).run(settings.drain_timeout)
+    say(_welcome(listener, settings))
+    return MainLoop(waitress, model, settings.step_timeout).run(settings.drain_timeout)
 
 
 def _load(settings: Settings, observer: Observer) -> DalleModel:
     name = settings.model_version.value
-    print(f"Loading DALL-E {name} ...", flush=True)
+    say(f"Loading DALL-E {name} ...")
     started = time.perf_counter()
     model = DalleModel(
         name.lower(),
@@ -153,7 +186,7 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
         observer=observer,
         show_progress=True,
     )
-    print(f"Loaded in {time.perf_counter() - started:.1f} s. Warming up with one image ...", flush=True)
+    say(f"Loaded in {time.perf_counter() - started:.1f} s. Warming up with one image ...")
     with tqdm(desc="warming up", unit="step", leave=False, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
@@ -161,7 +194,7 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
             bar.update(done - bar.n)
 
         seconds = model.warm_up(show)
-    print(f"Warm: one image takes {seconds:.1f} s here.", flush=True)
+    say(f"Warm: one image takes {seconds:.1f} s here.")
     return model
 
 
@@ -199,8 +232,9 @@ def _stop_loading(signal_number: int, frame: FrameType | None) -> NoReturn:
 def exit_at_once(status: int) -> NoReturn:
     """End the process without shutting the interpreter down, in which a thread that still loads weights would crash."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(status)
 
 

@@ -19,11 +19,13 @@ from PIL import Image
 from engine.batching.statistics import EngineState, Observer
 from engine.drawing import Drawing
 from engine.errors import (
+    FORKED,
     Cancelled,
     CheckpointError,
     DalleError,
     DeadlineExceeded,
     EngineClosed,
+    ForkedProcess,
     GenerationFailed,
     HubUnreachable,
     InvalidRequest,
@@ -33,6 +35,7 @@ from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
 from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
 
 __all__ = [
+    "FORKED",
     "IMAGE_TOKEN_COUNT",
     "PREVIEWS",
     "PREVIEW_EVERY",
@@ -46,6 +49,7 @@ __all__ = [
     "EngineClosed",
     "EngineState",
     "Event",
+    "ForkedProcess",
     "GenerationFailed",
     "HubUnreachable",
     "ImageDone",

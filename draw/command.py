@@ -19,6 +19,7 @@ from engine.drawing import Drawing
 from engine.errors import CheckpointError, DalleError, InvalidRequest
 from engine.events import ImageDone, Progress
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest, SamplingSettings, consecutive_seeds
+from host.console import ensure_streams
 from utils import make_grid, slugify
 
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str], load_model: Callable[..., AbstractContextMana
 
     `load_model` is `DalleModel`, which is passed in because its module runs this command.
     """
+    ensure_streams()
     options = read_options(arguments)
     signal.signal(signal.SIGINT, _Interrupt.handle)
     try:
@@ -87,7 +89,7 @@ def _draw(options: Options, load_model: Callable[..., AbstractContextManager[Mod
         tqdm(total=options.num_images * IMAGE_TOKEN_COUNT, desc="drawing", unit=" tokens", leave=False, disable=None) as bar,
     ):
         sampling = model.sampling.override(options.temperature, options.top_k, options.supercondition_factor)
-        seeds = consecutive_seeds(options.seed, options.num_images)
+        seeds = consecutive_seeds(None if options.seed == -1 else options.seed, options.num_images)
         drawing = model.start(DrawingRequest(options.prompt, seeds, sampling, options.negative_prompt or ""))
         drawn = [0] * options.num_images
         for event in drawing.events():

@@ -57,7 +57,7 @@ class Options:
     output_dir: Path
     grid: bool
     format: ImageFormat
-    seed: int | None
+    seed: int
     temperature: float | None
     top_k: int | None
     supercondition_factor: float | None
@@ -80,7 +80,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     add("--output_dir", parse_path, "FOLDER", "folder for the files (default: generations)", Path("generations"))
     parser.add_argument("--grid", action="store_true", help="save all images as one sheet")
     add("--format", parse_image_format, "NAME", "JPEG, PNG or WebP (default: JPEG)", ImageFormat.JPEG)
-    add("--seed", integer_between(0, MAX_SEED), "NUMBER", "of the first image; image i has seed + i (default: random)")
+    add("--seed", integer_between(-1, MAX_SEED), "NUMBER", "of the first image; image i has seed + i (default: -1, random)", -1)
     temperatures = number_between(MIN_TEMPERATURE, MAX_TEMPERATURE)
     add("--temperature", temperatures, "NUMBER", "above 1 more varied, below 1 safer (default: the model's)")
     add("--top_k", integer_between(1, MAX_TOP_K), "COUNT", "draw from the k likeliest tokens (default: the model's)")

@@ -9,6 +9,7 @@ DalleError
 ├── DeadlineExceeded    the images were not finished before the request's deadline
 ├── Cancelled           the caller no longer wants the images
 └── EngineClosed        the engine is stopping and accepts no requests
+    └── ForkedProcess   the engine's thread is in the process that this one was forked from
 """
 
 
@@ -55,6 +56,19 @@ class Cancelled(DalleError):
 
 class EngineClosed(DalleError):
     """An engine that accepts no requests."""
+
+
+FORKED = (
+    "this process was forked after the model was loaded: load it in each worker instead "
+    "(gunicorn: without --preload; multiprocessing: the start method spawn)"
+)
+
+
+class ForkedProcess(EngineClosed):
+    """A process without the engine's thread, because it was forked after the model was loaded."""
+
+    def __init__(self) -> None:
+        super().__init__(FORKED)
 
 
 def first_line(error: BaseException) -> str:

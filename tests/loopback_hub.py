@@ -52,6 +52,7 @@ class Request:
     path: str
     range: str | None
     authorization: str | None
+    user_agent: str | None = None
 
 
 @dataclass
@@ -122,7 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         path = urlsplit(self.path).path
-        self._hub.requests.append(Request(self.command, path, self.headers["Range"], self.headers["Authorization"]))
+        self._hub.requests.append(
+            Request(self.command, path, self.headers["Range"], self.headers["Authorization"], self.headers["User-Agent"])
+        )
         name = path.rsplit("/", 1)[-1]
         file = self._hub.folder / name
         is_head = self.command == "HEAD"

@@ -27,7 +27,7 @@ MAY_IMPORT: Mapping[str, tuple[set[str], set[str]]] = {
     "host": (set(), COMPUTING | SERVING | {"PIL"}),
     "engine": ({"consts", "host"}, SERVING),
     "dalle_model": ({"consts", "engine", "draw"}, SERVING),
-    "draw": ({"consts", "utils", "engine"}, COMPUTING | SERVING),
+    "draw": ({"consts", "utils", "host", "engine"}, COMPUTING | SERVING),
     "server": ({"consts", "utils", "host", "dalle_model"}, COMPUTING),
     "app": ({"consts", "host", "dalle_model", "server"}, COMPUTING),
     "training": ({"consts", "utils", "host", "dalle_model", "engine"}, SERVING),

@@ -11,9 +11,11 @@ Each step: _admit    let waiting images into the batch; encode new prompts
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from engine.batching.job import Job, Slot, SlotState
 from engine.batching.limit import AdaptiveLimit
 from engine.batching.scheduler import Scheduler
 from engine.batching.statistics import EngineState, Observer, Statistics
-from engine.errors import EngineClosed, GenerationFailed
+from engine.errors import EngineClosed, ForkedProcess, GenerationFailed
 from engine.events import ImageDone, Preview, Progress
 from engine.memory import explaining_exhausted_memory, is_memory_exhausted
 from engine.picture import paint_undrawn
@@ -55,6 +57,7 @@ class Engine:
         The model is loaded on that thread because OpenMP creates a pool of threads for each thread that computes. Two pools have
         more threads than cores, which makes a small model three times slower.
         """
+        self._process = os.getpid()
         self._scheduler = Scheduler(max_batch_size, max_queue)
         self._batch_limit = AdaptiveLimit(max_batch_size)
         self._picture_limit = AdaptiveLimit(PICTURES_AT_ONCE)
@@ -81,6 +84,7 @@ class Engine:
 
         Raises InvalidRequest for more images than the batch and the queue hold together, QueueFull, EngineClosed.
         """
+        self._check_process()
         count = len(request.seeds)
         with self._changed:
             self._check_room(count)  # before any work, so that a refusal costs next to nothing
@@ -94,7 +98,9 @@ class Engine:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Stop drawing a job: its slots are free by the next step. No effect on a job that is over."""
+        """Stop drawing a job: its slots are free by the next step. No effect on a job that is over, or in a forked process."""
+        if self._is_forked:
+            return
         with self._changed:
             if not job.is_over:
                 self._statistics.cancelled(job.undelivered_count)
@@ -102,21 +108,25 @@ class Engine:
             self._changed.notify()
 
     def drain(self) -> None:
-        """Refuse new requests; what is queued or in the batch is still drawn."""
+        """Refuse new requests; what is queued or in the batch is still drawn. Raises ForkedProcess."""
+        self._check_process()
         with self._changed:
             self._is_draining = True
 
     def close(self, timeout: float | None = None) -> bool:
         """Stop the engine; unfinished requests end with EngineClosed. Return whether its thread ended in `timeout` seconds."""
+        if self._is_forked:  # nothing runs here, and the lock may have been held when the process was forked
+            return True
         self._end_all()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @property
     def state(self) -> EngineState:
-        """A snapshot of the engine. Available while a step hangs, too."""
-        with self._changed:
+        """A snapshot of the engine. Available while a step hangs, and in a forked process."""
+        with nullcontext() if self._is_forked else self._changed:
             return self._statistics.snapshot(
+                is_forked=self._is_forked,
                 is_alive=self._thread.is_alive(),
                 is_draining=self._is_draining or self._is_closing,
                 images_waiting=self._scheduler.waiting_count,
@@ -168,6 +178,14 @@ class Engine:
 
     def _tokenize(self, prompt: str) -> list[int]:
         return tokenize_prompt(self._tokenizer, prompt, self.config)
+
+    @property
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._process
+
+    def _check_process(self) -> None:
+        if self._is_forked:
+            raise ForkedProcess
 
     def _check_room(self, count: int) -> None:
         if self._is_draining or self._is_closing:

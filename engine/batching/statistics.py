@@ -36,6 +36,7 @@ class EngineState:
     """The engine at one moment. Totals only grow; averages are of recent measurements, 0 before the first."""
 
     is_alive: bool  # the engine's thread
+    is_forked: bool  # this process was forked after the model was loaded: nothing can be drawn
     is_draining: bool  # new requests are refused
     images_waiting: int
     slots_in_use: int

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +16,7 @@ import torch
 from platformdirs import user_cache_path
 
 from consts import RUNNERS
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequest, first_line
 from engine.runners.runner import Runner
 from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
 from engine.weights.checkpoint import Checkpoint, ModelFiles, find_model
@@ -65,14 +68,13 @@ def load_runner(
     from engine.runners.openvino.runner import OpenVinoRunner
 
     chosen_precision = choose_precision(precision, spec)
-    folder = cache_dir or default_cache()
-    library = _load_native(folder, runner)
-    files = find()
-    if library is None or not _is_supported(files.config, runner):
-        return files, OpenVinoRunner(compile_model(files, chosen_precision, count, folder, progress=progress))
-    return files, NativeRunner(
-        compile_model(files, chosen_precision, count, folder, form=NATIVE, progress=progress), library, count
-    )
+    with usable_cache(cache_dir) as folder:
+        library = _load_native(folder, runner)
+        files = find()
+        compiled = partial(compile_model, files, chosen_precision, count, folder, progress=progress)
+        if library is None or not _is_supported(files.config, runner):
+            return files, OpenVinoRunner(compiled())
+        return files, NativeRunner(compiled(form=NATIVE), library, count)
 
 
 def runner_on(checkpoint: Checkpoint, precision: Precision, threads: int, cache_dir: Path, *, runner: str = "auto") -> Runner:
@@ -104,8 +106,31 @@ def choose_library(runner: str, device: torch.device) -> str:
 
 
 def default_cache() -> Path:
-    """Return the default folder for compiled models, in the user's cache folder."""
+    """Return the default folder for compiled models, in the user's cache folder. Raises RuntimeError if there is no home."""
     return user_cache_path("dalle-server", appauthor=False)
+
+
+@contextmanager
+def usable_cache(cache_dir: Path | None) -> Iterator[Path]:
+    """Yield the folder for compiled models, created if it is missing.
+
+    If it cannot be created or written, log a warning and yield a private folder, removed at the end of the block: the native
+    decoder must be compiled to a file, which stays loaded.
+    """
+    try:
+        folder = cache_dir or default_cache()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:
+        _log.warning(
+            "the cache folder cannot be used (%s), so the next start is as slow: choose another with --cache_dir",
+            first_line(error),
+        )
+        with tempfile.TemporaryDirectory(prefix="dalle-server-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+        return
+    yield folder
 
 
 def _load_native(cache_dir: Path, runner: str) -> ctypes.CDLL | None:

@@ -31,6 +31,8 @@ from engine.weights.sha256 import file_sha256
 
 _T = TypeVar("_T")
 
+constants.HF_HUB_DISABLE_TELEMETRY = True  # requests would also name torch's version and the program around it
+
 PROBE_SECONDS = 20.0  # for all attempts together: with torch's import before them, a start without a hub fails within 30 s
 _PROBE_ATTEMPTS = 3
 _REQUEST_SECONDS = 6.0

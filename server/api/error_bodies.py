@@ -73,6 +73,13 @@ def is_openai_path(path: str) -> bool:
     return _OPENAI_PATH.match(path) is not None
 
 
+def drawing_route(path: str) -> str:
+    """Return the drawing route of a path's dialect."""
+    if path.startswith(_A1111_PREFIX):
+        return "/sdapi/v1/txt2img"
+    return "/v1/images/generations" if is_openai_path(path) else "/dalle"
+
+
 def error_model(path: str) -> type[BaseModel]:
     """Return the shape of errors at a path."""
     if path.startswith(_A1111_PREFIX):

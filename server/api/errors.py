@@ -5,6 +5,7 @@ InvalidRequest               400  its own message, and the field
 QueueFull                    429  a fixed message, and Retry-After from the measured speed
 Cancelled                    499  a fixed message that nobody reads: the client has gone
 EngineClosed                 503  a fixed message, and Retry-After
+ForkedProcess                503  a fixed message with the remedy
 DeadlineExceeded             504  a fixed message
 GenerationFailed, any other  500  a fixed message and the request's id; the traceback is in the log only
 
@@ -24,8 +25,17 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from consts import MAX_BODY_BYTES, RESTART_SECONDS
-from dalle_model import Cancelled, DeadlineExceeded, EngineClosed, GenerationFailed, InvalidRequest, QueueFull
-from server.api.error_bodies import error_body, is_openai_path
+from dalle_model import (
+    FORKED,
+    Cancelled,
+    DeadlineExceeded,
+    EngineClosed,
+    ForkedProcess,
+    GenerationFailed,
+    InvalidRequest,
+    QueueFull,
+)
+from server.api.error_bodies import drawing_route, error_body
 from server.middleware.request_ids import request_id
 
 log = logging.getLogger("dalle.errors")
@@ -70,6 +80,7 @@ _ANSWERS: dict[type[Exception], ErrorAnswer] = {
     GenerationFailed: ErrorAnswer(500, "The images could not be drawn: something failed inside the server."),
     QueueFull: ErrorAnswer(429, "Too many images wait to be drawn already: try again later."),
     Cancelled: ErrorAnswer(499, "The client has closed the connection."),
+    ForkedProcess: ErrorAnswer(503, f"{FORKED[0].upper()}{FORKED[1:]}.", headers=_NO_RETRY),
     EngineClosed: ErrorAnswer(
         503, "The server is stopping and draws no more images.", headers={"Retry-After": str(RESTART_SECONDS)}
     ),
@@ -112,7 +123,7 @@ def _explain_http(error: HTTPException) -> ErrorAnswer:
     headers = {name: value for name, value in error.get_response().headers if name not in {"Content-Type", "Content-Length"}}
     sentence = error.description or error.name
     if status in _HTTP_MESSAGES and error.description == type(error).description:
-        route = "/v1/images/generations" if is_openai_path(request.path) else "/dalle"
+        route = drawing_route(request.path)
         sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, route=route)
     return ErrorAnswer(status, sentence, getattr(error, "field", None), getattr(error, "openai_code", None), headers)
 

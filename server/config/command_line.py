@@ -61,7 +61,10 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     given = vars(known)
     values: dict[str, Any] = {}
     for flag in FLAGS:
-        for source, text in ((flag.option, given[flag.name]), (flag.variable, _variable(environment, flag))):
+        sources = [(flag.option, given[flag.name]), (flag.variable, _variable(environment, flag))]
+        if flag.name == "port":  # as Cloud Run, Heroku and Render set it
+            sources.append(("PORT", environment.get("PORT") or None))
+        for source, text in sources:
             if text is not None:
                 values[flag.name] = _read(parser, flag, source, ",".join(text) if isinstance(text, list) else text)
                 break

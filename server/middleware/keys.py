@@ -64,12 +64,13 @@ def needs_key(rule: Rule, settings: Settings) -> bool:
 
 
 def _given_keys() -> list[str]:
-    """Return the keys in the request's headers: a bearer token, a password as AUTOMATIC1111's clients send it, or a header."""
+    """Return the keys in the request's headers: a bearer token, a name or password of basic authentication, or a header."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
-    password = (request.authorization and request.authorization.password) or ""
+    basic = request.authorization
+    name_and_password = [] if basic is None else [basic.username or "", basic.password or ""]
     headers = (request.headers.get(name, "").strip() for name in _KEY_HEADERS)
-    return [key for key in (bearer, password, *headers) if key]
+    return [key for key in (bearer, *name_and_password, *headers) if key]
 
 
 def _digest(key: str) -> bytes:

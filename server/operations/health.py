@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
+from dalle_model import FORKED
 from server.api.operation import JSON, OPERATIONS, Operation, Reply, described
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def health_routes(model: DalleModel, step_timeout: float) -> Blueprint:
 
 def why_not_alive(state: EngineState, step_timeout: float) -> str | None:
     """Return the reason, as a sentence, why nothing can be drawn any more; None if all is well."""
+    if state.is_forked:
+        return f"{FORKED[0].upper()}{FORKED[1:]}."
     if not state.is_alive:
         return "The engine has stopped."
     if state.seconds_in_step > step_timeout:

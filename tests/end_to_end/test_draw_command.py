@@ -61,7 +61,7 @@ def test_a_grid_with_settings_does_not_overwrite_an_existing_file(tmp_path: Path
         ([" "], "argument PROMPT: must not be empty"),
         (["x" * 4001], "argument PROMPT: must have at most 4000 characters, not 4001 characters"),
         (["x", "--num_images", "0"], "argument --num_images: must be a whole number from 1 to 1000, not '0'"),
-        (["x", "--seed", "-1"], "argument --seed: must be a whole number from 0 to 9223372036854775807, not '-1'"),
+        (["x", "--seed", "-2"], "argument --seed: must be a whole number from -1 to 9223372036854775807, not '-2'"),
         (["x", "--format", "gif"], "argument --format: must be one of jpeg, png, webp, not 'gif'"),
         (["x", "--output_dir", "README.md/out"], "can't write to README.md/out"),
     ],

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, jsonify
-from werkzeug.exceptions import NotFound
 
 from consts import ImageFormat
-from dalle_model import Cancelled, ImageDone
+from dalle_model import Cancelled
 from server.api.a1111.running import RunningDrawings
 from server.api.a1111.schemas import ProgressAnswer, ProgressState, Txt2ImgAnswer, Txt2ImgRequest
 from server.api.answers import TICK_SECONDS
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 _STEPS = 256  # tokens of an image, one a step
 _SAMPLER = "top-k"
 # Lists that clients ask for, to fill a menu. There is nothing to choose here.
-_EMPTY_LISTS = (
+EMPTY_LISTS = (
     "embeddings", "extensions", "face-restorers", "hypernetworks", "latent-upscale-modes", "loras", "prompt-styles",
     "realesrgan-models", "schedulers", "sd-modules", "sd-vae", "script-info", "upscalers",
 )  # fmt: skip
@@ -51,10 +50,9 @@ def a1111_routes(model: DalleModel, settings: Settings, folder: OutputFolder | N
         )
     )
     def txt2img() -> Response:
-        """Draw images from a prompt, and answer when all are done or `interrupt` was called."""
+        """Draw images from a prompt; answer when all are done, or with what there is when `interrupt` was called."""
         body = read_request(Txt2ImgRequest)
         note_prompt(body.prompt)
-        images: dict[int, str] = {}
         with (
             model.start(body.drawing_request(model.sampling, settings.images_per_request)) as drawing,
             running.track(drawing) as tracked,
@@ -63,23 +61,22 @@ def a1111_routes(model: DalleModel, settings: Settings, folder: OutputFolder | N
                 if is_gone():
                     raise Cancelled("the client has closed the connection")
                 tracked.note(event)
-                if isinstance(event, ImageDone):
-                    images[event.index] = to_base64(encode(event.image, ImageFormat.PNG, body.size))
-        if len(images) == len(drawing.seeds):
+        if len(drawing.images) == len(drawing.seeds):
             save_drawing(folder, drawing, ImageFormat.PNG, body.size)
-        done = sorted(images)
-        info = _info(model.name, body, drawing, [drawing.seeds[index] for index in done])
-        answer = Txt2ImgAnswer(images=[images[index] for index in done], parameters=body.model_dump(), info=json.dumps(info))
+        images = tracked.newest  # half-drawn ones where the drawing was interrupted, as the web UI has it
+        info = _info(model.name, body, drawing, [drawing.seeds[index] for index in images])
+        encoded = [to_base64(encode(image, ImageFormat.PNG, body.size)) for image in images.values()]
+        answer = Txt2ImgAnswer(images=encoded, parameters=body.model_dump(), info=json.dumps(info))
         return Response(answer.model_dump_json(), mimetype="application/json")
 
     @blueprint.get("/progress")
-    @described(Operation(A1111, "See how far the drawings are", {200: Reply("Progress.", {JSON: ProgressAnswer})}))
+    @described(Operation(A1111, "See how far the drawings of txt2img are", {200: Reply("Progress.", {JSON: ProgressAnswer})}))
     def progress() -> Response:
         """Answer how far this dialect's drawings are, with the newest preview of the oldest."""
         now = running.snapshot()
         share = sum(each.progress for each in now) / len(now) if now else 0.0
         elapsed = time.monotonic() - now[0].started_at if now else 0.0
-        preview = now[0].preview if now else None
+        preview = next(reversed(now[0].newest.values()), None) if now else None
         state = ProgressState(
             job="txt2img" if now else "",
             job_count=len(now),
@@ -96,9 +93,9 @@ def a1111_routes(model: DalleModel, settings: Settings, folder: OutputFolder | N
 
     @blueprint.post("/interrupt")
     @blueprint.post("/skip")
-    @described(Operation(A1111, "Stop this dialect's drawings", {200: Reply("An empty object.", {JSON: None})}))
+    @described(Operation(A1111, "Stop the drawings that txt2img has started", {200: Reply("An empty object.", {JSON: None})}))
     def interrupt() -> Response:
-        """Stop this dialect's drawings; each is answered with the images that are finished."""
+        """Stop this dialect's drawings; each is answered with its images as far as they are drawn."""
         running.interrupt()
         return jsonify({})
 
@@ -138,20 +135,17 @@ def a1111_routes(model: DalleModel, settings: Settings, folder: OutputFolder | N
         """Answer that there are no scripts."""
         return jsonify(txt2img=[], img2img=[])
 
-    @blueprint.get(f"/<any({', '.join(repr(name) for name in _EMPTY_LISTS)}):name>")
-    def empty_list(name: str) -> Response:
+    def empty_list() -> Response:
         """Answer an empty list."""
         return jsonify([])
+
+    for name in EMPTY_LISTS:
+        blueprint.add_url_rule(f"/{name}", name, empty_list)
 
     @blueprint.post("/refresh-checkpoints")
     def refresh() -> Response:
         """Accept a refresh."""
         return jsonify(None)
-
-    @blueprint.route("/<path:name>", methods=["GET", "POST"])
-    def not_found(name: str) -> NoReturn:
-        """Answer 404 with the route to use instead."""
-        raise NotFound(f"/sdapi/v1/{name} is not supported: {model.name} draws from a prompt alone, with POST /sdapi/v1/txt2img.")
 
     return blueprint
 

@@ -13,21 +13,28 @@ from dalle_model import IMAGE_TOKEN_COUNT, Drawing, Event, ImageDone, Preview, P
 
 
 class RunningDrawing:
-    """A drawing in progress: the tokens drawn of each image, and its newest preview."""
+    """A drawing in progress: the tokens drawn of each image, and the images as far as they are drawn."""
 
     def __init__(self, drawing: Drawing) -> None:
         self.drawing = drawing
         self.started_at = time.monotonic()
-        self.preview: Image.Image | None = None
+        self._images: dict[int, Image.Image] = {}
         self._tokens = [0] * len(drawing.seeds)
 
     def note(self, event: Event) -> None:
         """Note what an event of the drawing tells."""
         if isinstance(event, Progress):
-            self._tokens[event.index] = event.tokens_drawn
+            # An image is not done before its picture is there.
+            self._tokens[event.index] = min(event.tokens_drawn, IMAGE_TOKEN_COUNT - 1)
         elif isinstance(event, (Preview, ImageDone)):
-            self.preview = event.image
-            self._tokens[event.index] = getattr(event, "tokens_drawn", IMAGE_TOKEN_COUNT)
+            self._images[event.index] = event.image
+            if isinstance(event, ImageDone):
+                self._tokens[event.index] = IMAGE_TOKEN_COUNT
+
+    @property
+    def newest(self) -> dict[int, Image.Image]:
+        """The images that can be shown, by index and in order: finished, or as far as they are drawn."""
+        return dict(sorted(self._images.items()))
 
     @property
     def progress(self) -> float:
@@ -60,6 +67,6 @@ class RunningDrawings:
             return list(self._running)
 
     def interrupt(self) -> None:
-        """Stop all of them; each is answered with the images that are finished."""
+        """Stop all of them."""
         for running in self.snapshot():
             running.drawing.cancel()

@@ -67,8 +67,9 @@ def openai_image_routes(model: DalleModel, settings: Settings, folder: OutputFol
         """Draw images from a prompt, as `/v1/images/generations` does."""
         return generate(deployment)
 
-    @blueprint.post("/images/<any(edits, variations):name>")
-    def not_supported_elsewhere(name: str) -> NoReturn:
+    @blueprint.post("/images/edits")
+    @blueprint.post("/images/variations")
+    def not_supported_elsewhere() -> NoReturn:
         """Answer 400 with the route to use instead."""
         not_supported()
 

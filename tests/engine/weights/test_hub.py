@@ -69,6 +69,12 @@ def test_a_file_is_downloaded_completely_and_once(hub: LoopbackHub, source: HubS
     assert len(hub.requests) == before
 
 
+def test_the_hub_is_told_nothing_of_what_the_download_is_for(hub: LoopbackHub, source: HubSource) -> None:
+    source.find(BIG)
+    agents = {request.user_agent or "" for request in hub.requests}
+    assert all("hf_hub/" in agent for agent in agents) and not any("torch" in agent or "agent/" in agent for agent in agents)
+
+
 def test_a_cached_file_needs_no_hub(folder: Path, tmp_path: Path) -> None:
     with serve_hub(folder) as hub:
         source = source_of(hub, tmp_path)
