@@ -214,7 +214,7 @@ class Engine:
             self._runner.rearrange(order)
 
     def _admit(self) -> None:
-        """Let waiting images into the batch; encode each prompt once."""
+        """Admit waiting images to the batch; encode each prompt once."""
         with self._changed:
             admitted = self._scheduler.admit()
         for slot in admitted:

@@ -87,7 +87,7 @@ class Job:
         self._events.put(event)
 
     def tell_place(self, place: int) -> None:
-        """Tell the caller the request's place in the queue, if it has changed."""
+        """Send the caller the request's place in the queue, if it has changed."""
         if place != self._place:
             self._place = place
             self.tell(Queued(place))

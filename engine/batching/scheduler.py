@@ -119,7 +119,7 @@ class Scheduler:
             self._tell_places()
 
     def _tell_places(self) -> None:
-        """Tell each job without an image in the batch its place in the queue."""
+        """Send each job without an image in the batch its place in the queue."""
         free = self.batch_limit - len(self.running)
         for index, job in enumerate(self._queue):
             if len(job.waiting) == len(job.slots):
