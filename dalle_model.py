@@ -7,6 +7,7 @@ Importing this module does not import torch; creating a `DalleModel` does.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from engine.batching.statistics import EngineState, Observer
 from engine.drawing import Drawing
 from engine.errors import (
     FORKED,
+    CallerQueueFull,
     Cancelled,
     CheckpointError,
     DalleError,
@@ -39,6 +41,7 @@ __all__ = [
     "IMAGE_TOKEN_COUNT",
     "PREVIEWS",
     "PREVIEW_EVERY",
+    "CallerQueueFull",
     "Cancelled",
     "CheckpointError",
     "DalleError",
@@ -80,6 +83,8 @@ class DalleModel:
         cache_dir: Path | None = None,
         max_batch_size: int = 32,
         max_queue: int | None = None,
+        max_batch_per_caller: int | None = None,
+        max_queue_per_caller: int | None = None,
         request_timeout: float | None = None,
         observer: Observer | None = None,
         show_progress: bool = False,
@@ -96,6 +101,8 @@ class DalleModel:
             cache_dir: The folder for converted models. None takes the user's cache folder.
             max_batch_size: The most images that are drawn at once.
             max_queue: The most images that wait. None sets no limit.
+            max_batch_per_caller: The most images of one caller that are drawn at once. None sets no limit.
+            max_queue_per_caller: The most images of one caller that wait. None sets no limit.
             request_timeout: Seconds that a request may take. None sets no limit.
             observer: Receives each measurement of the engine.
             show_progress: Whether to show progress bars on standard error.
@@ -104,6 +111,7 @@ class DalleModel:
         not available.
         """
         from engine.batching.engine import Engine
+        from engine.batching.scheduler import CallerShare
         from engine.runners import load_runner
 
         load = partial(
@@ -117,17 +125,19 @@ class DalleModel:
             cache_dir=cache_dir,
             progress=show_progress,
         )
-        self._engine = Engine(load, max_batch_size, max_queue, observer)
+        share = CallerShare(_or_infinite(max_batch_per_caller), _or_infinite(max_queue_per_caller))
+        self._engine = Engine(load, max_batch_size, max_queue, observer, share)
         self._request_timeout = request_timeout
         self.name = version.capitalize()
         self.sampling: SamplingSettings = self._engine.config.sampling
 
-    def start(self, request: DrawingRequest) -> Drawing:
+    def start(self, request: DrawingRequest, caller: str | None = None) -> Drawing:
         """Queue a request and return its handle.
 
+        Callers take turns, and then the requests of each. A request without a caller has turns of its own.
         Raises InvalidRequest for more images than there is ever room for, QueueFull, EngineClosed.
         """
-        return self._start(request, self._request_timeout)
+        return self._start(request, self._request_timeout, caller)
 
     def generate_images(self, prompt: str, num_images: int = 1, *, seed: int | None = None, **sampling: Any) -> list[Image.Image]:
         """Draw images and return them, 256 x 256 each.
@@ -180,9 +190,13 @@ class DalleModel:
         """Close the model."""
         self.close()
 
-    def _start(self, request: DrawingRequest, timeout: float | None) -> Drawing:
-        job = self._engine.submit(request, timeout)
+    def _start(self, request: DrawingRequest, timeout: float | None, caller: str | None = None) -> Drawing:
+        job = self._engine.submit(request, timeout, caller)
         return Drawing(request, self.name, job, partial(self._engine.cancel, job))
+
+
+def _or_infinite(limit: int | None) -> float:
+    return math.inf if limit is None else limit
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ DalleError
 │   └── HubUnreachable  the hub did not respond and the file is not cached
 ├── GenerationFailed    drawing failed inside the engine; the cause is chained, for the log only
 ├── QueueFull           the queue has no room: has the seconds until it is likely to
+│   └── CallerQueueFull the caller's own images fill its share of the queue
 ├── DeadlineExceeded    the images were not finished before the request's deadline
 ├── Cancelled           the caller no longer wants the images
 └── EngineClosed        the engine is stopping and accepts no requests
@@ -44,6 +45,10 @@ class QueueFull(DalleError):
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"the queue is full; try again in about {retry_after} s")
         self.retry_after = retry_after
+
+
+class CallerQueueFull(QueueFull):
+    """A caller's share of the queue without room for the request."""
 
 
 class DeadlineExceeded(DalleError):

@@ -25,7 +25,7 @@ from PIL import Image
 from engine.batching.gallery import PICTURES_AT_ONCE, Gallery, Picture
 from engine.batching.job import Job, Slot, SlotState
 from engine.batching.limit import AdaptiveLimit
-from engine.batching.scheduler import Scheduler
+from engine.batching.scheduler import NO_LIMITS, CallerShare, Scheduler
 from engine.batching.statistics import EngineState, Observer, Statistics
 from engine.errors import EngineClosed, ForkedProcess, GenerationFailed
 from engine.events import ImageDone, Preview, Progress
@@ -51,6 +51,7 @@ class Engine:
         max_batch_size: int,
         max_queue: int | None = None,
         observer: Observer | None = None,
+        share: CallerShare = NO_LIMITS,
     ) -> None:
         """Start the engine's thread and load the model on it; raise what `load` raises.
 
@@ -58,7 +59,7 @@ class Engine:
         more threads than cores, which makes a small model three times slower.
         """
         self._process = os.getpid()
-        self._scheduler = Scheduler(max_batch_size, max_queue)
+        self._scheduler = Scheduler(max_batch_size, max_queue, share)
         self._batch_limit = AdaptiveLimit(max_batch_size)
         self._picture_limit = AdaptiveLimit(PICTURES_AT_ONCE)
         self._statistics = Statistics(observer or Observer())
@@ -79,19 +80,19 @@ class Engine:
         """Return how many tokens of a prompt the model reads, start and end token included."""
         return len(self._tokenize(prompt))
 
-    def submit(self, request: DrawingRequest, timeout: float | None = None) -> Job:
-        """Queue a request, to be done within `timeout` seconds, and return its job.
+    def submit(self, request: DrawingRequest, timeout: float | None = None, caller: str | None = None) -> Job:
+        """Queue a request of a caller, to be done within `timeout` seconds, and return its job.
 
-        Raises InvalidRequest for more images than the batch and the queue hold together, QueueFull, EngineClosed.
+        Raises InvalidRequest for more images than there is ever room for, QueueFull, EngineClosed.
         """
         self._check_process()
         count = len(request.seeds)
         with self._changed:
-            self._check_room(count)  # before any work, so that a refusal costs next to nothing
+            self._check_room(count, caller)  # before any work, so that a refusal costs next to nothing
         negative_tokens = self._tokenize(request.negative_prompt) if request.negative_prompt.strip() else None
-        job = Job(request, self._tokenize(request.prompt), negative_tokens, timeout)
+        job = Job(request, self._tokenize(request.prompt), negative_tokens, timeout, caller)
         with self._changed:
-            self._check_room(count)
+            self._check_room(count, caller)
             self._jobs.add(job)
             self._scheduler.add(job)
             self._changed.notify()
@@ -187,10 +188,10 @@ class Engine:
         if self._is_forked:
             raise ForkedProcess
 
-    def _check_room(self, count: int) -> None:
+    def _check_room(self, count: int, caller: str | None) -> None:
         if self._is_draining or self._is_closing:
             raise EngineClosed("the server is shutting down and takes no new work")
-        self._scheduler.check_room(count, self._statistics.seconds_per_step.value)
+        self._scheduler.check_room(count, self._statistics.seconds_per_step.value, caller)
 
     def _end_all(self) -> None:
         """End every request and take no more. Not left to the engine's thread, which may hang or be dead."""

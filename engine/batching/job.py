@@ -53,11 +53,13 @@ class Job:
         text_tokens: list[int],
         negative_tokens: list[int] | None = None,
         timeout: float | None = None,
+        caller: str | None = None,
     ) -> None:
         """`timeout` is how many seconds the request may take; None sets no limit."""
         self.request = request
         self.text_tokens = text_tokens
         self.negative_tokens = negative_tokens  # None without a negative prompt
+        self.caller = caller  # whose requests take turns; None if the request has turns of its own
         self.slots = [Slot(self, index, seed, uniforms(seed)) for index, seed in enumerate(request.seeds)]
         self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
         self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted

@@ -2,81 +2,114 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from math import ceil
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import ceil, inf
 
 from engine.batching.job import Job, Slot, SlotState
-from engine.errors import InvalidRequest, QueueFull
+from engine.errors import CallerQueueFull, InvalidRequest, QueueFull
 from engine.request import IMAGE_TOKEN_COUNT
 
 MAX_RETRY_SECONDS = 120  # the longest wait that OpenAI's client accepts
 
 
-class Scheduler:
-    """A batch of bounded size and the queue before it. Images join in turn, one of each waiting job, and leave at any step."""
+@dataclass(frozen=True)
+class CallerShare:
+    """The most images of one caller in the batch and in the queue."""
 
-    def __init__(self, max_batch_size: int, max_queue: int | None = None) -> None:
+    batch: float = inf
+    queue: float = inf
+
+
+NO_LIMITS = CallerShare()
+
+
+class Scheduler:
+    """A batch of bounded size and the queue before it.
+
+    Images join in turn: the turn goes round the callers, and for each caller round its requests. Images leave at any step.
+    A request without a caller's name has turns of its own and no share.
+    """
+
+    def __init__(self, max_batch_size: int, max_queue: int | None = None, share: CallerShare = NO_LIMITS) -> None:
         """`max_queue` is how many images may wait; None sets no limit."""
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size is {max_batch_size}, but must be at least 1")
         self.batch_limit = max_batch_size  # lower once memory has run out
         self.max_queue = max_queue
         self.running: list[Slot] = []
-        self._capacity = None if max_queue is None else max_batch_size + max_queue  # images
-        self._queue: deque[Job] = deque()  # jobs with images that wait, next one first
+        self._max_batch_size = max_batch_size
+        self._share = share
+        self._queue: dict[Hashable, deque[Job]] = {}  # callers' jobs with images that wait, those whose turn it is first
 
     @property
     def waiting_count(self) -> int:
         """How many images wait."""
-        return sum(len(job.waiting) for job in self._queue)
+        return sum(len(job.waiting) for jobs in self._queue.values() for job in jobs)
 
     @property
     def has_work(self) -> bool:
         """Whether any image waits or is in the batch."""
         return bool(self._queue or self.running)
 
-    def check_room(self, count: int, seconds_per_step: float) -> None:
-        """Check that there is room for `count` more images.
+    def check_room(self, count: int, seconds_per_step: float, caller: str | None = None) -> None:
+        """Check that there is room for `count` more images of a caller.
 
-        Raises QueueFull with the seconds until there is room, estimated by `seconds_per_step`, and InvalidRequest if there can
-        never be room for so many.
+        Raises QueueFull with the seconds until there is room, estimated by `seconds_per_step`: CallerQueueFull if the caller's
+        own images fill its share. Raises InvalidRequest if there can never be room for so many.
         """
-        if self._capacity is None:
-            return
-        if count > self._capacity:
+        queue = inf if self.max_queue is None else self.max_queue
+        share = NO_LIMITS if caller is None else self._share
+        most = min(share.batch, self._max_batch_size) + min(share.queue, queue)
+        if count > most:
             raise InvalidRequest(
-                "num_images",
-                f"num_images is {count}, but this server holds {self._capacity} images at most: ask for fewer at once",
+                "num_images", f"num_images is {count}, but this server holds {most} images at most: ask for fewer at once"
             )
-        excess = len(self.running) + self.waiting_count + count - self._capacity
+        own: Hashable = object() if caller is None else caller
+        held = self._running_by_caller()
+        held.update({name: sum(len(job.waiting) for job in jobs) for name, jobs in self._queue.items()})
+        held[own] += count
+        excess = held[own] - min(held[own], share.batch) - share.queue
         if excess > 0:
-            seconds = ceil(self._steps_until_left(excess) * seconds_per_step)
-            raise QueueFull(min(max(1, seconds), MAX_RETRY_SECONDS))
+            mine = [slot for slot in self.running if slot.job.caller == caller]
+            seconds = self._steps_until_left(int(excess), mine, int(min(share.batch, self.batch_limit))) * seconds_per_step
+            raise CallerQueueFull(_bounded(seconds))
+        in_batch = sum(min(images, self._batch_share(name)) for name, images in held.items())
+        excess = held.total() - min(in_batch, self._max_batch_size) - queue
+        if excess > 0:
+            seconds = self._steps_until_left(int(excess), self.running, self.batch_limit) * seconds_per_step
+            raise QueueFull(_bounded(seconds))
 
-    def _steps_until_left(self, count: int) -> int:
-        """Return after how many steps `count` images have left a batch that is kept full."""
-        rounds, index = divmod(count - 1, self.batch_limit)
-        remaining = sorted(IMAGE_TOKEN_COUNT - slot.position for slot in self.running)
+    def _steps_until_left(self, count: int, running: Sequence[Slot], limit: int) -> int:
+        """Return after how many steps `count` images have left a batch of `limit` that is kept full."""
+        rounds, index = divmod(count - 1, limit)
+        remaining = sorted(IMAGE_TOKEN_COUNT - slot.position for slot in running)
         first = remaining[min(index, len(remaining) - 1)] if remaining else IMAGE_TOKEN_COUNT
         return rounds * IMAGE_TOKEN_COUNT + first
 
     def add(self, job: Job) -> None:
         """Queue all images of a job."""
-        self._queue.append(job)
+        self._queue.setdefault(_caller(job), deque()).append(job)
         self._tell_places()
 
     def admit(self) -> list[Slot]:
-        """Move waiting images to the end of the batch while there is room, one of each job in turn; return them."""
+        """Move waiting images to the end of the batch while there is room, one of each caller in turn; return them."""
         count = len(self.running)
-        while self._queue and len(self.running) < self.batch_limit:
-            job = self._queue.popleft()
+        held = self._running_by_caller()
+        while len(self.running) < self.batch_limit and (caller := self._next_caller(held)) is not None:
+            jobs = self._queue.pop(caller)
+            job = jobs.popleft()
             slot = job.waiting.popleft()
             slot.state = SlotState.DECODING
             self.running.append(slot)
+            held[caller] += 1
             job.tell_place(0)
             if job.waiting:
-                self._queue.append(job)
+                jobs.append(job)
+            if jobs:
+                self._queue[caller] = jobs  # behind the others
         if len(self.running) > count:
             self._tell_places()
         return self.running[count:]
@@ -102,25 +135,64 @@ class Scheduler:
 
     def requeue(self, slots: Sequence[Slot]) -> None:
         """Take images out of the batch and put them first in the queue, to be drawn again from the start."""
-        jobs = list(dict.fromkeys(slot.job for slot in slots))
         self.running = [slot for slot in self.running if slot not in slots]
         for slot in sorted(slots, key=lambda slot: slot.index, reverse=True):
             slot.tokens.clear()
             slot.state = SlotState.WAITING
             slot.job.waiting.appendleft(slot)
-        self._queue = deque([*jobs, *(job for job in self._queue if job not in jobs)])
+        for job in reversed(list(dict.fromkeys(slot.job for slot in slots))):
+            jobs = self._queue.pop(_caller(job), deque())
+            if job in jobs:
+                jobs.remove(job)
+            jobs.appendleft(job)
+            self._queue = {_caller(job): jobs, **self._queue}
         self._tell_places()
 
     def drop(self, job: Job) -> None:
         """Remove the images of a job that still wait."""
-        if job in self._queue:
-            self._queue.remove(job)
+        jobs = self._queue.get(_caller(job), ())
+        if job in jobs:
+            self._queue[_caller(job)].remove(job)
+            if not self._queue[_caller(job)]:
+                del self._queue[_caller(job)]
             job.waiting.clear()
             self._tell_places()
 
+    def _running_by_caller(self) -> Counter[Hashable]:
+        """Return how many images each caller has in the batch."""
+        return Counter(_caller(slot.job) for slot in self.running)
+
+    def _batch_share(self, caller: Hashable) -> float:
+        """Return how many images a caller may have in the batch."""
+        return inf if isinstance(caller, Job) else self._share.batch
+
+    def _next_caller(self, held: Counter[Hashable]) -> Hashable | None:
+        """Return the caller whose turn it is, of those who have not used up their share of the batch."""
+        return next((caller for caller in self._queue if held[caller] < self._batch_share(caller)), None)
+
+    def _in_turn(self) -> Iterator[Job]:
+        """Yield the jobs of the queue in the order of their turns."""
+        for jobs in zip_longest(*self._queue.values()):
+            yield from (job for job in jobs if job is not None)
+
     def _tell_places(self) -> None:
         """Send each job without an image in the batch its place in the queue."""
-        free = self.batch_limit - len(self.running)
-        for index, job in enumerate(self._queue):
+        free, held, place = self.batch_limit - len(self.running), self._running_by_caller(), 0
+        for job in self._in_turn():
+            if free > 0 and held[_caller(job)] < self._batch_share(_caller(job)):
+                free -= 1
+                held[_caller(job)] += 1
+            else:
+                place += 1
             if len(job.waiting) == len(job.slots):
-                job.tell_place(max(0, index + 1 - free))
+                job.tell_place(place)
+
+
+def _caller(job: Job) -> Hashable:
+    """Return whose turn a job takes: its caller's, or its own if the caller has no name."""
+    return job if job.caller is None else job.caller
+
+
+def _bounded(seconds: float) -> int:
+    """Return seconds as clients accept them in Retry-After."""
+    return min(max(1, ceil(seconds)), MAX_RETRY_SECONDS)
