@@ -32,6 +32,7 @@ try:
     from server.config.command_line import read_settings, warn_of_unknown_variables
     from server.config.settings import Settings
     from server.images.output_folder import check_writable
+    from server.middleware.rate_limit import StorageUnusable, check_storage
     from server.operations.logs import configure_logging
     from server.operations.metrics import Metrics
     from server.wsgi.listener import address_of, is_loopback, take_port, warn_of_open_door
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             warn_of_open_door(settings, listener)
             _check_output_dir(settings)
             _check_threads(settings)
+            _check_rate_limit(settings)
             has_ended_well = _serve(settings, listener)
     except (StartRefused, InvalidRequest) as error:  # InvalidRequest: this machine lacks the device or precision
         print(f"app.py: {error}", file=sys.stderr)
@@ -96,6 +98,7 @@ def create_app() -> Flask:
     if _only_watches_files():
         return Flask(__name__)
     _check_output_dir(settings)
+    _check_rate_limit(settings)
     metrics = Metrics()
     model = _load(settings, metrics)
     atexit.register(model.close, 0)
@@ -111,11 +114,12 @@ def _only_watches_files() -> bool:
 
 
 def _warn_of_small_queue(settings: Settings) -> None:
-    """Log a warning if the batch and the queue together hold fewer images than --max_images."""
+    """Log a warning if a caller's shares of batch and queue together hold fewer images than --max_images."""
     held = settings.images_per_request
     if settings.max_images > held:
         _log.warning(
-            "--max_images is %d, but --max_batch_size and --max_queue hold only %d: requests are limited to that",
+            "--max_images is %d, but one caller's share of --max_batch_size and --max_queue holds only %d: "
+            "requests are limited to that",
             settings.max_images,
             held,
         )
@@ -151,6 +155,13 @@ def _check_threads(settings: Settings) -> None:
         raise StartRefused(reason)
 
 
+def _check_rate_limit(settings: Settings) -> None:
+    try:
+        check_storage(settings)
+    except StorageUnusable as error:
+        raise StartRefused(str(error)) from error
+
+
 def _serve(settings: Settings, listener: socket.socket) -> bool:
     """Serve until the end. Return whether the end was requested and orderly."""
     metrics = Metrics()
@@ -182,6 +193,8 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
         cache_dir=settings.cache_dir,
         max_batch_size=settings.max_batch_size,
         max_queue=settings.max_queue,
+        max_batch_per_caller=settings.max_batch_per_caller,
+        max_queue_per_caller=settings.queue_per_caller,
         request_timeout=settings.request_timeout,
         observer=observer,
         show_progress=True,

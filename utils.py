@@ -176,6 +176,27 @@ def parse_origins(text: str) -> tuple[str, ...]:
     raise ValueError("must be *, none, or origins such as https://play.example, separated by commas")
 
 
+def parse_rate_limit(text: str) -> str:
+    """Parse rate limits such as `30 per minute; 500 per day`. Raises ValueError."""
+    from limits import parse_many  # here, because most servers start without one
+
+    try:
+        is_good = all(limit.amount > 0 for limit in parse_many(text))
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must be a count per second, minute, hour or day, such as 30 per minute; separate several with ;")
+    return text.strip()
+
+
+def parse_rate_limit_storage(text: str) -> str:
+    """Parse where a rate limit is counted. Raises ValueError, whose message has no password in it."""
+    url = text.strip()
+    if url != "memory://" and re.match(r"rediss?://[^\s/]|redis\+unix://", url) is None:
+        raise ValueError("must be memory://, redis://host:port, rediss://host:port or redis+unix:///path")
+    return url
+
+
 def encode_image(image: Image.Image, image_format: ImageFormat, **extra: Any) -> bytes:
     """Encode an image; `extra` options for Pillow's encoder, such as metadata, override the defaults."""
     buffer = BytesIO()

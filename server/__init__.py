@@ -1,7 +1,7 @@
 """The HTTP server: `create_app` builds the Flask app, which any WSGI server can run.
 
     api/            what programs call: a package for each dialect, and what the dialects share
-    middleware/     what happens to every request: ids, log, CORS, API keys, headers
+    middleware/     what happens to every request: ids, log, CORS, API keys, rate limit, headers
     images/         what happens to finished images: scaling, encoding, metadata, saving, links
     config/         settings and the command line
     operations/     health, metrics, the log's format
@@ -32,6 +32,7 @@ from server.images.link_store import LinkStore
 from server.images.output_folder import OutputFolder
 from server.middleware.cors import CorsPolicy, allow_origins
 from server.middleware.keys import require_keys
+from server.middleware.rate_limit import limit_rate
 from server.middleware.request_ids import identify_requests
 from server.middleware.request_log import log_requests
 from server.middleware.security_headers import secure_answers
@@ -63,6 +64,7 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     secure_answers(app)
     allow_origins(app, CorsPolicy(settings.cors_origins))
     require_keys(app, settings)
+    limit_rate(app, settings)
     answer_errors(app)
     app.register_blueprint(classic_routes(model, settings, folder))
     app.register_blueprint(a1111_routes(model, settings, folder))

@@ -62,7 +62,8 @@ class Scheduler:
         """
         queue = inf if self.max_queue is None else self.max_queue
         share = NO_LIMITS if caller is None else self._share
-        most = min(share.batch, self._max_batch_size) + min(share.queue, queue)
+        own_batch = min(share.batch, self._max_batch_size)
+        most = own_batch + min(share.queue, queue)
         if count > most:
             raise InvalidRequest(
                 "num_images", f"num_images is {count}, but this server holds {most} images at most: ask for fewer at once"
@@ -71,7 +72,7 @@ class Scheduler:
         held = self._running_by_caller()
         held.update({name: sum(len(job.waiting) for job in jobs) for name, jobs in self._queue.items()})
         held[own] += count
-        excess = held[own] - min(held[own], share.batch) - share.queue
+        excess = held[own] - min(held[own], own_batch) - share.queue
         if excess > 0:
             mine = [slot for slot in self.running if slot.job.caller == caller]
             seconds = self._steps_until_left(int(excess), mine, int(min(share.batch, self.batch_limit))) * seconds_per_step

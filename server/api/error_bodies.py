@@ -18,7 +18,7 @@ _KINDS: dict[int, tuple[str, str | None]] = {
     404: ("invalid_request_error", "not_found"),
     405: ("invalid_request_error", "method_not_allowed"),
     413: ("invalid_request_error", "body_too_large"),
-    429: ("rate_limit_error", "queue_full"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
     503: ("server_error", "stopping"),
     504: ("server_error", "deadline_exceeded"),
 }

@@ -2,7 +2,7 @@
 
 InvalidRequest               400  its own message, and the field
 404, 405, 413, ... (Flask)   the same status, a message of ours
-QueueFull                    429  a fixed message, and Retry-After from the measured speed
+QueueFull                    429  a fixed message that names the limit, and Retry-After from the measured speed
 Cancelled                    499  a fixed message that nobody reads: the client has gone
 EngineClosed                 503  a fixed message, and Retry-After
 ForkedProcess                503  a fixed message with the remedy
@@ -27,6 +27,7 @@ from werkzeug.exceptions import HTTPException
 from consts import MAX_BODY_BYTES, RESTART_SECONDS
 from dalle_model import (
     FORKED,
+    CallerQueueFull,
     Cancelled,
     DeadlineExceeded,
     EngineClosed,
@@ -36,6 +37,7 @@ from dalle_model import (
     QueueFull,
 )
 from server.api.error_bodies import drawing_route, error_body
+from server.middleware.callers import Limit, note_refusal
 from server.middleware.request_ids import request_id
 
 log = logging.getLogger("dalle.errors")
@@ -53,6 +55,7 @@ class ErrorAnswer:
     field: str | None = None
     code: str | None = None  # OpenAI's code, if the status's usual one is not close enough
     headers: Mapping[str, str] = field_of(default_factory=dict)
+    limit: Limit | None = None  # that refuses the request
     request_id: str | None = None  # if the log has a traceback
 
     @property
@@ -78,7 +81,15 @@ class NotSupported(HTTPException):
 
 _ANSWERS: dict[type[Exception], ErrorAnswer] = {
     GenerationFailed: ErrorAnswer(500, "The images could not be drawn: something failed inside the server."),
-    QueueFull: ErrorAnswer(429, "Too many images wait to be drawn already: try again later."),
+    QueueFull: ErrorAnswer(
+        429, "Too many images of all callers wait to be drawn already: try again later.", code="queue_full", limit="queue"
+    ),
+    CallerQueueFull: ErrorAnswer(
+        429,
+        "Too many images of yours wait to be drawn already (--max_queue_per_caller): try again later.",
+        code="caller_queue_full",
+        limit="caller",
+    ),
     Cancelled: ErrorAnswer(499, "The client has closed the connection."),
     ForkedProcess: ErrorAnswer(503, f"{FORKED[0].upper()}{FORKED[1:]}.", headers=_NO_RETRY),
     EngineClosed: ErrorAnswer(
@@ -130,6 +141,8 @@ def _explain_http(error: HTTPException) -> ErrorAnswer:
 
 def _answer(error: Exception) -> Response:
     answer = explain(error)
+    if answer.limit is not None:
+        note_refusal(answer.limit)
     response = Response(json.dumps(answer.body), answer.status, mimetype="application/json")
     response.headers.update(answer.headers)
     return response

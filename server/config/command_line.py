@@ -91,7 +91,7 @@ def _variable(environment: Mapping[str, str], flag: Flag) -> str | None:
 
 def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -> Any:
     if flag.is_secret and not text.strip():
-        parser.error(f"{source} is empty: set a value, or leave it out to let everybody draw")
+        parser.error(f"{source} is empty: set a value, or leave it out")
     try:
         return flag.parse(text)
     except ValueError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from utils import (
     parse_image_format,
     parse_origins,
     parse_path,
+    parse_rate_limit,
+    parse_rate_limit_storage,
     parse_text,
 )
 
@@ -98,6 +101,10 @@ class Settings:
     )
     max_batch_size: int = _flag(32, _MODEL, "the most images that are drawn at once", integer_between(1, 256), "COUNT")
 
+    max_batch_per_caller: int = _flag(
+        10, _MODEL, "the most images of one caller that are drawn at once", integer_between(1, 256), "COUNT"
+    )
+
     host: str = _flag(
         "127.0.0.1", _SERVER, "address to listen on; 0.0.0.0 opens the server to the network", parse_text, "ADDRESS"
     )
@@ -106,6 +113,28 @@ class Settings:
 
     max_queue: int = _flag(
         64, _SERVER, "the most images that wait; further requests get 429 with Retry-After", integer_between(0, 10_000), "COUNT"
+    )
+    max_queue_per_caller: int | None = _flag(
+        None,
+        _SERVER,
+        "the most images of one caller that wait; by default three quarters of --max_queue",
+        integer_between(0, 10_000),
+        "COUNT",
+    )
+    rate_limit: str | None = _flag(
+        None,
+        _SERVER,
+        "the most drawings that one caller may start, such as 30 per minute; further requests get 429 with Retry-After",
+        parse_rate_limit,
+        "COUNT per TIME",
+    )
+    rate_limit_storage: str = _flag(
+        "memory://",
+        _SERVER,
+        "where drawings are counted: memory://, or redis://host:port where several servers count together",
+        parse_rate_limit_storage,
+        "URL",
+        is_secret=True,
     )
     request_timeout: int = _flag(600, _SERVER, "time limit of a request in seconds, waiting included", _SECONDS, "SECONDS")
     step_timeout: int = _flag(
@@ -183,8 +212,14 @@ class Settings:
 
     @property
     def images_per_request(self) -> int:
-        """The most images in one request: `max_images`, but never more than the batch and the queue hold together."""
-        return min(self.max_images, self.max_batch_size + self.max_queue)
+        """The most images in one request: `max_images`, but never more than a caller's shares of batch and queue together."""
+        return min(self.max_images, min(self.max_batch_per_caller, self.max_batch_size) + self.queue_per_caller)
+
+    @property
+    def queue_per_caller(self) -> int:
+        """The most images of one caller that wait."""
+        share = ceil(0.75 * self.max_queue) if self.max_queue_per_caller is None else self.max_queue_per_caller
+        return min(share, self.max_queue)
 
     @property
     def max_disk_bytes(self) -> int | None:

@@ -1,1 +1,4 @@
-"""What happens to every request, whatever its route: request ids, the request log, CORS, API keys, security headers."""
+"""What happens to every request, whatever its route.
+
+request_ids, request_log, cors, keys, callers (whose request it is), rate_limit, security_headers
+"""

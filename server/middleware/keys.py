@@ -12,6 +12,7 @@ from werkzeug.exceptions import Unauthorized
 from werkzeug.routing import Rule
 
 from server.config.settings import Settings
+from server.middleware.callers import name_caller_by_key
 
 # The first parts of paths that need no key: health, the page and the API's description. Links to images need none either, because
 # their names cannot be guessed. Every other route needs a key, also a new route that is not listed here.
@@ -46,12 +47,14 @@ def require_keys(app: Flask, settings: Settings) -> None:
         if request.url_rule is None or request.method == "OPTIONS" or not needs_key(request.url_rule, settings):
             return
         given = _given_keys()
-        if not any([key in keys for key in given]):
+        known = [key for key in given if key in keys]
+        if not known:
             said = "The API key is wrong" if given else "An API key is required"
             raise Unauthorized(
                 f"{said}: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
                 www_authenticate=WWWAuthenticate("bearer", {"realm": "dalle"}),
             )
+        name_caller_by_key(known[0])
 
     app.before_request(check)
 

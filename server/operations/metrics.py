@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from flask import Blueprint, Flask, Response, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from consts import VERSION
 from dalle_model import Observer
 from server.api.operation import OPERATIONS, Operation, Reply, described
+from server.middleware.callers import Limit, refused_by
 from server.middleware.request_ids import when_sent
 from server.middleware.request_log import begun_at
 
@@ -41,6 +42,13 @@ class Metrics(Observer):
             "dalle_server_info", "Always 1; the labels say what runs.", "version", "python", "torch", "model"
         )
         self._requests = self._counter("dalle_http_requests", "Requests answered, by route and status.", "route", "status")
+        self._refused = self._counter(
+            "dalle_requests_refused",
+            "Requests answered 429, by limit: queue, caller (its share of the queue) or rate.",
+            "limit",
+        )
+        for limit in get_args(Limit):
+            self._refused.labels(limit)  # from the start, so that a first refusal is an increase
         self._request_seconds = self._histogram(
             "dalle_http_request_duration_seconds",
             "Time from a request's arrival to the end of its answer, by route.",
@@ -73,6 +81,10 @@ class Metrics(Observer):
         """Count a request, by its route's template."""
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def refused(self, limit: Limit) -> None:
+        """Count a request that a limit refused."""
+        self._refused.labels(limit).inc()
 
     def waited(self, seconds: float) -> None:
         """Add an image's wait."""
@@ -153,6 +165,8 @@ def measure_requests(app: Flask, metrics: Metrics) -> None:
     def end(response: Response) -> Response:
         route = _NO_ROUTE if request.url_rule is None else request.url_rule.rule
         status, begun = response.status_code, begun_at()
+        if (limit := refused_by()) is not None:
+            metrics.refused(limit)
         when_sent(response, lambda: metrics.answered(route, status, time.perf_counter() - begun))
         return response
 

@@ -19,6 +19,7 @@ from server.api.operation import A1111, DRAWING_ERRORS, JSON, Operation, Reply, 
 from server.config.settings import Settings
 from server.images.encoding import encode
 from server.images.output_folder import OutputFolder, save_drawing
+from server.middleware.callers import caller
 from server.middleware.request_log import note_prompt
 from utils import to_base64
 
@@ -54,7 +55,7 @@ def a1111_routes(model: DalleModel, settings: Settings, folder: OutputFolder | N
         body = read_request(Txt2ImgRequest)
         note_prompt(body.prompt)
         with (
-            model.start(body.drawing_request(model.sampling, settings.images_per_request)) as drawing,
+            model.start(body.drawing_request(model.sampling, settings.images_per_request), caller()) as drawing,
             running.track(drawing) as tracked,
         ):
             for event in drawing.events(TICK_SECONDS):

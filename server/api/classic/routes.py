@@ -24,6 +24,7 @@ from server.api.error_bodies import ClassicErrorBody
 from server.api.operation import CLASSIC, DRAWING_ERRORS, JSON, STREAMED, Operation, Reply, described
 from server.config.settings import Settings
 from server.images.output_folder import OutputFolder
+from server.middleware.callers import caller
 from server.middleware.request_log import note_prompt
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def classic_routes(model: DalleModel, settings: Settings, folder: OutputFolder |
         """Draw images from a text; answer when all are done, or with `stream` while they are drawn."""
         body = read_request(body_model)
         note_prompt(body.text)
-        drawing = model.start(body.drawing_request(model.sampling))
+        drawing = model.start(body.drawing_request(model.sampling), caller())
         return answer_drawing(drawing, DalleWriter(drawing, body, body.img_format or settings.img_format, folder), body.stream)
 
     return blueprint

@@ -20,6 +20,7 @@ from server.api.operation import DRAWING_ERRORS, JSON, OPENAI, STREAMED, Operati
 from server.config.settings import Settings
 from server.images.link_store import LinkStore
 from server.images.output_folder import OutputFolder
+from server.middleware.callers import caller
 from server.middleware.request_log import note_prompt
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def openai_image_routes(model: DalleModel, settings: Settings, folder: OutputFol
         if body.model is None and deployment is not None:
             body = body.model_copy(update={"model": deployment})
         note_prompt(body.prompt)
-        drawing = model.start(body.drawing_request(model.sampling))
+        drawing = model.start(body.drawing_request(model.sampling), caller())
         text_tokens = model.count_text_tokens(body.prompt)
         writer = ImagesWriter(drawing, body, text_tokens, folder, partial(links_to, store, settings.public_url))
         return answer_drawing(drawing, writer, body.stream)

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.batching.job import Job, Slot, SlotState
-from engine.batching.scheduler import MAX_RETRY_SECONDS, Scheduler
-from engine.errors import InvalidRequest, QueueFull
+from engine.batching.scheduler import MAX_RETRY_SECONDS, NO_LIMITS, CallerShare, Scheduler
+from engine.errors import CallerQueueFull, InvalidRequest, QueueFull
 from engine.events import Queued
 from engine.request import DrawingRequest
 
 
-def job_of(count: int) -> Job:
-    return Job(DrawingRequest("a circle", tuple(range(count))), [0, 2])
+def job_of(count: int, caller: str | None = None) -> Job:
+    return Job(DrawingRequest("a circle", tuple(range(count))), [0, 2], caller=caller)
 
 
-def scheduler_of(batch_size: int, *jobs: Job, max_queue: int | None = None) -> Scheduler:
+def scheduler_of(batch_size: int, *jobs: Job, max_queue: int | None = None, share: CallerShare = NO_LIMITS) -> Scheduler:
     """Return a scheduler with some jobs, after the first images were admitted."""
-    scheduler = Scheduler(batch_size, max_queue)
+    scheduler = Scheduler(batch_size, max_queue, share)
     for job in jobs:
         scheduler.add(job)
     scheduler.admit()
@@ -63,6 +63,64 @@ def test_reports_each_jobs_place_until_its_first_image_is_admitted() -> None:
     retire(scheduler, lambda slot: slot.job is jobs[0])
     scheduler.admit()
     assert [reported_places(job) for job in jobs] == [[0], [0], [1], [2, 1, 0]]
+
+
+def test_turns_go_round_callers_then_round_the_requests_of_each() -> None:
+    floods = [job_of(2, "ann"), job_of(1, "ann"), job_of(1, "ann")]
+    bob, nameless = job_of(2, "bob"), job_of(1)
+    scheduler = scheduler_of(8, *floods, bob, nameless)
+    first, second, third = floods
+    assert scheduler.running == [
+        first.slots[0], bob.slots[0], nameless.slots[0], second.slots[0], bob.slots[1], third.slots[0], first.slots[1]
+    ]  # fmt: skip
+
+
+def test_who_has_a_place_reported_gets_it_in_turn() -> None:
+    floods = [job_of(1, "ann") for _ in range(3)]
+    scheduler = scheduler_of(1, *floods)
+    bob = job_of(1, "bob")
+    scheduler.add(bob)
+    for _ in range(3):
+        retire(scheduler, lambda slot: True)
+        scheduler.admit()
+    assert reported_places(bob) == [2, 1, 0]
+    assert reported_places(floods[2]) == [2, 3, 2, 1, 0]
+
+
+def test_a_callers_share_of_the_batch_leaves_room_for_others() -> None:
+    flood = [job_of(1, "ann") for _ in range(5)]
+    scheduler = scheduler_of(4, *flood, share=CallerShare(batch=3))
+    assert [slot.job for slot in scheduler.running] == flood[:3]
+    late, nameless = job_of(1, "bob"), job_of(5)
+    scheduler.add(late)
+    scheduler.add(nameless)
+    assert scheduler.admit() == late.slots
+    retire(scheduler, lambda slot: slot.job is flood[0])
+    assert scheduler.admit() == [flood[3].slots[0]]
+    assert nameless.slots[0] not in scheduler.running
+    retire(scheduler, lambda slot: True)
+    scheduler.admit()
+    assert [slot.job for slot in scheduler.running] == [nameless, flood[4], nameless, nameless]
+
+
+def test_a_caller_fills_its_share_of_the_queue_and_no_more() -> None:
+    scheduler = scheduler_of(4, *(job_of(1, "ann") for _ in range(5)), max_queue=4, share=CallerShare(batch=2, queue=3))
+    with pytest.raises(CallerQueueFull) as refused:
+        scheduler.check_room(1, 0.1, "ann")
+    assert refused.value.retry_after == 26
+    scheduler.check_room(3, 0.1, "bob")
+    with pytest.raises(QueueFull) as full:
+        scheduler.check_room(4, 0.1, "bob")
+    assert not isinstance(full.value, CallerQueueFull)
+    with pytest.raises(InvalidRequest, match="holds 5 images at most"):
+        scheduler.check_room(6, 0.1, "cyd")
+    scheduler.check_room(3, 0.1)
+
+
+def test_a_share_of_the_batch_above_its_size_is_the_whole_batch() -> None:
+    scheduler = scheduler_of(1, job_of(4, "ann"), max_queue=4, share=CallerShare(batch=10, queue=3))
+    with pytest.raises(CallerQueueFull):
+        scheduler.check_room(1, 0.1, "ann")
 
 
 def test_accepts_as_many_images_as_fit_into_batch_and_queue() -> None:
@@ -135,20 +193,30 @@ def test_refuses_a_batch_size_below_1(size: int) -> None:
         Scheduler(size)
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), st.sets(st.integers(0, 20))), max_size=12), st.integers(1, 6))
-def test_no_image_is_lost_and_every_move_is_reported(script: list[tuple[int, set[int]]], batch_size: int) -> None:
-    scheduler = Scheduler(batch_size)
+CALLERS = st.sampled_from([None, "ann", "bob"])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), CALLERS, st.sets(st.integers(0, 20))), max_size=12),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+def test_no_image_is_lost_and_every_move_is_reported(
+    script: list[tuple[int, str | None, set[int]]], batch_size: int, share: int
+) -> None:
+    scheduler = Scheduler(batch_size, share=CallerShare(batch=share))
     added: list[Slot] = []
     gone: list[Slot] = []
     jobs: list[Job] = []
-    for count, leaving_rows in script:
-        job = job_of(count)
+    for count, caller, leaving_rows in script:
+        job = job_of(count, caller)
         added += job.slots
         jobs.append(job)
         scheduler.add(job)
         scheduler.admit()
         before = list(scheduler.running)
         assert len(before) <= batch_size
+        assert all(sum(slot.job.caller == name for slot in before) <= share for name in ("ann", "bob"))
         leaving = [slot for row, slot in enumerate(before) if row in leaving_rows]
         order = retire(scheduler, leaving.__contains__)
         gone += leaving

@@ -24,10 +24,14 @@ def test_every_flag_is_read(tmp_path: Path) -> None:
         "threads": ("3", 3),
         "cache_dir": ("cache", Path("cache")),
         "max_batch_size": ("4", 4),
+        "max_batch_per_caller": ("2", 2),
         "host": ("0.0.0.0", "0.0.0.0"),
         "port": ("9", 9),
         "max_images": ("3", 3),
         "max_queue": ("0", 0),
+        "max_queue_per_caller": ("1", 1),
+        "rate_limit": (" 30 per minute; 500/day ", "30 per minute; 500/day"),
+        "rate_limit_storage": ("redis://:password@localhost:6379", "redis://:password@localhost:6379"),
         "request_timeout": ("5", 5),
         "step_timeout": ("6", 6),
         "drain_timeout": ("0", 0),
@@ -69,6 +73,9 @@ def test_save_to_disk_needs_no_value(arguments: list[str], saves: bool) -> None:
     ("arguments", "environment", "message"),
     [
         (["--port", "http"], {}, "--port must be a whole number from 0 to 65535, not 'http'"),
+        (["--rate_limit", "often"], {}, "--rate_limit must be a count per second, minute, hour or day, such as 30 per minute"),
+        (["--rate_limit", "0 per hour"], {}, "--rate_limit must be a count per second, minute, hour or day, such as 30 per"),
+        (["--rate_limit_storage", "redis"], {}, "--rate_limit_storage must be memory://, redis://host:port, rediss://"),
         (["--port", "65536"], {}, "--port must be a whole number from 0 to 65535, not '65536'"),
         (["--model_version", "maxi"], {}, "--model_version must be one of Tiny, Mini, Mega, Mega_full, not 'maxi'"),
         (["--device", "gpu"], {}, "--device must be auto, cpu, cuda, cuda:<number> or mps, not 'gpu'"),
@@ -125,6 +132,7 @@ SECRET = "hush hush"  # not a valid key, because of the space
         ([f"--api-key={SECRET}"], {}),
         (["--api_key", "first-key", SECRET], {}),
         (["--api_key_file", SECRET], {}),
+        (["--rate_limit_storage", f"mongodb://:{SECRET}@host"], {}),
     ],
 )
 def test_the_error_about_an_invalid_key_does_not_reveal_it(
@@ -140,12 +148,11 @@ def test_the_error_about_an_invalid_key_does_not_reveal_it(
 @pytest.mark.parametrize("empty", ["", " ", "\t\n"])
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.is_secret], ids=lambda flag: flag.name)
 def test_an_empty_secret_is_an_error(flag: Flag, empty: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert flag.default == ()  # without keys, anyone may draw
     for source, arguments, environment in ((flag.option, [flag.option, empty], {}), (flag.variable, [], {flag.variable: empty})):
         with pytest.raises(SystemExit) as exit_:
             read_settings(arguments, environment)
         assert exit_.value.code == EXIT_BAD_SETTING
-        message = f"app.py: {source} is empty: set a value, or leave it out to let everybody draw; see python app.py --help"
+        message = f"app.py: {source} is empty: set a value, or leave it out; see python app.py --help"
         assert capsys.readouterr().err == f"{message}\n"
 
 
