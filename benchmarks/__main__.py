@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.decoding import measure_decoding
 from benchmarks.drawing import measure_drawing
+from benchmarks.fairness import measure_fairness
 from benchmarks.figures import Figures, machine
 from benchmarks.plan import Plan, read_plan
 from benchmarks.profile import measure_profile
@@ -54,6 +55,8 @@ def measure(models_root: Path, plan: Plan, figures: Figures) -> None:
         measure_starting(models_root, plan, figures)
     if "tiny" in plan.parts:
         measure_tiny(plan, figures)
+    if "fairness" in plan.parts:
+        measure_fairness(plan, figures)
 
 
 def _measure_in_process(models_root: Path, plan: Plan, figures: Figures) -> None:
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = Figures(about(plan), given.json)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if set(plan.parts) != {"tiny"}:
+            if not set(plan.parts) <= {"tiny", "fairness"}:
                 print("Writing random weights ...", flush=True)
                 write_models_root(Path(folder), SIZES[plan.model], model=plan.model)
             measure(Path(folder), plan, figures)
