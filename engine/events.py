@@ -24,7 +24,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """Image `index` as far as it is drawn; the rest is grey."""
+    """Image `index` as far as it is drawn; the rest is grey. Those of a seamless drawing show all its images, with index 0."""
 
     index: int
     tokens_drawn: int

@@ -25,9 +25,11 @@ def grid_of(tokens: Sequence[int]) -> NDArray[Any]:
 
 
 def paint_undrawn(pixels: NDArray[Any], tokens_drawn: int) -> NDArray[Any]:
-    """Return a copy of the pixels, uint8 [256, 256, 3], with all patches after the first `tokens_drawn` in grey."""
+    """Return a copy of a picture's pixels, uint8 [256 rows, 256 columns, 3], in grey after each image's first `tokens_drawn`."""
     undrawn = (np.arange(IMAGE_TOKEN_COUNT) >= tokens_drawn).reshape(GRID, GRID)
-    mask = undrawn.repeat(_PIXELS, 0).repeat(_PIXELS, 1)
+    height, width, _ = pixels.shape
+    side = GRID * _PIXELS
+    mask = np.tile(undrawn.repeat(_PIXELS, 0).repeat(_PIXELS, 1), (height // side, width // side))
     return np.where(mask[..., None], np.uint8(_UNDRAWN), pixels)
 
 

@@ -45,7 +45,7 @@ class DrawingRequest:
     """One prompt, and the images to draw from it.
 
     Image i has the seed `seeds[i]`, and does not depend on the other images of the batch. A seamless drawing is one picture made
-    of all images, and has no previews.
+    of all images, and so is each of its previews.
     """
 
     prompt: str
@@ -54,10 +54,11 @@ class DrawingRequest:
     negative_prompt: str = ""  # what guidance leads away from, in place of the empty prompt
     previews: tuple[int, ...] = ()  # token counts at which a preview is sent
     seamless: bool = False
+    every_preview: bool = False  # whether no preview is skipped, although each delays the other images of the batch
 
     def has_preview_at(self, token_count: int) -> bool:
         """Whether a preview is due once an image has this many tokens."""
-        return token_count in self.previews and not self.seamless
+        return token_count in self.previews
 
 
 def consecutive_seeds(first: int | None, count: int) -> tuple[int, ...]:

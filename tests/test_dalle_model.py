@@ -46,10 +46,16 @@ def test_events_are_previews_then_images(tiny_model: DalleModel) -> None:
     assert drawing.images == [event.image for event in sorted(done, key=lambda event: event.index)]
 
 
-def test_a_seamless_drawing_is_one_picture_without_previews(tiny_model: DalleModel) -> None:
-    drawing = tiny_model.start(DrawingRequest("a red circle", tuple(range(6)), previews=PREVIEWS, seamless=True))
-    assert not any(isinstance(event, Preview) for event in drawing.events())
-    assert [image.size for image in drawing.images] == [(3 * 256, 2 * 256)]
+def test_a_seamless_drawing_is_one_picture_and_so_are_its_previews(tiny_model: DalleModel) -> None:
+    request = DrawingRequest("a red circle", tuple(range(6)), previews=PREVIEWS, seamless=True, every_preview=True)
+    drawing = tiny_model.start(request)
+    previews = [event for event in drawing.events() if isinstance(event, Preview)]
+    assert [(event.index, event.tokens_drawn) for event in previews] == [(0, count) for count in PREVIEWS]
+    assert [image.size for image in [*drawing.images, *(event.image for event in previews)]] == [(3 * 256, 2 * 256)] * 8
+    for row in (0, 256):  # 32 tokens: two of sixteen rows of each image
+        undrawn = previews[0].image.crop((0, row + 32, 3 * 256, row + 256))
+        assert undrawn.getcolors() == [(3 * 256 * 224, (128, 128, 128))]
+        assert (128, 128, 128) not in {color for _, color in previews[0].image.crop((0, row, 768, row + 32)).getcolors(10**6)}
 
 
 def test_leaving_the_loop_over_the_events_cancels_the_drawing(tiny_model: DalleModel) -> None:

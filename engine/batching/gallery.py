@@ -44,15 +44,15 @@ class Picture:
     def grid(self) -> NDArray[Any]:
         """Its tokens, int64 [H, W]."""
         if len(self.slots) > 1:
-            return arrange_seamless([slot.tokens for slot in self.slots])
+            return arrange_seamless([slot.tokens[: self.tokens_drawn] for slot in self.slots])
         return grid_of(self.slots[0].tokens[: self.tokens_drawn])
 
 
 class Gallery:
-    """The pictures that are due: finished ones first, then previews, of each image only the newest."""
+    """The pictures that are due: in order those that no caller may miss, then other previews, of each image only the newest."""
 
     def __init__(self) -> None:
-        self._finished: deque[Picture] = deque()
+        self._owed: deque[Picture] = deque()  # finished ones, and previews of requests that want every one
         self._previews: dict[Slot, Picture] = {}
         self._steps_since_preview = PREVIEW_SPACING
         self._suspects: set[Job] = set()  # jobs whose pictures failed together, or for which memory ran out
@@ -60,30 +60,30 @@ class Gallery:
 
     def __bool__(self) -> bool:
         """Whether any picture is due."""
-        return bool(self._finished or self._previews)
+        return bool(self._owed or self._previews)
 
     def add(self, slot: Slot) -> None:
         """Make an image due as far as it is drawn. A seamless picture becomes due with its last image."""
-        job, picture = slot.job, Picture((slot,), slot.position)
-        if picture.is_preview:
-            self._previews[slot] = picture
+        request = slot.job.request
+        picture = Picture(tuple(slot.job.slots) if request.seamless else (slot,), slot.position)
+        if any(each.position < slot.position for each in picture.slots):
             return
-        self._previews.pop(slot, None)
-        if not job.request.seamless:
-            self._finished.append(picture)
-        elif job.is_decoded:
-            self._finished.append(Picture(tuple(job.slots), slot.position))
+        if picture.is_preview and not request.every_preview:
+            self._previews[picture.slots[0]] = picture
+            return
+        self._previews.pop(picture.slots[0], None)
+        self._owed.append(picture)
 
     def take(self, is_decoding: bool) -> list[Picture]:
         """Remove and return the next pictures, all of one shape; one by one while any of them is a suspect.
 
-        While images are decoded, call this once a step. It then returns one picture at most: a finished one at any step, a
-        preview now and then.
+        While images are decoded, call this once a step. It then returns one picture at most: one that no caller may miss at any
+        step, another preview now and then.
         """
         self._forget_unwanted()
         count = 1 if is_decoding or self._suspects else self.at_once
         self._steps_since_preview += 1
-        if is_decoding and not self._finished and self._steps_since_preview < PREVIEW_SPACING:
+        if is_decoding and not self._owed and self._steps_since_preview < PREVIEW_SPACING:
             return []
         taken: list[Picture] = []
         while len(taken) < count and self and self._fits(taken):
@@ -103,23 +103,24 @@ class Gallery:
     def start_again(self, taken: Sequence[Picture], *, are_suspects: bool) -> None:
         """Put finished pictures that were taken back at the front."""
         self._suspects = {picture.job for picture in taken} if are_suspects else set()
-        self._finished.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
+        self._owed.extendleft(picture for picture in reversed(taken) if not picture.is_preview)
 
     def forget_previews(self) -> None:
         """Drop every preview that is due, because half-drawn images start again."""
         self._previews.clear()
+        self._owed = deque(picture for picture in self._owed if not picture.is_preview)
 
     def _fits(self, taken: Sequence[Picture]) -> bool:
         """Return whether the next picture has the shape of those taken."""
         return not taken or len(self._first().slots) == len(taken[0].slots)
 
     def _first(self) -> Picture:
-        return self._finished[0] if self._finished else next(iter(self._previews.values()))
+        return self._owed[0] if self._owed else next(iter(self._previews.values()))
 
     def _pop(self) -> Picture:
-        return self._finished.popleft() if self._finished else self._previews.pop(next(iter(self._previews)))
+        return self._owed.popleft() if self._owed else self._previews.pop(next(iter(self._previews)))
 
     def _forget_unwanted(self) -> None:
         self._suspects = {job for job in self._suspects if not job.is_over}
-        self._finished = deque(picture for picture in self._finished if picture.is_wanted)
+        self._owed = deque(picture for picture in self._owed if picture.is_wanted)
         self._previews = {slot: picture for slot, picture in self._previews.items() if picture.is_wanted}

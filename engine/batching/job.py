@@ -70,11 +70,6 @@ class Job:
         self._events: SimpleQueue[Event | Exception | None] = SimpleQueue()
 
     @property
-    def is_decoded(self) -> bool:
-        """Whether every image has all its tokens and none is delivered."""
-        return all(slot.state is SlotState.DECODED for slot in self.slots)
-
-    @property
     def is_over(self) -> bool:
         """Whether nothing of the request is left to do."""
         return all(slot.state in (SlotState.DELIVERED, SlotState.ENDED) for slot in self.slots)

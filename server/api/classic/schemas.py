@@ -37,7 +37,7 @@ class DalleRequest(DrawingBody):
 
     def drawing_request(self, default: SamplingSettings) -> DrawingRequest:
         """Return what to draw, with the model's defaults filled in. Raises InvalidRequest."""
-        previews = PREVIEWS if self.stream and self.previews else ()
+        previews = PREVIEWS if self.stream and self.previews and not self.seamless else ()
         return DrawingRequest(
             self.text, self.seeds(self.num_images), self.sampling(default), self.negative_prompt, previews, self.seamless
         )

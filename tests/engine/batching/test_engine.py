@@ -115,6 +115,15 @@ def test_a_preview_is_skipped_if_its_image_has_a_newer_one(make_engine: MakeEngi
     assert 0 < len(previews) <= 255 // PREVIEW_SPACING < 12 * 7
 
 
+def test_no_preview_is_skipped_for_a_request_that_wants_every_one(make_engine: MakeEngine) -> None:
+    job = make_engine(8).submit(request(seeds=tuple(range(12)), previews=PREVIEWS, every_preview=True))
+    events = list(job.events())
+    for index in range(12):
+        shown = [event for event in events if isinstance(event, Preview | ImageDone) and event.index == index]
+        assert [event.tokens_drawn for event in shown if isinstance(event, Preview)] == list(PREVIEWS)
+        assert isinstance(shown[-1], ImageDone)
+
+
 def test_there_are_steps_between_two_previews(make_engine: MakeEngine, runner: WatchedRunner) -> None:
     images_of(make_engine(3).submit(request(seeds=(1, 2, 3), previews=PREVIEWS)))
     *previews, _ = [index for index, (name, _) in enumerate(runner.calls) if name == "detokenize"]  # the last: three images

@@ -103,9 +103,13 @@ def test_an_image_that_alone_runs_out_of_memory_fails_and_the_next_is_drawn(engi
     assert engine.state.batch_limit == 1
 
 
-@pytest.mark.parametrize("method", ["encode", "admit", "detokenize"])
-def test_out_of_memory_between_steps_loses_no_image(engine: Engine, runner: WatchedRunner, method: str) -> None:
-    with_previews = request(seeds=(1, 2, 3, 4), previews=PREVIEWS)
+@pytest.mark.parametrize(
+    ("method", "every_preview"), [("encode", False), ("admit", False), ("detokenize", False), ("detokenize", True)]
+)
+def test_out_of_memory_between_steps_loses_no_image(
+    engine: Engine, runner: WatchedRunner, method: str, every_preview: bool
+) -> None:
+    with_previews = request(seeds=(1, 2, 3, 4), previews=PREVIEWS, every_preview=every_preview)
     expected = images_of(engine.submit(with_previews))
     runner.faults[method] = [MemoryError("no more room")]
     assert images_of(engine.submit(with_previews)) == expected
