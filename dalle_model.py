@@ -146,7 +146,7 @@ class DalleModel:
             prompt: What to draw.
             num_images: How many images.
             seed: The first image's seed; image i has seed + i. None takes a random one.
-            **sampling: `temperature`, `top_k` and `supercondition_factor` in place of the model's defaults.
+            **sampling: `temperature`, `top_k`, `supercondition_factor` and `best_of` in place of the model's defaults.
 
         Raises InvalidRequest, and what `start` and `Drawing.result` raise.
         """

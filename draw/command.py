@@ -88,7 +88,7 @@ def _draw(options: Options, load_model: Callable[..., AbstractContextManager[Mod
         ) as model,
         tqdm(total=options.num_images * IMAGE_TOKEN_COUNT, desc="drawing", unit=" tokens", leave=False, disable=None) as bar,
     ):
-        sampling = model.sampling.override(options.temperature, options.top_k, options.supercondition_factor)
+        sampling = model.sampling.override(options.temperature, options.top_k, options.supercondition_factor, options.best_of)
         seeds = consecutive_seeds(None if options.seed == -1 else options.seed, options.num_images)
         drawing = model.start(DrawingRequest(options.prompt, seeds, sampling, options.negative_prompt or ""))
         drawn = [0] * options.num_images

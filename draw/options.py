@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from consts import (
+    MAX_BEST_OF,
     MAX_PROMPT_CHARACTERS,
     MAX_SEED,
     MAX_SUPERCONDITION_FACTOR,
@@ -61,6 +62,7 @@ class Options:
     temperature: float | None
     top_k: int | None
     supercondition_factor: float | None
+    best_of: int | None
     negative_prompt: str | None
     model_version: ModelSize
     models_root: Path | None
@@ -86,6 +88,8 @@ def read_options(arguments: Sequence[str]) -> Options:
     add("--top_k", integer_between(1, MAX_TOP_K), "COUNT", "draw from the k likeliest tokens (default: the model's)")
     guidances = number_between(MIN_SUPERCONDITION_FACTOR, MAX_SUPERCONDITION_FACTOR)
     add("--supercondition_factor", guidances, "NUMBER", "guidance: how closely to follow the text (default: the model's)")
+    best_of = "draw so many candidates of each image, and keep the likeliest (default: the model's)"
+    add("--best_of", integer_between(1, MAX_BEST_OF), "COUNT", best_of)
     negative = "what not to draw: guidance leads away from it"
     add("--negative_prompt", parse_prompt(MAX_PROMPT_CHARACTERS), "PROMPT", negative)
     add("--model_version", member_of(ModelSize), "NAME", "Tiny, Mini, Mega or Mega_full (default: Tiny)", ModelSize.TINY)

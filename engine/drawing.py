@@ -40,7 +40,7 @@ class Drawing:
         self.model = model
         self.cancel = cancel
         self._source = source
-        self._images: dict[int, Image.Image] = {}
+        self._images: dict[int, ImageDone] = {}
 
     @property
     def seeds(self) -> list[int]:
@@ -50,7 +50,13 @@ class Drawing:
     @property
     def images(self) -> list[Image.Image]:
         """The images that are finished so far, in order. A seamless drawing has a single picture."""
-        return [self._images[index] for index in sorted(self._images)]
+        return [self._images[index].image for index in sorted(self._images)]
+
+    @property
+    def scores(self) -> list[float] | None:
+        """Each finished image's mean log-likelihood in nats, in order; None if there was one candidate of each."""
+        scores = [self._images[index].score for index in sorted(self._images)]
+        return [score for score in scores if score is not None] or None
 
     def events(self, tick: float | None = None) -> Iterator[Event]:
         """Yield `Queued`, `Progress`, `Preview` and `ImageDone` until the drawing is done.
@@ -77,7 +83,7 @@ class Drawing:
         try:
             for event in events:
                 if isinstance(event, ImageDone):
-                    self._images[event.index] = event.image
+                    self._images[event.index] = event
                 yield event
         finally:
             self.cancel()

@@ -38,6 +38,7 @@ class ImageDone:
     index: int
     seed: int
     image: Image.Image
+    score: float | None = None  # mean log-likelihood of its tokens in nats; None if there was one candidate
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consts import MAX_SEED
+from consts import MAX_BEST_OF, MAX_SEED
 from engine.errors import InvalidRequest
 
 IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
@@ -17,11 +17,12 @@ PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a token is sampled from logits. Raises InvalidRequest for a meaningless value."""
+    """How tokens are sampled from logits, and how many candidates of an image. Raises InvalidRequest for a meaningless value."""
 
     temperature: float = 1.0
     top_k: int = 256
     supercondition_factor: float = 16.0  # guidance
+    best_of: int = 1  # candidates drawn for each image, of which the likeliest is shown
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -31,12 +32,23 @@ class SamplingSettings:
             raise InvalidRequest("top_k", "top_k must be at least 1")
         if not math.isfinite(self.supercondition_factor):
             raise InvalidRequest("supercondition_factor", "supercondition_factor must be a finite number")
+        if not 1 <= self.best_of <= MAX_BEST_OF:
+            raise InvalidRequest("best_of", f"best_of must be from 1 to {MAX_BEST_OF}")
 
     def override(
-        self, temperature: float | None = None, top_k: int | None = None, supercondition_factor: float | None = None
+        self,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        supercondition_factor: float | None = None,
+        best_of: int | None = None,
     ) -> SamplingSettings:
         """Return these settings with the values that are not None in place of their own."""
-        given: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "supercondition_factor": supercondition_factor}
+        given: dict[str, Any] = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "supercondition_factor": supercondition_factor,
+            "best_of": best_of,
+        }
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from consts import MAX_SEED
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 
+_SEEDS = MAX_SEED + 1
 _CHUNK_LOGITS = 2**16  # logits processed at once: more would not fit the CPU's fastest caches
 
 
-def uniforms(seed: int) -> list[float]:
-    """Return the 256 numbers, 0 <= u < 1, that an image's tokens are drawn with; the same in all Python versions."""
-    rng = Random(seed)
+def uniforms(seed: int, candidate: int = 0) -> list[float]:
+    """Return the 256 numbers, 0 <= u < 1, that an image's tokens are drawn with; the same in all Python versions.
+
+    Other candidates have other numbers: those of a seed above all that an image can have.
+    """
+    rng = Random(seed + candidate * _SEEDS)
     return [rng.random() for _ in range(IMAGE_TOKEN_COUNT)]
 
 
@@ -60,6 +65,14 @@ def draw(logits: NDArray[Any], temperatures: Sequence[float], uniforms: Sequence
     cumulative = np.exp(scaled.astype(np.float64)).cumsum(1)
     drawn = (cumulative <= np.array(uniforms)[:, None] * cumulative[:, -1:]).sum(1)
     return np.minimum(drawn, np.isfinite(logits).sum(1) - 1)
+
+
+def log_likelihoods(logits: NDArray[Any], tokens: Sequence[int]) -> list[float]:
+    """Return the log-likelihood of each token by its row of logits [N, V], in nats, at temperature 1."""
+    shifted = (logits - logits.max(1, keepdims=True)).astype(np.float64)
+    drawn = shifted[np.arange(len(tokens)), tokens]
+    likelihoods: list[float] = (drawn - np.log(np.exp(shifted).sum(1))).tolist()
+    return likelihoods
 
 
 class NotFinite(ArithmeticError):

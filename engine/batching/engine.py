@@ -33,7 +33,7 @@ from engine.memory import explaining_exhausted_memory, is_memory_exhausted
 from engine.picture import paint_undrawn
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest
 from engine.runners import Runner
-from engine.sampler import NotFinite, sample
+from engine.sampler import NotFinite, log_likelihoods, sample
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint, ModelFiles
 
@@ -86,13 +86,12 @@ class Engine:
         Raises InvalidRequest for more images than there is ever room for, QueueFull, EngineClosed.
         """
         self._check_process()
-        count = len(request.seeds)
         with self._changed:
-            self._check_room(count, caller)  # before any work, so that a refusal costs next to nothing
+            self._check_room(request, caller)  # before any work, so that a refusal costs next to nothing
         negative_tokens = self._tokenize(request.negative_prompt) if request.negative_prompt.strip() else None
         job = Job(request, self._tokenize(request.prompt), negative_tokens, timeout, caller)
         with self._changed:
-            self._check_room(count, caller)
+            self._check_room(request, caller)
             self._jobs.add(job)
             self._scheduler.add(job)
             self._changed.notify()
@@ -188,10 +187,11 @@ class Engine:
         if self._is_forked:
             raise ForkedProcess
 
-    def _check_room(self, count: int, caller: str | None) -> None:
+    def _check_room(self, request: DrawingRequest, caller: str | None) -> None:
         if self._is_draining or self._is_closing:
             raise EngineClosed("the server is shutting down and takes no new work")
-        self._scheduler.check_room(count, self._statistics.seconds_per_step.value, caller)
+        seconds_per_step = self._statistics.seconds_per_step.value
+        self._scheduler.check_room(len(request.seeds), seconds_per_step, caller, request.sampling.best_of)
 
     def _end_all(self) -> None:
         """End every request and take no more. Not left to the engine's thread, which may hang or be dead."""
@@ -253,16 +253,27 @@ class Engine:
         except NotFinite as error:  # the other images repeat this step and get the same tokens
             self._fail([running[row].job for row in error.rows], error)
             return len(running)
-        for slot, token in zip(running, tokens, strict=True):
-            slot.tokens.append(token)
+        likelihoods = self._likelihoods(logits, tokens)
+        for row, (slot, token) in enumerate(zip(running, tokens, strict=True)):
+            slot.add(token, likelihoods.get(row))
             self._report_token(slot)
         return len(running)
+
+    def _likelihoods(self, logits: NDArray[Any], tokens: Sequence[int]) -> dict[int, float]:
+        """Return, by row, the log-likelihood of the new token of each image that has other candidates."""
+        rows = [row for row, slot in enumerate(self._scheduler.running) if slot.job.request.sampling.best_of > 1]
+        if not rows:
+            return {}
+        return dict(zip(rows, log_likelihoods(logits[rows, 1], [tokens[row] for row in rows]), strict=True))
 
     def _report_token(self, slot: Slot) -> None:
         """Report an image's progress, and pass it to the gallery when it has all its tokens or a preview is due."""
         job = slot.job
-        if job.reports_progress and slot.position % PROGRESS_EVERY == 0:
-            job.tell(Progress(slot.index, slot.position))
+        if job.reports_progress:
+            candidates = job.candidates(slot.index)
+            rounds, rest = divmod(sum(each.position for each in candidates), PROGRESS_EVERY * len(candidates))
+            if rest == 0:
+                job.tell(Progress(slot.index, PROGRESS_EVERY * rounds))
         if slot.position == IMAGE_TOKEN_COUNT:
             with self._changed:  # the job may be cancelled at this moment
                 if slot.state is SlotState.DECODING:
@@ -292,8 +303,8 @@ class Engine:
         with self._changed:
             if first.state is SlotState.ENDED:  # cancelled meanwhile, and counted as such
                 return
-            job.tell(ImageDone(first.index, first.seed, image))
-            for slot in picture.slots:
+            job.tell(ImageDone(first.index, first.seed, image, picture.score))
+            for slot in picture.candidates:
                 slot.state = SlotState.DELIVERED
                 self._statistics.drawn(time.monotonic() - slot.admitted_at)
             if job.is_over:

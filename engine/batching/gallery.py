@@ -31,6 +31,18 @@ class Picture:
         return self.slots[0].job
 
     @property
+    def candidates(self) -> list[Slot]:
+        """The candidates of its images, those that are not shown too."""
+        return [candidate for slot in self.slots for candidate in self.job.candidates(slot.index)]
+
+    @property
+    def score(self) -> float | None:
+        """The mean log-likelihood of its tokens in nats; None if its images have no other candidates."""
+        if self.job.request.sampling.best_of == 1:
+            return None
+        return sum(slot.score_at(self.tokens_drawn) for slot in self.slots) / len(self.slots)
+
+    @property
     def is_preview(self) -> bool:
         """Whether more tokens are to come."""
         return self.tokens_drawn < IMAGE_TOKEN_COUNT
@@ -63,15 +75,20 @@ class Gallery:
         return bool(self._owed or self._previews)
 
     def add(self, slot: Slot) -> None:
-        """Make an image due as far as it is drawn. A seamless picture becomes due with its last image."""
-        request = slot.job.request
-        picture = Picture(tuple(slot.job.slots) if request.seamless else (slot,), slot.position)
-        if any(each.position < slot.position for each in picture.slots):
+        """Make an image due as far as it is drawn, once its other candidates are as far; of them the likeliest is shown.
+
+        A seamless picture becomes due with its last image.
+        """
+        job, position = slot.job, slot.position
+        images = [job.candidates(index) for index in (range(len(job.request.seeds)) if job.request.seamless else [slot.index])]
+        if any(each.position < position for candidates in images for each in candidates):
             return
-        if picture.is_preview and not request.every_preview:
-            self._previews[picture.slots[0]] = picture
+        picture = Picture(tuple(_likeliest(candidates, position) for candidates in images), position)
+        first = images[0][0]
+        if picture.is_preview and not job.request.every_preview:
+            self._previews[first] = picture
             return
-        self._previews.pop(picture.slots[0], None)
+        self._previews.pop(first, None)
         self._owed.append(picture)
 
     def take(self, is_decoding: bool) -> list[Picture]:
@@ -124,3 +141,8 @@ class Gallery:
         self._suspects = {job for job in self._suspects if not job.is_over}
         self._owed = deque(picture for picture in self._owed if picture.is_wanted)
         self._previews = {slot: picture for slot, picture in self._previews.items() if picture.is_wanted}
+
+
+def _likeliest(candidates: Sequence[Slot], position: int) -> Slot:
+    """Return the candidate whose first tokens are the likeliest, of equal ones the first."""
+    return max(candidates, key=lambda candidate: candidate.score_at(position))

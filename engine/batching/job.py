@@ -22,21 +22,38 @@ class SlotState(Enum):
     WAITING = auto()  # for a place in the batch
     DECODING = auto()  # in the batch
     DECODED = auto()  # has all its tokens; its picture is due
-    DELIVERED = auto()  # its picture has reached the caller
+    DELIVERED = auto()  # its picture, or that of a likelier candidate, has reached the caller
     ENDED = auto()  # cancelled or failed
 
 
 @dataclass(eq=False)
 class Slot:
-    """One image: its state, its tokens so far, and the random numbers that its tokens are sampled with."""
+    """One candidate of an image: its state, its tokens so far, and the random numbers that its tokens are sampled with."""
 
     job: Job
-    index: int
+    index: int  # the image's
     seed: int
     uniforms: list[float]  # 256, 0 <= u < 1
     state: SlotState = SlotState.WAITING
     tokens: list[int] = field(default_factory=list)
+    likelihoods: list[float] = field(default_factory=list)  # of the tokens up to each, as logarithms; empty if best_of is 1
     admitted_at: float = 0.0  # to the batch, on the monotonic clock
+
+    def add(self, token: int, log_likelihood: float | None) -> None:
+        """Append a token, with its log-likelihood if the image has other candidates."""
+        self.tokens.append(token)
+        if log_likelihood is not None:
+            self.likelihoods.append(log_likelihood + (self.likelihoods[-1] if self.likelihoods else 0.0))
+
+    def start_again(self) -> None:
+        """Forget all tokens and wait for a place in the batch."""
+        self.tokens.clear()
+        self.likelihoods.clear()
+        self.state = SlotState.WAITING
+
+    def score_at(self, position: int) -> float:
+        """Return the mean log-likelihood of the first tokens, in nats; 0 if this is the only candidate."""
+        return self.likelihoods[position - 1] / position if self.likelihoods else 0.0
 
     @property
     def position(self) -> int:
@@ -60,7 +77,12 @@ class Job:
         self.text_tokens = text_tokens
         self.negative_tokens = negative_tokens  # None without a negative prompt
         self.caller = caller  # whose requests take turns; None if the request has turns of its own
-        self.slots = [Slot(self, index, seed, uniforms(seed)) for index, seed in enumerate(request.seeds)]
+        candidates = range(request.sampling.best_of)
+        self.slots = [
+            Slot(self, index, seed, uniforms(seed, candidate))
+            for index, seed in enumerate(request.seeds)
+            for candidate in candidates
+        ]
         self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
         self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted
         self.reports_progress = False  # whether to send Progress events, each of which wakes the caller's thread
@@ -69,6 +91,11 @@ class Job:
         self._place: int | None = None
         self._events: SimpleQueue[Event | Exception | None] = SimpleQueue()
 
+    def candidates(self, index: int) -> list[Slot]:
+        """Return the candidates of image `index`."""
+        count = self.request.sampling.best_of
+        return self.slots[index * count : (index + 1) * count]
+
     @property
     def is_over(self) -> bool:
         """Whether nothing of the request is left to do."""
@@ -76,7 +103,7 @@ class Job:
 
     @property
     def undelivered_count(self) -> int:
-        """How many images have not reached the caller."""
+        """How many images have not reached the caller, their candidates counted."""
         return sum(slot.state is not SlotState.DELIVERED for slot in self.slots)
 
     def tell(self, event: Event) -> None:

@@ -54,20 +54,22 @@ class Scheduler:
         """Whether any image waits or is in the batch."""
         return bool(self._queue or self.running)
 
-    def check_room(self, count: int, seconds_per_step: float, caller: str | None = None) -> None:
-        """Check that there is room for `count` more images of a caller.
+    def check_room(self, images: int, seconds_per_step: float, caller: str | None = None, best_of: int = 1) -> None:
+        """Check that there is room for `images` more images of a caller, `best_of` candidates each.
 
         Raises QueueFull with the seconds until there is room, estimated by `seconds_per_step`: CallerQueueFull if the caller's
         own images fill its share. Raises InvalidRequest if there can never be room for so many.
         """
         queue = inf if self.max_queue is None else self.max_queue
         share = NO_LIMITS if caller is None else self._share
+        count = images * best_of
         own_batch = min(share.batch, self._max_batch_size)
         most = own_batch + min(share.queue, queue)
         if count > most:
-            raise InvalidRequest(
-                "num_images", f"num_images is {count}, but this server holds {most} images at most: ask for fewer at once"
-            )
+            field, asked = "num_images", f"num_images is {count}"
+            if best_of > 1:
+                field, asked = "best_of", f"best_of for each of {images} images makes {count}"
+            raise InvalidRequest(field, f"{asked}, but this server holds {most} images at most: ask for fewer at once")
         own: Hashable = object() if caller is None else caller
         held = self._running_by_caller()
         held.update({name: sum(len(job.waiting) for job in jobs) for name, jobs in self._queue.items()})
@@ -138,8 +140,7 @@ class Scheduler:
         """Take images out of the batch and put them first in the queue, to be drawn again from the start."""
         self.running = [slot for slot in self.running if slot not in slots]
         for slot in sorted(slots, key=lambda slot: slot.index, reverse=True):
-            slot.tokens.clear()
-            slot.state = SlotState.WAITING
+            slot.start_again()
             slot.job.waiting.appendleft(slot)
         for job in reversed(list(dict.fromkeys(slot.job for slot in slots))):
             jobs = self._queue.pop(_caller(job), deque())

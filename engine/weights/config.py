@@ -135,13 +135,14 @@ def _detokenizer(path: Path, value: object) -> DetokenizerConfig | None:
 
 
 def _sampling(path: Path, value: object) -> SamplingSettings:
-    names = {"temperature", "top_k", "supercondition_factor"}
+    names = {"temperature", "top_k", "supercondition_factor", "best_of"}
     if not isinstance(value, dict) or not value.keys() <= names:
         raise CheckpointError(f"{path}: sampling may have the keys {', '.join(sorted(names))}, and no other")
     settings = dict(value)
-    if "top_k" in settings:
-        settings["top_k"] = _positive_int(path, "sampling.top_k", settings["top_k"])
-    for key in settings.keys() - {"top_k"}:
+    counts = settings.keys() & {"top_k", "best_of"}
+    for key in counts:
+        settings[key] = _positive_int(path, f"sampling.{key}", settings[key])
+    for key in settings.keys() - counts:
         if isinstance(settings[key], bool) or not isinstance(settings[key], (int, float)):
             raise CheckpointError(f"{path}: sampling.{key} is {settings[key]!r}, but must be a number")
         settings[key] = float(settings[key])

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, WithJsonSchema, create_model
 
 from consts import (
+    MAX_BEST_OF,
     MAX_OPENAI_PROMPT_CHARACTERS,
     MAX_SEED,
     MAX_SUPERCONDITION_FACTOR,
@@ -33,8 +34,11 @@ ACCEPTED_SAMPLING: Mapping[str, str] = {
     "top_k": f"a whole number from 1 to {MAX_TOP_K}",
     "supercondition_factor": _GUIDANCE,
     "guidance": _GUIDANCE,
+    "best_of": f"a whole number from 1 to {MAX_BEST_OF}",
     "negative_prompt": f"a string of at most {MAX_OPENAI_PROMPT_CHARACTERS} characters",
 }
+
+SCORE = "with best_of: the mean log-likelihood of the image's tokens, in nats"
 
 # Not blank as Python sees it: beside Unicode's white space, the four separators of ASCII.
 NOT_BLANK = r"[^\s\x1c-\x1f]"
@@ -85,7 +89,12 @@ class DrawingBody(RequestBody):
         le=MAX_SUPERCONDITION_FACTOR,
         allow_inf_nan=False,
     )
-
+    best_of: int | None = Field(
+        default=None,
+        description="draw so many candidates of each image, and answer the likeliest",
+        ge=1,
+        le=MAX_BEST_OF,
+    )
     negative_prompt: str = Field(
         default="", description="what not to draw: guidance leads away from it", max_length=MAX_OPENAI_PROMPT_CHARACTERS
     )
@@ -97,7 +106,7 @@ class DrawingBody(RequestBody):
     def sampling(self, default: SamplingSettings) -> SamplingSettings:
         """Return the sampling settings, with the model's defaults filled in."""
         factor = self.guidance if self.supercondition_factor is None else self.supercondition_factor
-        return default.override(self.temperature, self.top_k, factor)
+        return default.override(self.temperature, self.top_k, factor, self.best_of)
 
 
 @cache

@@ -7,6 +7,7 @@ JPEG, WebP  EXIF: ImageDescription (the prompt) and UserComment (everything, as 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -34,12 +35,16 @@ class ImageMetadata:
     settings: SamplingSettings
     seamless: bool
     negative_prompt: str = ""
+    score: float | None = None  # mean log-likelihood in nats; None for a sheet, or if there was one candidate
 
 
 def describe(drawing: Drawing) -> list[ImageMetadata]:
     """Return the metadata of each image of a drawing: with its own seed, or with all seeds for the one seamless picture."""
     sheet = describe_sheet(drawing)
-    return [sheet] if sheet.seamless else [replace(sheet, seeds=(seed,)) for seed in sheet.seeds]
+    scores: Sequence[float | None] = drawing.scores or [None] * len(sheet.seeds)
+    if sheet.seamless:
+        return [replace(sheet, score=scores[0])]
+    return [replace(sheet, seeds=(seed,), score=score) for seed, score in zip(sheet.seeds, scores, strict=True)]
 
 
 def describe_sheet(drawing: Drawing) -> ImageMetadata:

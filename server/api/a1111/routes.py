@@ -176,6 +176,7 @@ def _info(model: str, body: Txt2ImgRequest, drawing: Drawing, seeds: list[int]) 
         "cfg_scale": guidance,
         "steps": _STEPS,
         "batch_size": body.batch_size,
+        **({} if drawing.scores is None else {"scores": drawing.scores}),
         "sd_model_name": model,
         "infotexts": [infotext(seed) for seed in seeds],
     }

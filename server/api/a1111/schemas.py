@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, Field
 
 from consts import (
+    MAX_BEST_OF,
     MAX_IMAGE_SIDE,
     MAX_OPENAI_PROMPT_CHARACTERS,
     MAX_SEED,
@@ -34,6 +35,7 @@ class Txt2ImgRequest(RequestBody):
         **dict.fromkeys(("batch_size", "n_iter"), "a whole number above 0"),
         **dict.fromkeys(("width", "height"), f"a whole number from {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE}"),
         "cfg_scale": f"a number from {MIN_SUPERCONDITION_FACTOR} to {MAX_SUPERCONDITION_FACTOR}",
+        "best_of": f"a whole number from 1 to {MAX_BEST_OF}",
     }
 
     prompt: Annotated[
@@ -54,6 +56,9 @@ class Txt2ImgRequest(RequestBody):
         le=MAX_SUPERCONDITION_FACTOR,
         allow_inf_nan=False,
     )
+    best_of: int | None = Field(
+        default=None, description="draw so many candidates of each image, and answer the likeliest", ge=1, le=MAX_BEST_OF
+    )
 
     @property
     def size(self) -> Size:
@@ -66,7 +71,7 @@ class Txt2ImgRequest(RequestBody):
         if count > max_images:
             raise InvalidRequest("batch_size", f"batch_size times n_iter must be at most {max_images}, not {count}")
         seeds = consecutive_seeds(None if self.seed == -1 else self.seed, count)
-        sampling = default.override(supercondition_factor=self.cfg_scale)
+        sampling = default.override(supercondition_factor=self.cfg_scale, best_of=self.best_of)
         return DrawingRequest(self.prompt, seeds, sampling, self.negative_prompt, PREVIEWS)
 
 

@@ -40,6 +40,7 @@ class DalleWriter:
             generatedImages=in_base64,
             generatedImgsFormat=self._format,
             seeds=self._drawing.seeds,
+            scores=self._drawing.scores,
             model=self._drawing.model,
             warnings=warnings or None,
         )
@@ -54,7 +55,7 @@ class DalleWriter:
             image = to_base64(encode(event.image, ImageFormat.JPEG))
             yield frame("preview", PreviewEvent(index=event.index, percent=_percent(event.tokens_drawn), image=image))
         elif isinstance(event, ImageDone) and not self._is_grid:
-            yield self._image(event.index, event.seed, event.image)
+            yield self._image(event.index, event.seed, event.image, event.score)
 
     def end(self) -> Iterator[bytes]:
         """Save the finished drawing, and yield the sheet, if the request wants one, and the last event."""
@@ -62,7 +63,13 @@ class DalleWriter:
         drawing = self._drawing
         if self._is_grid:
             yield self._image(0, drawing.seeds[0], pictures[0])
-        done = DoneEvent(seeds=drawing.seeds, model=drawing.model, generatedImgsFormat=self._format, warnings=warnings or None)
+        done = DoneEvent(
+            seeds=drawing.seeds,
+            scores=drawing.scores,
+            model=drawing.model,
+            generatedImgsFormat=self._format,
+            warnings=warnings or None,
+        )
         yield frame("done", done.model_dump(mode="json", exclude_none=True))
 
     def fail(self, answer: ErrorAnswer) -> bytes:
@@ -75,9 +82,10 @@ class DalleWriter:
         sheet = make_grid(images) if self._is_grid else None
         return images if sheet is None else [sheet], save_drawing(self._folder, self._drawing, self._format, sheet=sheet)
 
-    def _image(self, index: int, seed: int, picture: Image.Image) -> bytes:
+    def _image(self, index: int, seed: int, picture: Image.Image, score: float | None = None) -> bytes:
         image = to_base64(encode(picture, self._format))
-        return frame("image", ImageEvent(index=index, seed=seed, image=image, format=self._format))
+        event = ImageEvent(index=index, seed=seed, score=score, image=image, format=self._format)
+        return frame("image", event.model_dump(mode="json", exclude_none=True))
 
 
 def _percent(tokens_drawn: int) -> int:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from consts import MAX_PROMPT_CHARACTERS, ImageFormat
 from dalle_model import PREVIEWS, DrawingRequest, SamplingSettings
-from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, DrawingBody
+from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, SCORE, AnyCaseImageFormat, DrawingBody
 
 
 class DalleRequest(DrawingBody):
@@ -50,6 +50,7 @@ class DalleAnswer(BaseModel):
     generatedImages: list[str] = Field(description="the same list, under the name that dalle-backend's clients read")
     generatedImgsFormat: ImageFormat = Field(description="jpeg, png or webp")
     seeds: list[int] = Field(description="each image's seed")
+    scores: list[float] | None = Field(default=None, description=SCORE)
     model: str = Field(description="the model that drew")
     warnings: list[str] | None = Field(default=None, description="problems beside the drawing; absent if there were none")
 
@@ -79,6 +80,7 @@ class ImageEvent(BaseModel):
 
     index: int
     seed: int
+    score: float | None = Field(default=None, description=SCORE)
     image: str = Field(description="in base64, without a prefix")
     format: ImageFormat
 
@@ -87,6 +89,7 @@ class DoneEvent(BaseModel):
     """The end of a stream in which nothing failed."""
 
     seeds: list[int] = Field(description="each image's seed")
+    scores: list[float] | None = Field(default=None, description=SCORE)
     model: str = Field(description="the model that drew")
     generatedImgsFormat: ImageFormat
     warnings: list[str] | None = Field(default=None, description="problems beside the drawing; absent if there were none")

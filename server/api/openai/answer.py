@@ -73,10 +73,14 @@ class ImagesWriter:
 
     def _items(self, encoded: list[bytes]) -> list[ImageItem]:
         seeds = self._drawing.seeds
+        scores: Sequence[float | None] = self._drawing.scores or [None] * len(seeds)
         if self._body.has_urls:
-            urls = self._links_to(encoded, self._body.output_format)
-            return [ImageItem(url=url, seed=seed) for url, seed in zip(urls, seeds, strict=True)]
-        return [ImageItem(b64_json=to_base64(data), seed=seed) for data, seed in zip(encoded, seeds, strict=True)]
+            contents = [{"url": url} for url in self._links_to(encoded, self._body.output_format)]
+        else:
+            contents = [{"b64_json": to_base64(data)} for data in encoded]
+        return [
+            ImageItem(**content, seed=seed, score=score) for content, seed, score in zip(contents, seeds, scores, strict=True)
+        ]
 
     def _save(self) -> list[str]:
         return save_drawing(self._folder, self._drawing, self._body.output_format, self._body.size)
@@ -98,13 +102,14 @@ class ImagesWriter:
             b64_json=self._encoded(event.image),
             index=event.index,
             seed=event.seed,
+            score=event.score,
             created_at=self._created_at,
             size=self._body.size_text,
             output_format=self._body.output_format,
             usage=Usage.of(self._text_tokens, IMAGE_TOKEN_COUNT),
         )
         self._text_tokens = 0  # the prompt is read once for all images, so it counts with the first
-        return frame(completed.type, completed)
+        return frame(completed.type, completed.model_dump(mode="json", exclude_none=True))
 
     def _encoded(self, image: Image.Image) -> str:
         return to_base64(self._body.encode(image))

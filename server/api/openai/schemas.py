@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJson
 
 from consts import MAX_IMAGE_SIDE, MAX_OPENAI_PROMPT_CHARACTERS, MIN_IMAGE_SIDE, ImageFormat
 from dalle_model import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, DrawingRequest, SamplingSettings
-from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, AnyCaseImageFormat, DrawingBody
+from server.api.drawing_body import ACCEPTED_SAMPLING, NOT_BLANK, SCORE, AnyCaseImageFormat, DrawingBody
 from server.images.encoding import encode
 from server.images.sizes import NATIVE_SIZE, SIZE_PATTERN, Size, parse_size
 
@@ -142,6 +142,7 @@ class ImageItem(BaseModel):
     b64_json: str | None = None
     url: str | None = None
     seed: int
+    score: float | None = Field(default=None, description=SCORE)
 
 
 class ImagesAnswer(BaseModel):
@@ -177,6 +178,7 @@ class CompletedEvent(BaseModel):
     b64_json: str
     index: int
     seed: int
+    score: float | None = Field(default=None, description=SCORE)
     created_at: int
     size: str
     quality: Literal["auto"] = "auto"

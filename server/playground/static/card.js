@@ -114,6 +114,7 @@ function describe({ asked, model, time }) {
   const said = [
     asked.num_images === 1 ? "1 picture" : `${asked.num_images} pictures`,
     asked.negative_prompt && `without “${asked.negative_prompt}”`,
+    asked.best_of !== undefined && `best of ${asked.best_of}`,
     asked.temperature !== undefined && `temperature ${asked.temperature}`,
     asked.top_k !== undefined && `top-k ${asked.top_k}`,
     asked.supercondition_factor !== undefined && `guidance ${asked.supercondition_factor}`,

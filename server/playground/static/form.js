@@ -1,7 +1,7 @@
 // The form: reading it, filling it, and showing errors at their fields.
 import { recall, keep } from "./tab.js";
 
-const SETTINGS = ["temperature", "top_k", "supercondition_factor"];
+const SETTINGS = ["best_of", "temperature", "top_k", "supercondition_factor"];
 const ADVANCED = ["negative_prompt", "seed", ...SETTINGS, "img_format"];
 const FIELDS = ["text", "num_images", ...ADVANCED];
 const MOST_PICTURES = 10;
