@@ -135,7 +135,7 @@ def test_the_tab_key_follows_the_reading_order_of_the_form(visit: Callable[..., 
     for _ in range(6):
         person.page.keyboard.press("Tab")
         order.append(person.focused())
-    assert order == ["negative_prompt", "seed", "temperature", "top_k", "supercondition_factor", "img_format"]
+    assert order == ["negative_prompt", "seed", "best_of", "temperature", "top_k", "supercondition_factor", "img_format"]
     outline = "getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth"
     assert person.page.evaluate(outline) == "solid3px"
 
