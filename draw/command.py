@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
 
@@ -13,11 +15,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from draw.files import NotWritten, make_folder, save_image
+from draw.files import NotWritten, make_folder, replace_jpeg, save_image
 from draw.options import COMMAND, Options, read_options
+from draw.script_options import ScriptOptions, are_script_flags, read_script_options
 from engine.drawing import Drawing
 from engine.errors import CheckpointError, DalleError, InvalidRequest
 from engine.events import ImageDone, Progress
+from engine.min_dalle import MinDalle
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest, SamplingSettings, consecutive_seeds
 from host.console import ensure_streams
 from utils import make_grid, slugify
@@ -32,17 +36,22 @@ class Model(Protocol):
         """Queue a request and return its handle."""
 
 
-def main(arguments: Sequence[str], load_model: Callable[..., AbstractContextManager[Model]]) -> int:
+def main(
+    arguments: Sequence[str], load_model: Callable[..., AbstractContextManager[Model]], load_min_dalle: type[MinDalle]
+) -> int:
     """Draw images and save them; return the exit status.
 
-    `load_model` is `DalleModel`, which is passed in because its module runs this command.
+    The two are `DalleModel` and `MinDalle`, which are passed in because their module runs this command.
     """
     ensure_streams()
-    options = read_options(arguments)
+    options = read_script_options(arguments) if are_script_flags(arguments) else read_options(arguments)
     signal.signal(signal.SIGINT, _Interrupt.handle)
     try:
-        make_folder(options.output_dir)
-        _draw(options, load_model)
+        if isinstance(options, ScriptOptions):
+            _draw_as_script(options, load_min_dalle)
+        else:
+            make_folder(options.output_dir)
+            _draw(options, load_model)
     except (NotWritten, InvalidRequest) as error:  # InvalidRequest: this machine lacks the device or precision
         return _refuse(str(error), EXIT_BAD_SETTING)
     except CheckpointError as error:
@@ -103,8 +112,24 @@ def _draw(options: Options, load_model: Callable[..., AbstractContextManager[Mod
         _save(make_grid(drawing.images), f"{drawing.seeds[0]}-grid", options)
 
 
+def _draw_as_script(options: ScriptOptions, load_min_dalle: type[MinDalle]) -> None:
+    """Draw what min-dalle's script draws, and save it where the script does."""
+    path = options.image_path
+    if os.path.isdir(path):  # unlike Path's own, False also where the system does not allow to look
+        path /= "generated.jpg"
+    elif path.suffix != ".jpg":
+        path = path.with_name(f"{path.name}.jpg")
+    make_folder(path.parent, "--image-path")
+    model = load_min_dalle(options.models_root, is_mega=options.mega)
+    replace_jpeg(model.generate_image(options.text, options.seed, options.grid_size), path, "--image-path")
+    _print_path(path)
+
+
 def _save(image: Image.Image, suffix: str, options: Options) -> None:
     """Save an image and print its path."""
-    path = save_image(image, options.output_dir, f"{slugify(options.prompt)}-{suffix}", options.format)
+    _print_path(save_image(image, options.output_dir, f"{slugify(options.prompt)}-{suffix}", options.format))
+
+
+def _print_path(path: Path) -> None:
     with suppress(BrokenPipeError):  # nobody reads the paths any more, but the images are still wanted
         print(path, flush=True)

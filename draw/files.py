@@ -18,16 +18,16 @@ class NotWritten(Exception):
     """A file or folder could not be written: one line with the reason and the remedy."""
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder if it is missing. Raises NotWritten."""
-    with _writing(folder):
+def make_folder(folder: Path, flag: str = "--output_dir") -> None:
+    """Create a folder if it is missing. Raises NotWritten, which names the flag."""
+    with _writing(folder, flag):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def save_image(image: Image.Image, folder: Path, name: str, image_format: ImageFormat) -> Path:
     """Save an image under a new name, beside the files that are there, and return its path. Raises NotWritten."""
     data = encode_image(image, image_format)
-    with _writing(folder):
+    with _writing(folder, "--output_dir"):
         path, file = _new_file(folder, name, image_format.value)
         try:
             with file:
@@ -36,6 +36,13 @@ def save_image(image: Image.Image, folder: Path, name: str, image_format: ImageF
             path.unlink(missing_ok=True)  # no half-written file stays
             raise
     return path
+
+
+def replace_jpeg(image: Image.Image, path: Path, flag: str) -> None:
+    """Save an image at a path, in place of what is there. Raises NotWritten, which names the flag."""
+    data = encode_image(image, ImageFormat.JPEG)
+    with _writing(path, flag):
+        path.write_bytes(data)
 
 
 def _new_file(folder: Path, name: str, extension: str) -> tuple[Path, BinaryIO]:
@@ -50,9 +57,9 @@ def _new_file(folder: Path, name: str, extension: str) -> tuple[Path, BinaryIO]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _writing(path: Path, flag: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise NotWritten(f"can't write to {folder} ({reason}): choose another with --output_dir") from error
+        raise NotWritten(f"can't write to {path} ({reason}): choose another with {flag}") from error

@@ -45,6 +45,9 @@ examples:
 The same prompt, seed and settings draw the same image, here and on the
 server. Tiny is built in; Mini and Mega are downloaded once.
 
+The flags of min-dalle's image_from_text.py work as there: --text --mega
+--no-mega --seed --grid-size --image-path --models-root.
+
 exit status: 0 drawn, 1 drawing failed, 2 bad value, 3 bad weights.
 """
 
@@ -75,7 +78,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     parser = CommandLineParser(COMMAND, "Draw images from a prompt, without a server.", _EPILOG)
 
     def add(name: str, parse: Callable[[str], Any], metavar: str, help: str, default: Any = None) -> None:
-        parser.add_argument(name, type=_typed(parse), metavar=metavar, help=help, default=default)
+        parser.add_argument(name, type=typed(parse), metavar=metavar, help=help, default=default)
 
     add("prompt", parse_prompt(MAX_PROMPT_CHARACTERS), "PROMPT", "what to draw")
     add("--num_images", integer_between(1, _MAX_IMAGES), "COUNT", "how many images (default: 1)", 1)
@@ -99,7 +102,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     return Options(**vars(parser.parse_args(arguments)))
 
 
-def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a parser whose message argparse shows."""
 
     def parse_for_argparse(text: str) -> Any:

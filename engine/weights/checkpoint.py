@@ -111,7 +111,7 @@ def find_model(model: str, *, models_root: Path | None = None, progress: bool = 
     spec = model_spec(model)
     source = _source(spec, models_root, progress)
     has_config = spec.sizes is None or source.has(spec.config)
-    for file in [*([spec.config] if has_config else []), spec.vocab, spec.merges, spec.encoder, spec.decoder, spec.detokenizer]:
+    for file in [*([spec.config] if has_config else []), *spec.required_files]:
         source.find(file)  # download everything first: a late download would hold up a half-loaded model
 
     config = spec.sizes

@@ -41,6 +41,11 @@ class ModelSpec:
     config: WeightFile
     sizes: ModelConfig | None = None  # None: config.json must have them all
 
+    @property
+    def required_files(self) -> tuple[WeightFile, ...]:
+        """All files but config.json, which a model with sizes in this table can do without."""
+        return self.vocab, self.merges, self.encoder, self.decoder, self.detokenizer
+
 
 _DETOKER = WeightFile("vqgan/detoker.pt", "detoker.pt", 186_899_831, "7e1ea14c")
 
