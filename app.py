@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -32,9 +32,10 @@ try:
     from server.config.command_line import read_settings, warn_of_unknown_variables
     from server.config.settings import Settings
     from server.images.output_folder import check_writable
-    from server.middleware.rate_limit import StorageUnusable, check_storage
+    from server.middleware.rate_limit import why_storage_is_unusable
     from server.operations.logs import configure_logging
     from server.operations.metrics import Metrics
+    from server.wsgi.file_limit import why_too_few_files
     from server.wsgi.listener import address_of, is_loopback, take_port, warn_of_open_door
     from server.wsgi.main_loop import MainLoop
     from server.wsgi.server import build_server
@@ -62,12 +63,14 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_loading)
     try:
-        with _listener(settings) as listener:
-            warn_of_open_door(settings, listener)
+        with ExitStack() as opened:
+            listeners = [opened.enter_context(listener) for listener in _take_port(settings)]
+            warn_of_open_door(settings, listeners)
             _check_output_dir(settings)
-            _check_threads(settings)
-            _check_rate_limit(settings)
-            has_ended_well = _serve(settings, listener)
+            _refuse_if(why_too_few_files())
+            _refuse_if(why_too_few_threads(settings))
+            _refuse_if(why_storage_is_unusable(settings))
+            has_ended_well = _serve(settings, listeners)
     except (StartRefused, InvalidRequest) as error:  # InvalidRequest: this machine lacks the device or precision
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_SETTING
@@ -98,7 +101,7 @@ def create_app() -> Flask:
     if _only_watches_files():
         return Flask(__name__)
     _check_output_dir(settings)
-    _check_rate_limit(settings)
+    _refuse_if(why_storage_is_unusable(settings))
     metrics = Metrics()
     model = _load(settings, metrics)
     atexit.register(model.close, 0)
@@ -125,7 +128,7 @@ def _warn_of_small_queue(settings: Settings) -> None:
         )
 
 
-def _listener(settings: Settings) -> socket.socket:
+def _take_port(settings: Settings) -> list[socket.socket]:
     try:
         return take_port(settings.host, settings.port)
     except OSError as error:
@@ -133,7 +136,7 @@ def _listener(settings: Settings) -> socket.socket:
 
 
 def _cant_listen(settings: Settings, error: OSError) -> StartRefused:
-    where = f"{settings.host} port {settings.port}"
+    where = error.filename or f"{','.join(settings.host)} port {settings.port}"
     return StartRefused(f"can't listen on {where} ({error.strerror}): choose another with --port or --host")
 
 
@@ -149,33 +152,26 @@ def _check_output_dir(settings: Settings) -> None:
         ) from error
 
 
-def _check_threads(settings: Settings) -> None:
-    reason = why_too_few_threads(settings)
+def _refuse_if(reason: str | None) -> None:
     if reason is not None:
         raise StartRefused(reason)
 
 
-def _check_rate_limit(settings: Settings) -> None:
-    try:
-        check_storage(settings)
-    except StorageUnusable as error:
-        raise StartRefused(str(error)) from error
-
-
-def _serve(settings: Settings, listener: socket.socket) -> bool:
+def _serve(settings: Settings, listeners: Sequence[socket.socket]) -> bool:
     """Serve until the end. Return whether the end was requested and orderly."""
     metrics = Metrics()
     model = _load(settings, metrics)
+    _refuse_if(why_too_few_files())  # again, because a GPU's driver opens many
     app = server.create_app(model, settings, metrics)
     try:
-        waitress = build_server(app, listener, settings.max_batch_size + settings.max_queue)
+        waitress = build_server(app, listeners, settings.max_batch_size + settings.max_queue)
     except OSError as error:
         raise _cant_listen(settings, error) from error
     except RuntimeError as error:  # other processes have taken threads since the check
         raise StartRefused(
             "the system allows too few threads, because other processes have started some meanwhile: start again"
         ) from error
-    say(_welcome(listener, settings))
+    say(_welcome(listeners, settings))
     return MainLoop(waitress, model, settings.step_timeout).run(settings.drain_timeout)
 
 
@@ -211,8 +207,8 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
     return model
 
 
-def _welcome(listener: socket.socket, settings: Settings) -> str:
-    address = address_of(listener)
+def _welcome(listeners: Sequence[socket.socket], settings: Settings) -> str:
+    address = address_of(listeners[0])
     picture = f"drawing.{settings.img_format.value}"
     decode = 'import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)["generatedImgs"][0]))'
     key = ' -H "X-API-Key: $DALLE_API_KEY"' if settings.api_keys else ""
@@ -226,7 +222,7 @@ def _welcome(listener: socket.socket, settings: Settings) -> str:
     ]
     if settings.save_to_disk:
         lines += [f"Images are also saved in {settings.output_dir.resolve()}", ""]
-    if is_loopback(listener):
+    if all(is_loopback(listener) for listener in listeners):
         lines += ["Only this computer can reach it. To open it to your network, add --host 0.0.0.0", ""]
     elif settings.api_keys:
         lines += ["Other computers can reach it too, by this computer's address, and draw with an API key.", ""]

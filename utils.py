@@ -111,6 +111,14 @@ def parse_text(text: str) -> str:
     return text.strip()
 
 
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Parse host names or addresses, separated by commas. Raises ValueError. Binding finds out whether they exist."""
+    hosts = tuple(host.strip() for host in text.split(","))
+    if not all(hosts):
+        raise ValueError("must be addresses separated by commas, none of them empty")
+    return hosts
+
+
 def parse_prompt(max_characters: int) -> Callable[[str], str]:
     """Return a parser of prompts, texts that are neither blank nor too long; it raises ValueError."""
 

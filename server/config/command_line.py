@@ -26,6 +26,7 @@ examples:
   python app.py                              DALL-E Mini; the first start downloads 1 GB
   python app.py --save_to_disk               save images in ./generations
   python app.py --host 0.0.0.0 --port 8080   for the whole network
+  python app.py --host localhost,10.0.0.1    for this machine and one network
   DALLE_MODEL_VERSION=mega python app.py     the large model; needs a GPU
   python app.py --host :: --api_key_file keys.txt
                                              only with an API key

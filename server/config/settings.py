@@ -21,12 +21,12 @@ from utils import (
     parse_base_url,
     parse_boolean,
     parse_device,
+    parse_hosts,
     parse_image_format,
     parse_origins,
     parse_path,
     parse_rate_limit,
     parse_rate_limit_storage,
-    parse_text,
 )
 
 
@@ -105,8 +105,13 @@ class Settings:
         10, _MODEL, "the most images of one caller that are drawn at once", integer_between(1, 256), "COUNT"
     )
 
-    host: str = _flag(
-        "127.0.0.1", _SERVER, "address to listen on; 0.0.0.0 opens the server to the network", parse_text, "ADDRESS"
+    host: tuple[str, ...] = _flag(
+        ("localhost",),
+        _SERVER,
+        "addresses to listen on; localhost is 127.0.0.1 and ::1, and 0.0.0.0 opens the server to the network",
+        parse_hosts,
+        "ADDRESS,...",
+        may_repeat=True,
     )
     port: int = _flag(8000, _SERVER, "port to listen on; 0 takes any free one", integer_between(0, 65535), "NUMBER")
     max_images: int = _flag(10, _SERVER, "the most images in one request", integer_between(1, 1000), "COUNT")

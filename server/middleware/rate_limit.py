@@ -23,25 +23,20 @@ _IN_MEMORY = "memory://"
 _STORAGE_OPTIONS = {"socket_timeout": 2, "socket_connect_timeout": 2}
 
 
-class StorageUnusable(Exception):
-    """A storage that cannot be used at start: one line with the reason and the remedy."""
-
-
-def check_storage(settings: Settings) -> None:
-    """Check that the storage of the rate limit answers. Raises StorageUnusable."""
+def why_storage_is_unusable(settings: Settings) -> str | None:
+    """Return one line with the reason and the remedy if the rate limit's storage does not answer, None if it does."""
     if settings.rate_limit is None or settings.rate_limit_storage == _IN_MEMORY:
-        return
+        return None
     from limits.errors import ConfigurationError
     from limits.storage import storage_from_string
 
     try:
         is_answering = storage_from_string(settings.rate_limit_storage, **_STORAGE_OPTIONS).check()
-    except ConfigurationError as error:  # a missing package
-        raise StorageUnusable("--rate_limit_storage needs the package redis: pip install redis") from error
+    except ConfigurationError:
+        return "--rate_limit_storage needs the package redis: pip install redis==8.1.0"
     except Exception:  # of the storage's own library
         is_answering = False
-    if not is_answering:
-        raise StorageUnusable("--rate_limit_storage does not answer: start it, or correct its address")
+    return None if is_answering else "--rate_limit_storage does not answer: start it, or correct its address"
 
 
 def limit_rate(app: Flask, settings: Settings) -> None:

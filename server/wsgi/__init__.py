@@ -1,1 +1,1 @@
-"""Running the app with waitress: the listening socket, threads, disconnects, shutdown, and a watchdog over the engine."""
+"""Running the app with waitress: the sockets, threads, open files, disconnects, shutdown, and a watchdog over the engine."""

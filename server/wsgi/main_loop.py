@@ -11,9 +11,9 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from server.wsgi.waitress_internals import AcceptedRequests, run_once, stop, wake
+from server.wsgi.waitress_internals import AcceptedRequests, WaitressServer
 from server.wsgi.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _GRACE_SECONDS = 5.0
 class MainLoop:
     """Waitress's loop on the main thread, round by round, so that the server still answers while it stops."""
 
-    def __init__(self, server: Any, model: DalleModel, step_timeout: float) -> None:
+    def __init__(self, server: WaitressServer, model: DalleModel, step_timeout: float) -> None:
         """The model's steps count as hanging after `step_timeout` seconds."""
         self._server, self._model = server, model
         self._watchdog = Watchdog(model, step_timeout)
@@ -54,17 +54,17 @@ class MainLoop:
         self._run_while(lambda: accepted.are_unanswered and not self._watchdog.is_engine_lost, drain_timeout)
         has_stopped = self._model.close(_GRACE_SECONDS)
         self._run_while(lambda: accepted.are_unanswered, _GRACE_SECONDS)
-        stop(self._server, _GRACE_SECONDS)
+        self._server.stop(_GRACE_SECONDS)
         return was_alive and has_stopped
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._is_told_to_stop = True
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        wake(self._server)
+        self._server.wake()
 
     def _run_while(self, is_wanted: Callable[[], bool], seconds: float = float("inf")) -> None:
         """Run the loop while it is wanted, for `seconds` at most."""
         end = time.monotonic() + seconds
         while is_wanted() and (left := end - time.monotonic()) > 0:
-            run_once(self._server, min(left, _ROUND_SECONDS))
+            self._server.run_once(min(left, _ROUND_SECONDS))

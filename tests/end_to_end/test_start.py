@@ -10,15 +10,20 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
 from PIL import Image
 
-from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK
+from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_OK, SPARE_FILES, START_FILES
 from tests.end_to_end.callers import eventually
 from tests.end_to_end.server_process import ROOT, ServerProcess, run_app
+from tests.ipv6 import needs_ipv6
+
+REQUEST = {"text": "a red circle"}
 
 
 def test_a_start_prints_its_steps_and_then_the_address(server: ServerProcess) -> None:
@@ -32,7 +37,14 @@ def test_a_start_prints_its_steps_and_then_the_address(server: ServerProcess) ->
     places = [match.start() for match in found if match]
     assert len(places) == len(steps)
     assert places == sorted(places)
+    assert server.output.count("Serving at") == 1
     assert "--host 0.0.0.0" in server.output
+
+
+@needs_ipv6
+def test_both_addresses_of_localhost_are_served_on_one_port(server: ServerProcess) -> None:
+    for host in ("127.0.0.1", "[::1]"):
+        assert requests.get(f"http://{host}:{server.port}/health/ready", timeout=60).status_code == 200
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl (Debian: apt-get install curl)")
@@ -66,6 +78,15 @@ def test_a_busy_port_is_an_error_before_anything_is_loaded(server: ServerProcess
     assert_refused(refused, EXIT_BAD_SETTING, f"can't listen on 127.0.0.1 port {server.port}")
 
 
+@needs_ipv6
+def test_a_port_that_another_program_uses_on_ipv6_only_is_busy() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        assert_refused(
+            run_app("--port", str(port)), EXIT_BAD_SETTING, f"can't listen on ::1 port {port} (Address already in use)"
+        )
+
+
 def test_a_port_whose_server_is_still_loading_is_busy() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -93,6 +114,42 @@ def test_too_few_allowed_threads_are_an_error_before_anything_is_loaded() -> Non
     """Each thread needs address space for its stack, which can be limited for root too."""
     refused = run_app("--max_queue", "3000", run_by=("prlimit", f"--as={4 * 2**30}"))
     assert_refused(refused, EXIT_BAD_SETTING, "with --max_queue 3000 the server needs")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="limits open files by Linux's prlimit")
+def test_too_few_allowed_files_are_an_error_before_anything_is_loaded() -> None:
+    assert_refused(
+        run_app(run_by=("prlimit", "--nofile=63:63")),
+        EXIT_BAD_SETTING,
+        "the server needs 64 open files, and the system allows 63:",
+    )
+
+
+class FewFiles(ServerProcess):
+    """A running server that may have 72 files open."""
+
+    run_by = ("prlimit", "--nofile=72:72")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="limits open files by Linux's prlimit")
+def test_with_few_allowed_files_as_many_callers_are_served_as_there_is_room_for(tmp_path: Path) -> None:
+    with FewFiles("--save_to_disk", "--output_dir", str(tmp_path)) as running, ExitStack() as open_ones:
+        room = 72 - START_FILES - SPARE_FILES
+        warning = f"the system allows 72 open files, enough for {room} connections; for all 800, raise the limit"
+        assert eventually(lambda: any(warning in line for line in running.log))
+        callers = [open_ones.enter_context(requests.Session()) for _ in range(room)]
+        for caller in callers:  # each keeps its connection
+            assert caller.get(f"{running.url}/", timeout=60).status_code == 200
+        with pytest.raises(requests.Timeout):
+            requests.get(f"{running.url}/", timeout=1)
+        with ThreadPoolExecutor(room) as pool:
+            answers = list(
+                pool.map(lambda caller: caller.post(f"{running.url}/dalle", json=REQUEST, timeout=120).json(), callers)
+            )
+        assert [len(answer["generatedImgs"]) for answer in answers if "warnings" not in answer] == [1] * room
+        callers[0].close()
+        assert requests.get(f"{running.url}/", timeout=60).status_code == 200
+        assert "Too many open files" not in "".join(running.log)
 
 
 class Limited(ServerProcess):

@@ -25,7 +25,7 @@ def test_every_flag_is_read(tmp_path: Path) -> None:
         "cache_dir": ("cache", Path("cache")),
         "max_batch_size": ("4", 4),
         "max_batch_per_caller": ("2", 2),
-        "host": ("0.0.0.0", "0.0.0.0"),
+        "host": ("127.0.0.1, ::1", ("127.0.0.1", "::1")),
         "port": ("9", 9),
         "max_images": ("3", 3),
         "max_queue": ("0", 0),
@@ -82,7 +82,8 @@ def test_save_to_disk_needs_no_value(arguments: list[str], saves: bool) -> None:
         (["--img_format", "gif"], {}, "--img_format must be one of jpeg, png, webp, not 'gif'"),
         (["--save_to_disk", "maybe"], {}, "--save_to_disk must be true or false, not 'maybe'"),
         (["--max_images", "0"], {}, "--max_images must be a whole number from 1 to 1000, not '0'"),
-        (["--host", ""], {}, "--host must not be empty"),
+        (["--host", ""], {}, "--host must be addresses separated by commas, none of them empty, not ''"),
+        ([], {"DALLE_HOST": "::1,"}, "DALLE_HOST must be addresses separated by commas, none of them empty, not '::1,'"),
         (
             ["--output_dir", "~nobody-of-that-name/x"],
             {},
@@ -108,6 +109,11 @@ def test_a_bad_setting_is_one_line_and_status_2(
     assert exit_.value.code == EXIT_BAD_SETTING
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"app.py: {message}")
+
+
+def test_repeated_hosts_add_up() -> None:
+    settings = read_settings(["--host", "localhost,10.0.0.1", "--host", "10.0.0.2"], {"DALLE_HOST": "passed-over"})
+    assert settings.host == ("localhost", "10.0.0.1", "10.0.0.2")
 
 
 def test_repeated_api_key_options_add_up() -> None:

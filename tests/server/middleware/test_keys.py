@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import logging
-
 import pytest
 from flask.testing import FlaskClient
 
-from server.config.settings import Settings
-from server.wsgi.listener import take_port, warn_of_open_door
 from tests.conftest import MakeClient
 
 KEY, OTHER = "a-key-of-the-page", "a-key-of-the-bot"
@@ -72,21 +68,3 @@ def test_a_preflight_and_an_unknown_path_need_no_key(locked: FlaskClient) -> Non
     headers = {"Origin": "https://play.example", "Access-Control-Request-Method": "POST"}
     assert locked.options("/dalle", headers=headers).status_code == 204
     assert locked.get("/nothing").status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("host", "keys", "warns"),
-    [
-        ("127.0.0.1", (), False),
-        ("127.8.9.1", (), False),
-        ("localhost", (), False),
-        ("0.0.0.0", (), True),
-        ("0.0.0.0", (KEY,), False),
-    ],
-)
-def test_a_server_open_to_others_without_keys_logs_a_warning(
-    host: str, keys: tuple[str, ...], warns: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    with take_port(host, 0) as listener:
-        warn_of_open_door(Settings(host=host, api_key=keys), listener)
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns
