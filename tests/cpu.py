@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from engine.runners.native.library import NativeUnavailable, find_compiler, missing_instructions
+from engine.runners.native.instructions import missing_instructions
+from engine.runners.native.library import NativeUnavailable, find_compiler
 
 
 def _why_not_native() -> str | None:
     missing = missing_instructions()
     if missing:
-        return f"the native decoder can't run here: this CPU or system lacks {', '.join(missing)}"
+        return f"the native decoder can't run here: this CPU lacks {missing}"
     try:
         find_compiler()
     except NativeUnavailable as error:

@@ -53,7 +53,7 @@ def test_each_part_in_this_process_has_its_figures(models_root: Path, tmp_path: 
     measure(models_root, replace(exact, parts=("decoding", "profile")), figures)
     native = {"a step of 1, float32: sampling"} | (set() if WHY_NOT_NATIVE else {"a step of 1, float32: logits"})
     assert {"1 image, auto (int4)", "decode step of 1, float32"} | native <= {figure.name for figure in figures}
-    monkeypatch.setattr(library, "missing_instructions", lambda: ["AVX-512"])  # so that OpenVINO decodes
+    monkeypatch.setattr(library, "missing_instructions", lambda: "AVX2")  # so that OpenVINO decodes
     measure(models_root, replace(exact, parts=("profile",)), figures)
     assert any("PagedAttention" in figure.name for figure in figures)
     assert all(value > 0 for figure in figures if figure.part != "profile" for value in (*figure.ours, *figure.theirs))

@@ -1,1 +1,1 @@
-"""A decoder in C, for x86 CPUs with AVX-512 and VNNI."""
+"""A decoder in C, for x86 CPUs with AVX2 or AVX-512 and ARM CPUs with dot products."""

@@ -1,97 +1,99 @@
 /* Attention with one query for each row and head. */
 #pragma once
 
-#include <immintrin.h>
 #include <math.h>
 
 #include "cache.h"
 #include "team.h"
 
-#define QUERY_STEPS 16256 /* the largest number of a quantized query: high * 128 + low, 8 bits each */
+#define QUERY_STEPS 16256 /* the largest number of a quantized query */
+#define VALUE_WEIGHT_STEPS 65535
 
 /* A query. For int8 keys, its numbers are also quantized to 15 bits. */
 typedef struct {
     const float *numbers;
     float scale; /* what scores are multiplied by */
     int32_t sum;
-    _Alignas(64) int8_t high[MAX_HEAD_WIDTH], low[MAX_HEAD_WIDTH];
+    _Alignas(64) uint8_t quantized[2 * MAX_HEAD_WIDTH];
 } Query;
 
 /* The softmax weights of the values. For int8 values, they are also quantized to 16 bits. */
 typedef struct {
     float scale; /* what the weighted sum is multiplied by */
     _Alignas(64) float numbers[MAX_LENGTH];
-    _Alignas(64) uint8_t high[MAX_LENGTH], low[MAX_LENGTH];
+    _Alignas(64) uint8_t quantized[2 * MAX_LENGTH];
 } Weights;
 
 INLINE void prepare_query(int cache_type, Query *query, const float *numbers, int width) {
     query->numbers = numbers, query->scale = 1 / sqrtf((float)width);
     if (cache_type != CACHE_INT8) return;
     float unit = int8_scale(numbers, width) * 127 / QUERY_STEPS;
-    __m512 inverse = _mm512_set1_ps(1 / unit);
-    __m512i sum = _mm512_setzero_si512();
+    Floats inverse = splat(1 / unit);
+    Ints sum = {0};
     for (int j = 0; j < width; j += LANES) {
-        __m512i number = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(numbers + j), inverse));
-        __m512i high = _mm512_srai_epi32(_mm512_add_epi32(number, _mm512_set1_epi32(64)), 7);
-        sum = _mm512_add_epi32(sum, number);
-        _mm_store_si128((__m128i *)(query->high + j), _mm512_cvtepi32_epi8(high));
-        __m512i low = _mm512_sub_epi32(number, _mm512_slli_epi32(high, 7));
-        _mm_store_si128((__m128i *)(query->low + j), _mm512_cvtepi32_epi8(low));
+        Ints number = round_to_ints(load_floats(numbers + j) * inverse);
+        sum += number;
+        store_query(query->quantized, MAX_HEAD_WIDTH, j, number);
     }
-    query->scale *= unit, query->sum = _mm512_reduce_add_epi32(sum);
+    query->scale *= unit, query->sum = sum_ints(sum);
 }
 
-/* Multiply a query by a block's keys, without the query's scale. Prefetches the block's values. */
-INLINE __m512 score(int cache_type, int width, const Query *query, const uint8_t *block) {
+/* Multiply a query by a block's keys: PANEL scores, without the query's scale. Prefetches the block's values. */
+INLINE void score(int cache_type, int width, const Query *query, const uint8_t *block, Floats *out) {
     size_t part = part_bytes(cache_type, width), line = part / width;
     if (cache_type == CACHE_INT8) {
-        __m512i high = _mm512_setzero_si512(), low = _mm512_set1_epi32(-128 * query->sum);
-#pragma GCC unroll 4
-        for (int j = 0; j < width; j += 4) {
-            prefetch(block + part + j * line, 4 * line);
-            __m512i keys = _mm512_loadu_si512(block + j * line);
-            high = dot(high, keys, four_bytes(query->high + j));
-            low = dot(low, keys, four_bytes(query->low + j));
+        WideSums sums[PARTS];
+        UNROLL for (int p = 0; p < PARTS; p++) sums[p] = start_keys(query->sum);
+        for (int j = 0; j < width; j += 16) {
+            UNROLL for (int k = j; k < j + 16; k += 4) {
+                prefetch(block + part + k * line, 4 * line);
+                UNROLL for (int p = 0; p < PARTS; p++)
+                    sums[p] = add_keys(sums[p], block + k * line + p * 4 * LANES, query->quantized, MAX_HEAD_WIDTH, k);
+            }
         }
-        __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 7), low));
-        return _mm512_mul_ps(sum, _mm512_loadu_ps(block + 2 * part));
+        const float *scales = (const float *)(block + 2 * part);
+        UNROLL for (int p = 0; p < PARTS; p++) out[p] = to_floats(key_sums(sums[p])) * load_floats(scales + p * LANES);
+        return;
     }
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    Floats sums[2][PARTS] = {{{0}}};
     for (int j = 0; j < width; j += 4) {
         prefetch(block + part + j * line, 4 * line);
-#pragma GCC unroll 4
-        for (int k = j; k < j + 4; k++)
-            sums[k % 2] =
-                _mm512_fmadd_ps(load_cached(cache_type, block, k * LANES), _mm512_set1_ps(query->numbers[k]), sums[k % 2]);
+        UNROLL for (int k = j; k < j + 4; k++) {
+            Floats number = splat(query->numbers[k]);
+            UNROLL for (int p = 0; p < PARTS; p++)
+                sums[k % 2][p] = add_product(sums[k % 2][p], load_cached(cache_type, block, k * PANEL + p * LANES), number);
+        }
     }
-    return _mm512_add_ps(sums[0], sums[1]);
+    UNROLL for (int p = 0; p < PARTS; p++) out[p] = sums[0][p] + sums[1][p];
 }
 
 /* Turn scores into softmax weights; positions past the last get zero. */
 INLINE void softmax(int cache_type, int width, const uint8_t *cached, int length, Weights *weights) {
     size_t bytes = block_bytes(cache_type, width), part = part_bytes(cache_type, width);
-    __m512 largest = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps(), most = sum;
-    for (int i = 0; i < length; i += LANES) largest = _mm512_max_ps(largest, _mm512_load_ps(weights->numbers + i));
-    largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
-    for (int i = 0; i < length; i += LANES, cached += bytes) {
-        __m512 weight = exp_ps(_mm512_sub_ps(_mm512_load_ps(weights->numbers + i), largest));
-        weight = _mm512_maskz_mov_ps(lane_mask(length - i), weight);
-        sum = _mm512_add_ps(sum, weight);
-        if (cache_type == CACHE_INT8) {
-            weight = _mm512_maskz_mul_ps(lane_mask(length - i), weight, _mm512_loadu_ps(cached + 2 * part + LANES * 4));
-            most = _mm512_max_ps(most, weight);
+    Floats highest[PARTS], sum[PARTS] = {{0}}, most[PARTS] = {{0}};
+    UNROLL for (int p = 0; p < PARTS; p++) highest[p] = splat(-INFINITY);
+    for (int i = 0; i < length; i += PANEL)
+        UNROLL for (int p = 0; p < PARTS; p++)
+            highest[p] = larger(highest[p], load_floats(weights->numbers + i + p * LANES));
+    Floats top = splat(largest_float(highest));
+    for (int i = 0; i < length; i += PANEL, cached += bytes)
+        UNROLL for (int p = 0; p < PARTS; p++) {
+            int at = i + p * LANES;
+            Floats weight = keep_first(exp_floats(load_floats(weights->numbers + at) - top), splat(0), length - at);
+            sum[p] += weight;
+            if (cache_type == CACHE_INT8) {
+                const float *scales = (const float *)(cached + 2 * part) + PANEL;
+                weight = keep_first(weight * load_floats(scales + p * LANES), splat(0), length - at);
+                most[p] = larger(most[p], weight);
+            }
+            store_floats(weights->numbers + at, weight);
         }
-        _mm512_store_ps(weights->numbers + i, weight);
-    }
-    weights->scale = 1 / _mm512_reduce_add_ps(sum);
+    weights->scale = 1 / sum_floats(sum);
     if (cache_type != CACHE_INT8) return;
-    float unit = _mm512_reduce_max_ps(most) / 65535;
-    __m512 inverse = _mm512_set1_ps(1 / unit);
-    for (int i = 0; i < length; i += LANES) {
-        __m512i weight = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(weights->numbers + i), inverse));
-        _mm_store_si128((__m128i *)(weights->high + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(weight, 8)));
-        _mm_store_si128((__m128i *)(weights->low + i), _mm512_cvtepi32_epi8(weight));
-    }
+    float unit = largest_float(most) / VALUE_WEIGHT_STEPS;
+    Floats inverse = splat(1 / unit);
+    for (int i = 0; i < round_up(length, PANEL); i += LANES)
+        store_value_weights(weights->quantized, MAX_LENGTH, i, round_to_ints(load_floats(weights->numbers + i) * inverse));
     weights->scale *= unit;
 }
 
@@ -102,38 +104,29 @@ INLINE void sum_values(int cache_type, int registers, int width, const uint8_t *
     size_t bytes = block_bytes(cache_type, width), part = part_bytes(cache_type, width);
     const uint8_t *values = cached + part;
     next += part / width * j;
-    __m512 sums[2][4], scale = _mm512_set1_ps(weights->scale);
-    __m512i high[4], low[4];
-#pragma GCC unroll 4
-    for (int r = 0; r < registers; r++) {
-        sums[0][r] = sums[1][r] = _mm512_setzero_ps();
-        high[r] = low[r] = _mm512_setzero_si512();
+    Floats sums[2][4];
+    ValueSums whole[4];
+    UNROLL for (int r = 0; r < registers; r++) {
+        sums[0][r] = sums[1][r] = splat(0);
+        whole[r] = start_values();
     }
-    for (int first = 0; first < length; first += LANES, values += bytes, next += bytes) {
+    for (int first = 0; first < length; first += PANEL, values += bytes, next += bytes) {
         prefetch(next, part / width * registers * LANES);
-        int count = min_int(LANES, length - first);
+        int count = min_int(PANEL, length - first);
         for (int i = 0; cache_type == CACHE_INT8 && i < count; i += 4) {
-            __m512i by_high = four_bytes(weights->high + first + i), by_low = four_bytes(weights->low + first + i);
-#pragma GCC unroll 4
-            for (int r = 0; r < registers; r++) {
-                __m512i four = _mm512_loadu_si512(values + (i / 4 * width + j + r * LANES) * 4);
-                high[r] = dot(high[r], by_high, four);
-                low[r] = dot(low[r], by_low, four);
-            }
+            ValueWeights four = load_value_weights(weights->quantized, MAX_LENGTH, first + i);
+            UNROLL for (int r = 0; r < registers; r++)
+                whole[r] = add_values(whole[r], values + (i / 4 * width + j + r * LANES) * 4, four);
         }
         for (int i = 0; cache_type != CACHE_INT8 && i < count; i++) {
-            __m512 weight = _mm512_set1_ps(weights->numbers[first + i]), *to = sums[i % 2];
-#pragma GCC unroll 4
-            for (int r = 0; r < registers; r++)
-                to[r] = _mm512_fmadd_ps(load_cached(cache_type, values, i * width + j + r * LANES), weight, to[r]);
+            Floats weight = splat(weights->numbers[first + i]), *to = sums[i % 2];
+            UNROLL for (int r = 0; r < registers; r++)
+                to[r] = add_product(to[r], load_cached(cache_type, values, i * width + j + r * LANES), weight);
         }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < registers; r++) {
-        __m512 sum = _mm512_add_ps(sums[0][r], sums[1][r]);
-        if (cache_type == CACHE_INT8)
-            sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[r]), _mm512_set1_ps(256), _mm512_cvtepi32_ps(low[r]));
-        _mm512_storeu_ps(out + j + r * LANES, _mm512_mul_ps(sum, scale));
+    UNROLL for (int r = 0; r < registers; r++) {
+        Floats sum = cache_type == CACHE_INT8 ? to_floats(value_sums(whole[r])) : sums[0][r] + sums[1][r];
+        store_floats(out + j + r * LANES, sum * splat(weights->scale));
     }
 }
 
@@ -144,9 +137,13 @@ INLINE void attend(int cache_type, int width, const float *numbers, const uint8_
     Weights weights;
     prepare_query(cache_type, &query, numbers, width);
     const uint8_t *block = cached;
-    for (int i = 0; i < length; i += LANES, block += block_bytes(cache_type, width)) {
-        __m512 scores = _mm512_mul_ps(score(cache_type, width, &query, block), _mm512_set1_ps(query.scale));
-        _mm512_store_ps(weights.numbers + i, _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), lane_mask(length - i), scores));
+    for (int i = 0; i < length; i += PANEL, block += block_bytes(cache_type, width)) {
+        Floats scores[PARTS];
+        score(cache_type, width, &query, block, scores);
+        UNROLL for (int p = 0; p < PARTS; p++) {
+            int at = i + p * LANES;
+            store_floats(weights.numbers + at, keep_first(scores[p] * splat(query.scale), splat(-INFINITY), length - at));
+        }
     }
     softmax(cache_type, width, cached, length, &weights);
     int j = 0;

@@ -1,13 +1,11 @@
-/* One step of min-dalle's decoder on an x86 CPU with AVX-512 and VNNI.
+/* One step of min-dalle's decoder, for the instruction sets of simd.h.
  *
  * A step is one pass over the weights, so it takes at least as long as reading them. Nothing is copied, the threads share the
  * work in small pieces, and between two phases they only wait for each other. The order of each sum depends neither on the other
- * rows nor on the threads, so a row has the same bits in any batch.
+ * rows nor on the threads nor on the instruction set, so a row has the same bits in any batch and on any CPU.
  *
  * The code knows rows, not images: an image has two, unconditional and conditional. layout.py packs the weights.
  */
-#include <immintrin.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,22 +23,21 @@ static void read_memory(Team *team, int thread) {
     size_t pieces = team->memory_size / READ_BYTES;
     SHARE(team, piece, (int)pieces) {
         const uint8_t *from = team->memory + piece * (size_t)READ_BYTES;
-        __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
-        for (size_t i = 0; i < READ_BYTES; i += 256)
-            for (int j = 0; j < 4; j++) {
-                prefetch_weights(1, from + i + 64 * j);
-                sums[j] = _mm512_xor_si512(sums[j], _mm512_loadu_si512(from + i + 64 * j));
+        Bytes sums[4] = {{0}};
+        for (size_t i = 0; i < READ_BYTES; i += 16 * LANES)
+            UNROLL for (int j = 0; j < 4; j++) {
+                __builtin_prefetch(from + i + 4 * LANES * j + PREFETCH_BYTES, 0, 3);
+                sums[j] ^= load_bytes(from + i + 4 * LANES * j);
             }
-        volatile int64_t sum = _mm512_reduce_add_epi64(sums[0]) + _mm512_reduce_add_epi64(sums[1]) +
-                                _mm512_reduce_add_epi64(sums[2]) + _mm512_reduce_add_epi64(sums[3]);
+        volatile int32_t sum = sum_ints((Ints)(sums[0] ^ sums[1] ^ sums[2] ^ sums[3]));
         (void)sum;
     }
 }
 
 /* Free a buffer, and return another; NULL if out of memory. */
 static void *replace_buffer(void *old, size_t bytes) {
-    free(old);
-    return aligned_alloc(64, (bytes + 63) / 64 * 64);
+    release(old);
+    return allocate(bytes);
 }
 
 static int widest_output(const Model *model) {
@@ -70,42 +67,36 @@ static int reserve_rows(Team *team, int rows) {
 }
 
 /* Start the threads that decode a model, which must outlive them; return NULL if out of memory. */
-Team *open_team(const Model *model, int32_t threads) {
-    Team *team = aligned_alloc(64, round_up(sizeof(Team), 64));
+EXPORT Team *open_team(const Model *model, int32_t threads) {
+    Team *team = allocate(sizeof(Team));
     if (!team) return NULL;
     memset(team, 0, sizeof(Team));
     team->count = 1;
     team->model = model;
     team->buffers.output_stride = widest_output(model);
-    team->threads = calloc(threads, sizeof(pthread_t));
-    pthread_mutex_init(&team->mutex, NULL);
-    pthread_cond_init(&team->wake, NULL);
-    sigset_t all, before; /* the caller's threads handle signals */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (team->threads && team->count < threads) {
-        if (pthread_create(&team->threads[team->count], NULL, run_thread, team)) break; /* fewer threads do as well */
-        team->count++;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    team->threads = allocate(threads * sizeof(Thread));
+    open_mutex(&team->mutex);
+    open_condition(&team->wake);
+    /* Fewer threads do as well. */
+    while (team->threads && team->count < threads && start_thread(&team->threads[team->count], run_thread, team)) team->count++;
     return team;
 }
 
-void close_team(Team *team) {
+EXPORT void close_team(Team *team) {
     atomic_store(&team->is_closed, 1);
     wake_all(team);
-    for (int i = 1; i < team->count; i++) pthread_join(team->threads[i], NULL);
+    for (int i = 1; i < team->count; i++) join_thread(team->threads[i]);
     const Buffers *buffers = &team->buffers;
     void *parts[] = {buffers->state, buffers->attended, buffers->inputs, buffers->outputs, buffers->quantized, buffers->scales,
                      buffers->sums, team->threads};
-    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) free(parts[i]);
-    pthread_mutex_destroy(&team->mutex);
-    pthread_cond_destroy(&team->wake);
-    free(team);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) release(parts[i]);
+    close_mutex(&team->mutex);
+    close_condition(&team->wake);
+    release(team);
 }
 
 /* Decode one token for each row; return 0, or 1 if out of memory. One caller at a time. */
-int32_t decode_step(Team *team, const Rows *rows) {
+EXPORT int32_t decode_step(Team *team, const Rows *rows) {
     if (!rows->count) return 0;
     if (!reserve_rows(team, rows->count)) return 1;
     team->rows = rows;
@@ -114,10 +105,10 @@ int32_t decode_step(Team *team, const Rows *rows) {
 }
 
 /* Return the seconds that all steps so far took, [STEP_PARTS]. */
-const double *seconds_spent(const Team *team) { return team->seconds; }
+EXPORT const double *seconds_spent(const Team *team) { return team->seconds; }
 
 /* Read memory with all threads; return the seconds that it took. */
-double time_reading(Team *team, const uint8_t *memory, size_t size) {
+EXPORT double time_reading(Team *team, const uint8_t *memory, size_t size) {
     team->memory = memory, team->memory_size = size;
     double started = seconds_now();
     run_job(team, read_memory);
@@ -125,10 +116,10 @@ double time_reading(Team *team, const uint8_t *memory, size_t size) {
 }
 
 /* Return the size of the keys and values of `length` positions, in bytes. */
-size_t cache_size(const Model *model, int32_t length) { return head_offset(model, model->layer_count, 0, length); }
+EXPORT size_t cache_size(const Model *model, int32_t length) { return head_offset(model, model->layer_count, 0, length); }
 
 /* Write a prompt's keys and values, [2 layers, length, width], to a cache. */
-void pack_text(const Model *model, const float *keys_values, int32_t length, uint8_t *cache) {
+EXPORT void pack_text(const Model *model, const float *keys_values, int32_t length, uint8_t *cache) {
     size_t part = (size_t)length * model->width;
     int width = model->width / model->heads;
     for (int layer = 0; layer < model->layer_count; layer++)

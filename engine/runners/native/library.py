@@ -6,22 +6,27 @@ import ctypes
 import hashlib
 import logging
 import os
-import platform
 import shlex
 import shutil
 import subprocess
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from engine.runners.native import layout
+from engine.runners.native.instructions import InstructionSet, missing_instructions, usable_sets
 from host.unfinished import sweep_unfinished, unfinished_folder
 
 _FOLDER = Path(__file__).parent
 _SOURCE = _FOLDER / "decode.c"
-_INSTRUCTION_SETS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma", "f16c")  # as Linux names them
 _CONSTANTS = ("GROUP", "PIECE", "MAX_LENGTH", "MAX_HEAD_WIDTH", "MAX_WIDTH")  # of layout.py
-_FLAGS = ["-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread"]
-_FLAGS += [f"-m{name.replace('_', '')}" for name in _INSTRUCTION_SETS]
+# A multiplication and an addition are fused where the code says so, not where the compiler likes: all sets give the same bits.
+_FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-shared"]
 _FLAGS += [f"-D{name}={getattr(layout, name)}" for name in _CONSTANTS]
+_FLAGS += [] if sys.platform == "win32" else ["-fPIC", "-pthread"]
+_LIBRARIES = [] if sys.platform == "win32" else ["-lm"]
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _COMPILERS = ("cc", "gcc", "clang")
 _COMPILE_SECONDS = 120.0  # at most; it usually takes three
 
@@ -36,12 +41,34 @@ def load_library(cache_dir: Path) -> ctypes.CDLL:
     """Load the compiled decode.c from `cache_dir`; compile it first if it is missing or damaged. Raises NativeUnavailable."""
     missing = missing_instructions()
     if missing:
-        raise NativeUnavailable(f"this CPU or system lacks {', '.join(missing)}")
+        raise NativeUnavailable(f"this CPU lacks {missing}")
+    sets = usable_sets()
+    for instructions in sets:
+        try:
+            library = _load(cache_dir, instructions)
+        except NativeUnavailable as error:
+            if instructions is sets[-1]:
+                raise
+            _log.info("no decoder for %s: %s", instructions.title, error)  # an old compiler may know the next one
+        else:
+            _log.info("the native decoder uses %s", instructions.title)
+            return library
+    raise AssertionError("there is a set")
+
+
+def compile_flags(instructions: InstructionSet) -> list[str]:
+    """Return the compiler's flags for decode.c."""
+    return [*_FLAGS, *instructions.flags]
+
+
+def _load(cache_dir: Path, instructions: InstructionSet) -> ctypes.CDLL:
     sources = b"".join(path.read_bytes() for path in sorted(_FOLDER.glob("*.[ch]")))
-    path = cache_dir / f"decode-{hashlib.sha256(sources + repr(_FLAGS).encode()).hexdigest()[:16]}.so"
+    flags = compile_flags(instructions)
+    digest = hashlib.sha256(sources + repr(flags).encode()).hexdigest()[:16]
+    path = cache_dir / f"decoder-{instructions.name}-{digest}{_SUFFIX}"
     try:
         if not _is_intact(path):
-            _compile(path)
+            _compile(path, flags)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"{path} can't be compiled or loaded: {error.strerror or error}") from error
@@ -55,22 +82,14 @@ def _is_intact(path: Path) -> bool:
         return False
 
 
-def missing_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Return the instruction sets that decode.c needs and this machine lacks; systems other than Linux count as lacking all."""
-    if platform.machine() != "x86_64" or not cpuinfo.exists():
-        return ["AVX-512"]
-    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    return [name for name in _INSTRUCTION_SETS if name not in flags.split()]
-
-
-def _compile(path: Path) -> None:
+def _compile(path: Path, flags: list[str]) -> None:
     """Compile decode.c to `path`, never leaving a partial file there, and remove older versions. Raises NativeUnavailable."""
     compiler = find_compiler()
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_unfinished(path.parent)
     with unfinished_folder(path.parent) as folder:
         compiled = folder / path.name
-        command = [*compiler, *_FLAGS, "-o", str(compiled), str(_SOURCE), "-lm"]
+        command = [*compiler, *flags, "-o", str(compiled), str(_SOURCE), *_LIBRARIES]
         _log.info("compiling the decoder: %s", shlex.join(command))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
@@ -84,13 +103,17 @@ def _compile(path: Path) -> None:
         checksum = hashlib.sha256(compiled.read_bytes()).hexdigest()
         compiled.replace(path)
         path.with_suffix(".sha256").write_text(checksum)
-    for older in path.parent.glob("decode-*.*"):
+    for older in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.*"):
         if older.stem != path.stem:
-            older.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows keeps what another process has loaded
+                older.unlink()
 
 
 def find_compiler() -> list[str]:
-    """Find a C compiler: the environment variable CC, or a usual name. Returns its command; raises NativeUnavailable."""
+    """Find a C compiler: the environment variable CC, a usual name, or the Python package ziglang.
+
+    Returns its command; raises NativeUnavailable.
+    """
     names = [*filter(None, [os.environ.get("CC")]), *_COMPILERS]
     for name in names:
         try:
@@ -99,4 +122,6 @@ def find_compiler() -> list[str]:
             raise NativeUnavailable(f"CC is {name!r}, which is not a command ({error})") from error
         if words and shutil.which(words[0]):
             return words
-    raise NativeUnavailable(f"there is no C compiler (looked for {', '.join(names)})")
+    if find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise NativeUnavailable(f"there is no C compiler (looked for {', '.join(names)} and the Python package ziglang)")

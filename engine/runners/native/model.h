@@ -5,8 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LANES 16                     /* floats in a register, and output channels in a panel */
-#define PIECE_PANELS (PIECE / LANES) /* panels of a piece, the most that are computed together */
+#include "simd.h"
+
+#define PIECE_PANELS (PIECE / PANEL) /* panels of a piece, the most that are computed together */
 #define MAX_TILE_ROWS 18             /* rows that are computed together, at most */
 #define FEW_ROWS 6                   /* up to so many rows are computed with all panels of a piece */
 #define PREFETCH_BYTES 2048          /* how far ahead weights are prefetched */
@@ -14,15 +15,14 @@
  * do not compete for the same cache lines. */
 #define INPUT_STRIDE (MAX_WIDTH + 64)
 #define MAX_GROUPS (INPUT_STRIDE / GROUP)
-#define INLINE static inline __attribute__((always_inline))
 
 enum { FLOATS, HALVES, BFLOATS, INT8, INT4 };
 
 typedef struct {
     int32_t kind, inputs, outputs, groups; /* inputs of INT8 and INT4 are padded to whole groups */
-    const uint8_t *weights;                /* panels of LANES output channels; their number is a multiple of PIECE_PANELS */
-    const float *scales;                   /* INT8: [outputs]; INT4: [panels, groups, LANES] */
-    const uint8_t *zeros;                  /* INT4: [panels, groups, LANES] */
+    const uint8_t *weights;                /* panels of PANEL output channels; their number is a multiple of PIECE_PANELS */
+    const float *scales;                   /* INT8: [outputs]; INT4: [panels, groups, PANEL] */
+    const uint8_t *zeros;                  /* INT4: [panels, groups, PANEL] */
 } Product;
 
 typedef struct {

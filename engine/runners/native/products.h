@@ -1,7 +1,6 @@
 /* Matrix products, computed in tiles: some panels of output channels by some rows. */
 #pragma once
 
-#include <immintrin.h>
 #include <string.h>
 
 #include "team.h"
@@ -12,148 +11,187 @@ typedef struct {
     const int8_t *quantized;
     const float *scales;
     const int32_t *sums;
-} Inputs;
+} Operand;
+
+#if STRIP_ROWS == MAX_TILE_ROWS
+#define UNROLL_ROWS UNROLL
+#else
+#define UNROLL_ROWS
+#endif
+#define COLUMNS (PIECE / LANES) /* registers of a piece's channels */
 
 /* Prefetch weights. With few rows, memory is the limit, and one prefetch, to the nearest cache, is best. Many rows keep the core
  * busy for longer, so that a second one, to the next cache, pays. */
 INLINE void prefetch_weights(int rows, const uint8_t *weights) {
-    _mm_prefetch((const char *)weights + (rows <= FEW_ROWS ? PREFETCH_BYTES : PREFETCH_BYTES / 2), _MM_HINT_T0);
-    if (rows > FEW_ROWS) _mm_prefetch((const char *)weights + 4 * PREFETCH_BYTES, _MM_HINT_T1);
+    __builtin_prefetch(weights + (rows <= FEW_ROWS ? PREFETCH_BYTES : PREFETCH_BYTES / 2), 0, 3);
+    if (rows > FEW_ROWS) __builtin_prefetch(weights + 4 * PREFETCH_BYTES, 0, 2);
 }
 
-/* Load one register of weights from each panel. */
-INLINE void read_panels(int rows, int panels, const uint8_t *weights, size_t stride, __m512i *out) {
-#pragma GCC unroll 4
-    for (int p = 0; p < panels; p++) {
-        prefetch_weights(rows, weights + p * stride);
-        out[p] = _mm512_loadu_si512(weights + p * stride);
+/* The rows of a tile whose sums are in registers, from `first` on. Each group of inputs is multiplied strip by strip, so that its
+ * weights come from memory once. */
+typedef struct {
+    int rows, first; /* `rows` are the tile's */
+    int count, panels; /* compile-time constants */
+} Strip;
+
+/* Run a function for each strip of a tile; all strips are about as high. */
+#if STRIP_ROWS == MAX_TILE_ROWS
+#define FOR_STRIPS(rows, panels, function, ...) function(((Strip){rows, 0, rows, panels}), __VA_ARGS__)
+#else
+#define FOR_STRIPS(rows, panels, function, ...)                                                   \
+    for (int strips_ = (rows + STRIP_ROWS - 1) / STRIP_ROWS, i_ = 0; i_ < strips_; i_++) {        \
+        int first_ = rows * i_ / strips_;                                                         \
+        switch (8 * panels + rows * (i_ + 1) / strips_ - first_) {                                \
+            STRIPS(STRIP, rows, first_, function, __VA_ARGS__)                                    \
+        default: __builtin_unreachable();                                                         \
+        }                                                                                         \
     }
+#define STRIP(count, panels, rows, first, function, ...)                                          \
+    case 8 * panels + count: function(((Strip){rows, first, count, panels}), __VA_ARGS__); break;
+#endif
+
+/* Return the address of a column's weights: a panel has PARTS columns. */
+INLINE const uint8_t *column_at(const uint8_t *weights, size_t panel_bytes, int column, size_t register_bytes) {
+    return weights + column / PARTS * panel_bytes + column % PARTS * register_bytes;
 }
 
-/* Add the products of four inputs of each row with each panel's weights. */
-INLINE void add_dots(int rows, int panels, const __m512i *weight, const int8_t *inputs, __m512i (*dots)[PIECE_PANELS]) {
-#pragma GCC unroll 18
-    for (int r = 0; r < rows; r++) {
-        __m512i input = four_bytes(inputs + r * INPUT_STRIDE);
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) dots[r][p] = dot(dots[r][p], weight[p], input);
-    }
+INLINE Floats widen(int kind, const uint8_t *weights) {
+    if (kind == FLOATS) return load_floats(weights);
+    if (kind == HALVES) return load_halves(weights);
+    return (Floats)(widen_shorts(weights) << 16);
 }
 
-INLINE __m512 widen(int kind, const uint8_t *weights, int at) {
-    if (kind == FLOATS) return _mm512_loadu_ps((const float *)weights + at);
-    __m256i halves = _mm256_loadu_si256((const __m256i *)((const uint16_t *)weights + at));
-    if (kind == HALVES) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
-INLINE void multiply_floats(int kind, int rows, int panels, const Product *product, int panel, Inputs in,
-                            __m512 (*sums)[PIECE_PANELS]) {
-    size_t size = kind == FLOATS ? 4 : 2, stride = size * LANES * product->inputs;
-    const uint8_t *weights = product->weights + panel * stride;
-    for (int i = 0; i < product->inputs; i += 2) { /* two registers of 16-bit weights fill a cache line */
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) {
-            prefetch_weights(rows, weights + p * stride + size * LANES * i);
-            if (kind == FLOATS) prefetch_weights(rows, weights + p * stride + size * LANES * (i + 1));
-        }
-#pragma GCC unroll 2
-        for (int j = i; j < i + 2; j++) {
-            __m512 weight[PIECE_PANELS];
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) weight[p] = widen(kind, weights + p * stride, j * LANES);
-#pragma GCC unroll 18
-            for (int r = 0; r < rows; r++) {
-                __m512 input = _mm512_set1_ps(in.x[r * INPUT_STRIDE + j]);
-#pragma GCC unroll 4
-                for (int p = 0; p < panels; p++) sums[r][p] = _mm512_fmadd_ps(weight[p], input, sums[r][p]);
+INLINE void strip_of_floats(Strip strip, int kind, const uint8_t *weights, size_t panel_bytes, int first, int end, const float *x,
+                            Floats (*sums)[COLUMNS]) {
+    size_t size = kind == FLOATS ? 4 : 2;
+    int columns = strip.panels * PARTS;
+    Floats own[STRIP_ROWS][COLUMNS];
+    UNROLL for (int r = 0; r < strip.count; r++)
+        UNROLL for (int c = 0; c < columns; c++) own[r][c] = sums[strip.first + r][c];
+    for (int i = first; i < end; i += 2) { /* two rows of 16-bit weights fill a cache line */
+        if (strip.first == 0)
+            UNROLL for (int p = 0; p < strip.panels; p++) {
+                prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * i);
+                if (kind == FLOATS) prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * (i + 1));
+            }
+        UNROLL for (int j = i; j < i + 2; j++) {
+            Floats weight[COLUMNS];
+            UNROLL for (int c = 0; c < columns; c++)
+                weight[c] = widen(kind, column_at(weights, panel_bytes, c, size * LANES) + size * PANEL * j);
+            UNROLL for (int r = 0; r < strip.count; r++) {
+                Floats input = splat(x[(strip.first + r) * INPUT_STRIDE + j]);
+                UNROLL for (int c = 0; c < columns; c++) own[r][c] = add_product(own[r][c], weight[c], input);
             }
         }
     }
+    UNROLL for (int r = 0; r < strip.count; r++)
+        UNROLL for (int c = 0; c < columns; c++) sums[strip.first + r][c] = own[r][c];
 }
 
-/* Weights are stored as 0 to 255 for -128 to 127; sums start with what that offset adds, negated. */
-INLINE void multiply_int8(int rows, int panels, const Product *product, int panel, Inputs in, __m512 (*sums)[PIECE_PANELS]) {
-    size_t stride = (size_t)LANES * product->inputs;
-    const uint8_t *weights = product->weights + panel * stride;
-    for (int group = 0; group < product->groups; group++) {
-        __m512i dots[MAX_TILE_ROWS][PIECE_PANELS];
-#pragma GCC unroll 18
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) dots[r][p] = _mm512_set1_epi32(-128 * in.sums[r * MAX_GROUPS + group]);
-        for (int i = group * GROUP; i < (group + 1) * GROUP; i += 4, weights += 4 * LANES) {
-            __m512i weight[PIECE_PANELS];
-            read_panels(rows, panels, weights, stride, weight);
-            add_dots(rows, panels, weight, in.quantized + i, dots);
-        }
-#pragma GCC unroll 18
-        for (int r = 0; r < rows; r++) {
-            __m512 scale = _mm512_set1_ps(in.scales[r * MAX_GROUPS + group]);
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) sums[r][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][p]), scale, sums[r][p]);
-        }
-    }
-#pragma GCC unroll 18
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++)
-            sums[r][p] = _mm512_mul_ps(sums[r][p], _mm512_loadu_ps(product->scales + (panel + p) * LANES));
+INLINE void multiply_floats(int kind, int rows, int panels, const Product *product, int panel, Operand in,
+                            Floats (*sums)[COLUMNS]) {
+    size_t panel_bytes = (kind == FLOATS ? 4 : 2) * (size_t)PANEL * product->inputs;
+    int step = rows <= STRIP_ROWS ? product->inputs : GROUP;
+    for (int i = 0; i < product->inputs; i += step)
+        FOR_STRIPS(rows, panels, strip_of_floats, kind, product->weights + panel * panel_bytes, panel_bytes, i,
+                   min_int(i + step, product->inputs), in.x, sums);
 }
 
-INLINE __m512 bytes_as_floats(const uint8_t *bytes) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)bytes)));
-}
-
-INLINE void multiply_int4(int rows, int panels, const Product *product, int panel, Inputs in, __m512 (*sums)[PIECE_PANELS]) {
-    size_t stride = (size_t)LANES * product->inputs / 2;
-    const uint8_t *weights = product->weights + panel * stride;
-    __m512i low_bits = _mm512_set1_epi8(15);
-    for (int group = 0; group < product->groups; group++) {
-        __m512i dots[MAX_TILE_ROWS][PIECE_PANELS];
-#pragma GCC unroll 18
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) dots[r][p] = _mm512_setzero_si512();
-        for (int i = group * GROUP; i < (group + 1) * GROUP; i += 8, weights += 4 * LANES) {
-            __m512i both[PIECE_PANELS];
-            read_panels(rows, panels, weights, stride, both);
-#pragma GCC unroll 2
-            for (int high = 0; high < 2; high++) {
-                __m512i weight[PIECE_PANELS];
-#pragma GCC unroll 4
-                for (int p = 0; p < panels; p++)
-                    weight[p] = _mm512_and_si512(high ? _mm512_srli_epi16(both[p], 4) : both[p], low_bits);
-                add_dots(rows, panels, weight, in.quantized + i + 4 * high, dots);
+/* Multiply a group of inputs by weights of 8 bits, stored as 0 to 255 for -128 to 127. */
+INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_bytes, int group, Operand in,
+                          Floats (*sums)[COLUMNS]) {
+    int columns = strip.panels * PARTS;
+    Ints dots[STRIP_ROWS][COLUMNS];
+    UNROLL for (int r = 0; r < strip.count; r++)
+        UNROLL for (int c = 0; c < columns; c++)
+            dots[r][c] = (Ints){0} - EXCESS * in.sums[(strip.first + r) * MAX_GROUPS + group];
+    for (int i = 0; i < GROUP; i += 4 * FOURS)
+        UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL) {
+            Weights8 weight[COLUMNS];
+            if (strip.first == 0) UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
+            UNROLL for (int c = 0; c < columns; c++) weight[c] = load_weights(column_at(weights, panel_bytes, c, 4 * LANES));
+            UNROLL for (int r = 0; r < strip.count; r++) {
+                Inputs inputs = load_inputs(in.quantized + (strip.first + r) * INPUT_STRIDE + group * GROUP + i, four);
+                UNROLL for (int c = 0; c < columns; c++) dots[r][c] = dot_weights(dots[r][c], weight[c], inputs, four);
             }
         }
-        __m512 zero[PIECE_PANELS], weight_scale[PIECE_PANELS];
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) {
-            size_t offset = ((size_t)(panel + p) * product->groups + group) * LANES;
-            zero[p] = bytes_as_floats(product->zeros + offset);
-            weight_scale[p] = _mm512_loadu_ps(product->scales + offset);
-        }
-#pragma GCC unroll 18
-        for (int r = 0; r < rows; r++) {
-            __m512 scale = _mm512_set1_ps(in.scales[r * MAX_GROUPS + group]);
-            __m512 sum = _mm512_set1_ps((float)in.sums[r * MAX_GROUPS + group]);
-#pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) {
-                __m512 dot = _mm512_fnmadd_ps(zero[p], sum, _mm512_cvtepi32_ps(dots[r][p])); /* whole numbers below 2^24: exact */
-                sums[r][p] = _mm512_fmadd_ps(_mm512_mul_ps(dot, weight_scale[p]), scale, sums[r][p]);
-            }
-        }
+    UNROLL for (int r = 0; r < strip.count; r++) {
+        Floats scale = splat(in.scales[(strip.first + r) * MAX_GROUPS + group]), *to = sums[strip.first + r];
+        UNROLL for (int c = 0; c < columns; c++) to[c] = add_product(to[c], to_floats(dots[r][c]), scale);
     }
 }
 
-/* `rows` and `panels` are compile-time constants, so that the sums stay in registers. */
-INLINE void multiply_tile(int rows, int panels, const Product *product, int panel, Inputs in, float *out, int out_stride) {
-    __m512 sums[MAX_TILE_ROWS][PIECE_PANELS];
-#pragma GCC unroll 18
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) sums[r][p] = _mm512_setzero_ps();
+INLINE void multiply_int8(int rows, int panels, const Product *product, int panel, Operand in, Floats (*sums)[COLUMNS]) {
+    size_t panel_bytes = (size_t)PANEL * product->inputs;
+    const uint8_t *weights = product->weights + panel * panel_bytes;
+    for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL)
+        FOR_STRIPS(rows, panels, strip_of_int8, weights, panel_bytes, group, in, sums);
+    UNROLL_ROWS for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < panels * PARTS; c++) sums[r][c] *= load_floats(product->scales + panel * PANEL + c * LANES);
+}
+
+/* Multiply a group of inputs by weights of 4 bits. `scales` and `zeros` are the first panel's. */
+INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *weights, size_t panel_bytes, const float *scales,
+                          const uint8_t *zeros, int group, Operand in, Floats (*sums)[COLUMNS]) {
+    enum { AT_ONCE = FOURS < 2 ? 2 : FOURS };
+    int columns = strip.panels * PARTS;
+    Ints dots[STRIP_ROWS][COLUMNS];
+    UNROLL for (int r = 0; r < strip.count; r++)
+        UNROLL for (int c = 0; c < columns; c++) dots[r][c] = (Ints){0};
+    for (int start = 0; start < GROUP; start += 4 * SMALL_FOURS) {
+        Ints small[STRIP_ROWS][COLUMNS];
+        UNROLL for (int r = 0; r < strip.count; r++)
+            UNROLL for (int c = 0; c < columns; c++) small[r][c] = (Ints){0};
+        for (int i = start; i < start + 4 * SMALL_FOURS; i += 4 * AT_ONCE)
+            UNROLL for (int pair = 0; pair < AT_ONCE; pair += 2, weights += 4 * PANEL) {
+                Bytes both[COLUMNS];
+                if (strip.first == 0) UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
+                UNROLL for (int c = 0; c < columns; c++) both[c] = load_bytes(column_at(weights, panel_bytes, c, 4 * LANES));
+                UNROLL for (int four = pair; four < pair + 2; four++) {
+                    Bytes weight[COLUMNS];
+                    UNROLL for (int c = 0; c < columns; c++) weight[c] = four % 2 ? both[c] >> 4 : both[c] & 15;
+                    UNROLL for (int r = 0; r < strip.count; r++) {
+                        const int8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE + group * GROUP + i;
+                        Inputs inputs = load_inputs(row, four);
+                        UNROLL for (int c = 0; c < columns; c++) small[r][c] = dot_small(small[r][c], weight[c], inputs, four);
+                    }
+                }
+            }
+        UNROLL for (int r = 0; r < strip.count; r++)
+            UNROLL for (int c = 0; c < columns; c++)
+                dots[r][c] += whole_sums(small[r][c]);
+    }
+    Floats zero[COLUMNS], weight_scale[COLUMNS];
+    UNROLL for (int c = 0; c < columns; c++) {
+        size_t at = (size_t)(c / PARTS) * product->groups * PANEL + c % PARTS * LANES;
+        zero[c] = to_floats(widen_bytes(zeros + at));
+        weight_scale[c] = load_floats(scales + at);
+    }
+    UNROLL for (int r = 0; r < strip.count; r++) {
+        int at = (strip.first + r) * MAX_GROUPS + group;
+        Floats scale = splat(in.scales[at]), sum = splat((float)in.sums[at]), *to = sums[strip.first + r];
+        UNROLL for (int c = 0; c < columns; c++) {
+            Floats dot = subtract_product(to_floats(dots[r][c]), zero[c], sum); /* whole numbers below 2^24: exact */
+            to[c] = add_product(to[c], dot * weight_scale[c], scale);
+        }
+    }
+}
+
+INLINE void multiply_int4(int rows, int panels, const Product *product, int panel, Operand in, Floats (*sums)[COLUMNS]) {
+    size_t panel_bytes = (size_t)PANEL * product->inputs / 2;
+    const uint8_t *weights = product->weights + panel * panel_bytes;
+    for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL / 2) {
+        size_t at = ((size_t)panel * product->groups + group) * PANEL;
+        FOR_STRIPS(rows, panels, strip_of_int4, product, weights, panel_bytes, product->scales + at, product->zeros + at, group, in,
+                   sums);
+    }
+}
+
+/* `panels`, and `rows` if a tile is one strip, are compile-time constants, so that sums stay in registers. */
+INLINE void multiply_tile(int rows, int panels, const Product *product, int panel, Operand in, float *out, int out_stride) {
+    Floats sums[MAX_TILE_ROWS][COLUMNS];
+    UNROLL_ROWS for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < panels * PARTS; c++) sums[r][c] = splat(0);
     switch (product->kind) {
     case FLOATS: multiply_floats(FLOATS, rows, panels, product, panel, in, sums); break;
     case HALVES: multiply_floats(HALVES, rows, panels, product, panel, in, sums); break;
@@ -161,20 +199,16 @@ INLINE void multiply_tile(int rows, int panels, const Product *product, int pane
     case INT8: multiply_int8(rows, panels, product, panel, in, sums); break;
     case INT4: multiply_int4(rows, panels, product, panel, in, sums); break;
     }
-#pragma GCC unroll 18
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) _mm512_storeu_ps(out + (size_t)r * out_stride + p * LANES, sums[r][p]);
+    UNROLL_ROWS for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < panels * PARTS; c++) store_floats(out + (size_t)r * out_stride + c * LANES, sums[r][c]);
 }
 
 static int tiles_of(int rows) { return (rows + MAX_TILE_ROWS - 1) / MAX_TILE_ROWS; }
 
-/* Return how many panels are computed together: the fewer rows, the more panels, so that sums take at most 24 of the 32
- * registers. A tile of more than 12 rows takes one panel, which reads weights at a steady pace; two panels for half of the rows
- * read them in bursts. */
+/* Return how many panels are computed together. */
 static int panels_at_once(int rows) {
     int tall = (rows + tiles_of(rows) - 1) / tiles_of(rows);
-    return tall <= FEW_ROWS ? 4 : tall <= 12 ? 2 : 1;
+    return PANELS_AT_ONCE(tall);
 }
 
 static void multiply_panels(const Product *product, int panel, const Buffers *buffers, int rows, float *out, int out_stride) {
@@ -184,26 +218,27 @@ static void multiply_panels(const Product *product, int panel, const Buffers *bu
             int row = rows * tile / tiles, count = rows * (tile + 1) / tiles - row;
             size_t at = (size_t)row * INPUT_STRIDE;
             int group = row * MAX_GROUPS;
-            Inputs in = {buffers->inputs + at, buffers->quantized + at, buffers->scales + group, buffers->sums + group};
-            float *to = out + (size_t)row * out_stride + p * LANES;
-#define CASE(count, panels) case 8 * count + panels: multiply_tile(count, panels, product, p, in, to, out_stride); break;
-            switch (8 * count + panels) {
-                CASE(1, 4) CASE(2, 4) CASE(3, 4) CASE(4, 4) CASE(5, 4) CASE(6, 4)
-                CASE(7, 2) CASE(8, 2) CASE(9, 2) CASE(10, 2) CASE(11, 2) CASE(12, 2)
-                CASE(12, 1) CASE(13, 1) CASE(14, 1) CASE(15, 1) CASE(16, 1) CASE(17, 1) CASE(18, 1)
-            }
-#undef CASE
+            Operand in = {buffers->inputs + at, buffers->quantized + at, buffers->scales + group, buffers->sums + group};
+            float *to = out + (size_t)row * out_stride + p * PANEL;
+#if STRIP_ROWS == MAX_TILE_ROWS
+#define TILE(count, panels) case 8 * count + panels: multiply_tile(count, panels, product, p, in, to, out_stride); break;
+            switch (8 * count + panels) { TILES(TILE) }
+#undef TILE
+#else
+            if (panels == 2) multiply_tile(count, 2, product, p, in, to, out_stride);
+            else multiply_tile(count, 1, product, p, in, to, out_stride);
+#endif
         }
 }
 
-static size_t panel_bytes(const Product *product) {
+static size_t bytes_of_panel(const Product *product) {
     static const double sizes[] = {[FLOATS] = 4, [HALVES] = 2, [BFLOATS] = 2, [INT8] = 1, [INT4] = 0.5};
-    return (size_t)(product->inputs * LANES * sizes[product->kind]);
+    return (size_t)(product->inputs * PANEL * sizes[product->kind]);
 }
 
 /* Prefetch the first weights of a piece. */
 static void prefetch_piece(const Product *product, int piece, int rows) {
-    size_t bytes = panel_bytes(product);
+    size_t bytes = bytes_of_panel(product);
     for (int p = 0; p < panels_at_once(rows); p++)
         prefetch(product->weights + (piece * PIECE_PANELS + p) * bytes, PREFETCH_BYTES);
 }

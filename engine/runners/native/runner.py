@@ -1,4 +1,4 @@
-"""The runner for x86 CPUs with AVX-512 and VNNI: OpenVINO encodes and detokenizes, decode.c decodes.
+"""The runner with the decoder in C: OpenVINO encodes and detokenizes, decode.c decodes.
 
 Each image has its own block of memory for keys and values, so images join and leave the batch without a copy: only the addresses
 passed to a step change. The images of a prompt share its keys and values, and all images share those of the empty prompt.

@@ -1,13 +1,10 @@
 /* A team of threads that run a step together and share its pieces. */
 #pragma once
 
-#include <immintrin.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "model.h"
+#include "system.h"
 
 #define SPINS 2000 /* reads of a flag before a waiting thread yields */
 
@@ -21,9 +18,9 @@ typedef struct Team {
     _Alignas(64) atomic_uint phase;
     _Alignas(64) atomic_uint job_count; /* started so far */
     atomic_int is_closed, started;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    pthread_t *threads;
+    Mutex mutex;
+    Condition wake;
+    Thread *threads;
     const Model *model;
     void (*job)(struct Team *, int thread); /* run by all threads; `thread` is the number of each */
     const Rows *rows; /* of a step */
@@ -35,8 +32,8 @@ typedef struct Team {
 
 static void wait_for_change(atomic_uint *flag, unsigned known) {
     for (int spins = 0; atomic_load_explicit(flag, memory_order_acquire) == known; spins++) {
-        _mm_pause();
-        if (spins >= SPINS) sched_yield();
+        pause_thread();
+        if (spins >= SPINS) yield_thread();
     }
 }
 
@@ -71,12 +68,6 @@ static int take_next_piece(Team *team) { return team->count + atomic_fetch_add_e
     for (int done_ = 0; !done_; barrier(team), done_ = 1)                                 \
         for (int piece = (pieces) * thread / team->count, end_ = (pieces) * (thread + 1) / team->count; piece < end_; piece++)
 
-static double seconds_now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* Add the time since the last call to a part of the step; STEP_PARTS only starts the clock. */
 static void add_time(Team *team, int thread, int part) {
     if (thread != 0) return;
@@ -85,24 +76,24 @@ static void add_time(Team *team, int thread, int part) {
     team->last_time = time;
 }
 
-static void *run_thread(void *argument) {
+static ThreadResult THREAD_FUNCTION run_thread(void *argument) {
     Team *team = argument;
     int thread = atomic_fetch_add(&team->started, 1) + 1;
     for (unsigned seen = 0;; seen++) {
-        for (int i = 0; atomic_load_explicit(&team->job_count, memory_order_acquire) == seen && i < SPINS; i++) _mm_pause();
-        pthread_mutex_lock(&team->mutex);
-        while (atomic_load(&team->job_count) == seen) pthread_cond_wait(&team->wake, &team->mutex);
-        pthread_mutex_unlock(&team->mutex);
-        if (atomic_load(&team->is_closed)) return NULL;
+        for (int i = 0; atomic_load_explicit(&team->job_count, memory_order_acquire) == seen && i < SPINS; i++) pause_thread();
+        lock_mutex(&team->mutex);
+        while (atomic_load(&team->job_count) == seen) wait_condition(&team->wake, &team->mutex);
+        unlock_mutex(&team->mutex);
+        if (atomic_load(&team->is_closed)) return THREAD_RESULT;
         team->job(team, thread);
     }
 }
 
 static void wake_all(Team *team) {
-    pthread_mutex_lock(&team->mutex);
+    lock_mutex(&team->mutex);
     atomic_fetch_add(&team->job_count, 1);
-    pthread_cond_broadcast(&team->wake);
-    pthread_mutex_unlock(&team->mutex);
+    wake_condition(&team->wake);
+    unlock_mutex(&team->mutex);
 }
 
 /* Run a job on all threads, the caller's included. */

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 
 from engine.errors import InvalidRequest
 from engine.runners import Runner, default_cache, load_runner, runner_on
-from engine.runners.native import library
-from engine.runners.native.layout import unsupported_reason
-from engine.runners.native.library import NativeUnavailable, find_compiler, load_library, missing_instructions
+from engine.runners.native import instructions, library
+from engine.runners.native.decoder import NativeDecoder
+from engine.runners.native.instructions import missing_instructions, usable_sets
+from engine.runners.native.layout import pack_decoder, unsupported_reason
+from engine.runners.native.library import NativeUnavailable, find_compiler, load_library
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
+from engine.runners.quantization import WeightKind
 from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
+from engine.weights.config import ModelConfig
 from engine.weights.models import MODELS
 from tests.cpu import needs_native
 from tests.parity.reference import random_checkpoint
@@ -47,7 +51,7 @@ def native(checkpoint: Checkpoint) -> NativeRunner:
 
 @needs_native
 def test_it_is_compiled_once_and_older_versions_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "decode-0000.so").write_text("of an older source")
+    (tmp_path / f"decoder-{usable_sets()[0].name}-0000.so").write_text("of an older source")
     load_library(tmp_path)
     checksum, compiled = sorted(tmp_path.iterdir())
     assert (checksum.suffix, compiled.suffix) == (".sha256", ".so")
@@ -59,7 +63,7 @@ def test_it_is_compiled_once_and_older_versions_are_removed(tmp_path: Path) -> N
 @needs_native
 def test_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
     load_library(default_cache())  # compiled already, as a rule
-    whole = next(default_cache().glob("decode-*.so"))
+    whole = next(default_cache().glob(f"decoder-{usable_sets()[0].name}-*.so"))
     damaged = tmp_path / whole.name
     damaged.write_bytes(whole.read_bytes()[:1000])
     damaged.with_suffix(".sha256").write_text(whole.with_suffix(".sha256").read_text())
@@ -86,22 +90,23 @@ def test_without_a_usable_cache_folder_it_is_compiled_to_a_private_one(tmp_path:
 
 
 @needs_native
-@pytest.mark.parametrize("trouble", ["no compiler", "a compiler that fails", "no AVX-512"])
+@pytest.mark.parametrize("trouble", ["no compiler", "a compiler that fails", "no AVX2"])
 def test_where_it_is_not_available_openvino_decodes_and_the_log_says_why(
     trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reason = {
         "no compiler": "there is no C compiler",
         "a compiler that fails": "false failed",
-        "no AVX-512": "lacks avx512_vnni",
+        "no AVX2": "lacks AVX2",
     }[trouble]
     if trouble == "no compiler":
         monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
         monkeypatch.delenv("CC", raising=False)
+        monkeypatch.setattr(library, "find_spec", lambda name: None)
     elif trouble == "a compiler that fails":
         monkeypatch.setenv("CC", "false")
     else:
-        monkeypatch.setattr(library, "missing_instructions", lambda: ["avx512_vnni"])
+        monkeypatch.setattr(instructions, "cpu_capabilities", lambda: {"architecture": "x86_64", "fma3": True, "f16c": True})
 
     with caplog.at_level(logging.INFO):
         files, runner = load_runner("tiny", device="cpu", threads=1, cache_dir=tmp_path)
@@ -113,16 +118,58 @@ def test_where_it_is_not_available_openvino_decodes_and_the_log_says_why(
     assert refused.value.field == "runner"
 
 
-def test_instruction_sets_are_read_from_cpuinfo(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor : 0\nflags\t\t: fpu sse\n")
-    needed = missing_instructions(cpuinfo)
-    assert "avx512_vnni" in needed
-    cpuinfo.write_text(f"processor : 0\nflags\t\t: fpu {' '.join(needed)} sse\n")
-    assert missing_instructions(cpuinfo) == []
-    cpuinfo.write_text(f"flags\t\t: fpu {' '.join(needed).replace('avx512_vnni', 'avx512_vnni_2')}\n")
-    assert missing_instructions(cpuinfo) == ["avx512_vnni"]
-    assert missing_instructions(tmp_path / "none") == ["AVX-512"]
+@pytest.mark.parametrize(
+    "has, expected",
+    [
+        ({"avx2", "fma3", "f16c", "avx_vnni", "avx512_f", "avx512_bw", "avx512_vl", "avx512_dq"}, ["avxvnni", "avx2"]),
+        ({"avx2", "fma3", "f16c"}, ["avx2"]),
+        ({"avx2", "fma3"}, "F16C"),
+        ({"architecture", "neon", "dot"}, ["neon"]),
+        ({"neon"}, "x86's AVX2 or ARM's dot products"),
+    ],
+)
+def test_instruction_sets_are_chosen_by_what_the_cpu_has(
+    has: set[str], expected: list[str] | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(instructions.FORCED, raising=False)
+    architecture = "aarch64" if "neon" in has else "x86_64"
+    monkeypatch.setattr(instructions, "cpu_capabilities", lambda: {**dict.fromkeys(has, True), "architecture": architecture})
+    if isinstance(expected, str):
+        assert missing_instructions() == expected
+    else:
+        assert missing_instructions() is None and [each.name for each in usable_sets()] == expected
+
+
+def logits_of(decoder: NativeDecoder, config: ModelConfig, images: int, steps: int = 40) -> NDArray[Any]:
+    """Return the logits of some steps with random prompts and tokens, [steps, 2 images, V]."""
+    random, layers = np.random.default_rng(images), config.decoder_layer_count
+    lengths = np.resize(np.array([2, 11, 30], np.int32), 2 * images)
+    texts = [
+        decoder.pack_text(random.standard_normal((2 * layers, length, config.embed_count)).astype(np.float32))
+        for length in lengths
+    ]
+    caches = np.zeros((2 * images, decoder.image_cache_size), np.uint8)
+    addresses = [np.array([each.ctypes.data for each in arrays], np.uint64) for arrays in (caches, texts)]
+    tokens = random.integers(0, config.logit_count, (steps, 2 * images)).astype(np.int32)
+    positions = np.repeat(np.arange(steps, dtype=np.int32)[:, None], 2 * images, 1)
+    return np.stack([decoder.step(tokens[i], positions[i], addresses[0], addresses[1], lengths).copy() for i in range(steps)])
+
+
+@needs_native
+def test_every_instruction_set_gives_the_same_bits(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what other tests and the documentation say of one set holds for all."""
+    sets = usable_sets()
+    libraries = []
+    for each in sets:
+        monkeypatch.setenv(instructions.FORCED, each.name)
+        libraries.append(load_library(default_cache()))
+    for precision in get_args(WeightKind):
+        arrays = pack_decoder(checkpoint.decoder, checkpoint.config, precision)
+        decoders = [NativeDecoder(each, checkpoint.config, arrays, threads=1) for each in libraries]
+        for images in (1, 2, 7, 9, 10):
+            expected, *others = (logits_of(each, checkpoint.config, images) for each in decoders)
+            assert expected.std() > 0.5
+            assert all(np.array_equal(each, expected) for each in others), (precision, images)
 
 
 def test_unsupported_sizes_are_refused(checkpoint: Checkpoint) -> None:

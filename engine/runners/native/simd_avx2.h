@@ -1,0 +1,179 @@
+/* x86 with AVX2, FMA and half precision: 16 registers of 8 floats. With VNNI too if the CPU has AVX-VNNI. */
+#pragma once
+
+#include <immintrin.h>
+
+/* A strip of rows by a panel's two registers: 12 sums, or 8 where a product of bytes needs registers too. Few rows take two panels,
+ * as more sums hide the time that each addition takes. */
+#ifdef __AVXVNNI__
+#define STRIP_ROWS 6
+#define PANELS_AT_ONCE(rows) ((rows) <= 3 ? 2 : 1)
+#define STRIPS(STRIP, ...)                                                                        \
+    STRIP(1, 2, __VA_ARGS__) STRIP(2, 2, __VA_ARGS__) STRIP(3, 2, __VA_ARGS__)                    \
+    STRIP(3, 1, __VA_ARGS__) STRIP(4, 1, __VA_ARGS__) STRIP(5, 1, __VA_ARGS__) STRIP(6, 1, __VA_ARGS__)
+#else
+#define STRIP_ROWS 4
+#define PANELS_AT_ONCE(rows) ((rows) <= 2 ? 2 : 1)
+#define STRIPS(STRIP, ...)                                                                        \
+    STRIP(1, 2, __VA_ARGS__) STRIP(2, 2, __VA_ARGS__)                                             \
+    STRIP(2, 1, __VA_ARGS__) STRIP(3, 1, __VA_ARGS__) STRIP(4, 1, __VA_ARGS__)
+#endif
+#define FOURS 1 /* groups of four inputs that a loop takes at once */
+
+INLINE Floats splat(float x) { return _mm256_set1_ps(x); }
+INLINE Floats add_product(Floats sum, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, sum); }
+INLINE Floats subtract_product(Floats sum, Floats a, Floats b) { return _mm256_fnmadd_ps(a, b, sum); }
+INLINE Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+INLINE Floats round_floats(Floats x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE Ints round_to_ints(Floats x) { return (Ints)_mm256_cvtps_epi32(x); }
+/* For powers from -126 to 127. */
+INLINE Floats times_power_of_two(Floats x, Floats power) { return x * (Floats)((round_to_ints(power) + 127) << 23); }
+
+/* The first `count` of LANES numbers; the others are 0, or are not stored. */
+INLINE __m256i first_lanes(int count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE Floats load_first(const float *from, int count) { return _mm256_maskload_ps(from, first_lanes(count)); }
+INLINE void store_first(float *to, Floats x, int count) { _mm256_maskstore_ps(to, first_lanes(count), x); }
+INLINE Floats keep_first(Floats x, Floats others, int count) {
+    return _mm256_blendv_ps(others, x, (__m256)first_lanes(count));
+}
+
+/* The sum or the largest of a panel's numbers. */
+INLINE float sum_floats(const Floats *parts) {
+    Floats eight = parts[0] + parts[1];
+    __m128 four = _mm256_castps256_ps128(eight) + _mm256_extractf128_ps(eight, 1);
+    four += _mm_movehl_ps(four, four);
+    return four[0] + four[1];
+}
+INLINE float largest_float(const Floats *parts) {
+    Floats eight = larger(parts[0], parts[1]);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_max_ss(four, _mm_movehdup_ps(four))[0];
+}
+INLINE int32_t sum_ints(Ints x) { return x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7]; }
+
+INLINE Floats load_halves(const void *from) { return _mm256_cvtph_ps(_mm_loadu_si128(from)); }
+INLINE void store_halves(void *to, Floats x) { _mm_storeu_si128(to, _mm256_cvtps_ph(x, 0)); }
+INLINE Ints widen_shorts(const void *from) { return (Ints)_mm256_cvtepu16_epi32(_mm_loadu_si128(from)); }
+INLINE Ints widen_bytes(const void *from) { return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(from)); }
+INLINE void store_low_bytes(void *to, Ints x) {
+    __m256i each = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, /* in both halves */
+                                    0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    __m256i fours = _mm256_shuffle_epi8((__m256i)x, each);
+    _mm_storel_epi64(to, _mm_unpacklo_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1)));
+}
+
+#ifdef __AVXVNNI__
+/* Add to each lane's sum the products of four bytes 0 to 255 and four of -128 to 127. In assembler, as GCC 12 moves every sum to
+ * another register and back around the intrinsic. */
+INLINE Ints dot_bytes(Ints sums, Bytes bytes, Bytes others) {
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(bytes), "x"(others));
+    return sums;
+}
+
+#include "simd_vnni.h"
+#else
+/* Broadcast four bytes to every lane. */
+INLINE __m256i four_bytes(const void *bytes) {
+    int32_t four;
+    memcpy(&four, bytes, 4);
+    return _mm256_set1_epi32(four);
+}
+
+/* Weights of 8 bits, stored as 0 to 255 for -128 to 127, but never 0. `maddubs` sums two products of bytes in 16 bits, and takes
+ * unsigned bytes on the left: weights are magnitudes there, and inputs get their signs. 2 * 127 * 127 fits. */
+#define EXCESS 0
+typedef struct {
+    __m256i values, magnitudes;
+} Weights8;
+typedef __m256i Inputs;
+INLINE Weights8 load_weights(const uint8_t *from) {
+    __m256i values = _mm256_xor_si256(_mm256_loadu_si256((const void *)from), _mm256_set1_epi8(-128));
+    return (Weights8){values, _mm256_abs_epi8(values)};
+}
+INLINE Inputs load_inputs(const int8_t *from, int four) { return four_bytes(from + 4 * four); }
+INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
+    (void)four;
+    __m256i pairs = _mm256_maddubs_epi16(weights.magnitudes, _mm256_sign_epi8(inputs, weights.values));
+    return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
+#define SMALL_FOURS 8
+INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
+    (void)four;
+    return (Ints)_mm256_add_epi16((__m256i)sums, _mm256_maddubs_epi16((__m256i)weights, inputs));
+}
+INLINE Ints whole_sums(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
+
+/* Numbers of 16 bits times bytes, for attention. Of four numbers, the first and the third lie before the second and the fourth,
+ * as the even and odd bytes of a register become numbers of 16 bits. */
+typedef struct {
+    Ints even, odd;
+} WideSums;
+
+/* Write LANES numbers of 16 bits. */
+INLINE void store_wide(uint8_t *numbers, int j, Ints x) {
+    __m256i each = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, /* in both halves */
+                                    0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
+    __m256i fours = _mm256_shuffle_epi8((__m256i)x, each);
+    _mm_storeu_si128((void *)(numbers + 2 * j),
+                     _mm_unpacklo_epi64(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1)));
+}
+
+/* Write LANES of a query's numbers, -16256 to 16256. */
+INLINE void store_query(uint8_t *numbers, int count, int j, Ints x) {
+    (void)count;
+    store_wide(numbers, j, x);
+}
+
+/* Sums for keys, which are stored with an offset of 128. */
+INLINE WideSums start_keys(int32_t query_sum) { return (WideSums){(Ints){0} - 128 * query_sum, (Ints){0}}; }
+
+INLINE WideSums add_keys(WideSums sums, const uint8_t *keys, const uint8_t *numbers, int count, int j) {
+    (void)count;
+    __m256i bytes = _mm256_loadu_si256((const void *)keys);
+    __m256i even = _mm256_and_si256(bytes, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(bytes, 8);
+    return (WideSums){sums.even + (Ints)_mm256_madd_epi16(even, four_bytes(numbers + 2 * j)),
+                      sums.odd + (Ints)_mm256_madd_epi16(odd, four_bytes(numbers + 2 * j + 4))};
+}
+
+INLINE Ints key_sums(WideSums sums) { return sums.even + sums.odd; }
+
+/* Write LANES of the values' weights, 0 to 65535, less 32768. */
+INLINE void store_value_weights(uint8_t *numbers, int count, int i, Ints x) {
+    (void)count;
+    store_wide(numbers, i, x - 32768);
+}
+
+typedef struct {
+    __m256i even, odd;
+} ValueWeights;
+typedef struct {
+    Ints even, odd, pairs; /* `pairs` sums the values themselves, in 16 bits: 64 * 2 * 128 fits */
+} ValueSums;
+
+INLINE ValueWeights load_value_weights(const uint8_t *numbers, int count, int i) {
+    (void)count;
+    return (ValueWeights){four_bytes(numbers + 2 * i), four_bytes(numbers + 2 * i + 4)};
+}
+
+INLINE ValueSums start_values(void) { return (ValueSums){(Ints){0}, (Ints){0}, (Ints){0}}; }
+
+INLINE ValueSums add_values(ValueSums sums, const uint8_t *values, ValueWeights weights) {
+    __m256i bytes = _mm256_loadu_si256((const void *)values);
+    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), odd = _mm256_srai_epi16(bytes, 8);
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+    return (ValueSums){sums.even + (Ints)_mm256_madd_epi16(even, weights.even),
+                       sums.odd + (Ints)_mm256_madd_epi16(odd, weights.odd),
+                       (Ints)_mm256_add_epi16((__m256i)sums.pairs, pairs)};
+}
+
+/* Below 2^31 in all, as a head has at most 256 positions; in parts, sums may wrap around. */
+INLINE Ints value_sums(ValueSums sums) {
+    Ints values = (Ints)_mm256_madd_epi16((__m256i)sums.pairs, _mm256_set1_epi16(1));
+    return (Ints)_mm256_add_epi32((__m256i)sums.even, _mm256_add_epi32((__m256i)sums.odd, _mm256_slli_epi32((__m256i)values, 15)));
+}
+#endif

@@ -1,0 +1,86 @@
+"""The decoder for ARM, emulated: the same bits as on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.request import IMAGE_TOKEN_COUNT
+from engine.runners import default_cache
+from engine.runners.native.decoder import NativeDecoder
+from engine.runners.native.instructions import INSTRUCTION_SETS
+from engine.runners.native.layout import INT8, pack_decoder
+from engine.runners.native.library import compile_flags, load_library
+from engine.runners.quantization import WeightKind
+from engine.weights.checkpoint import load_checkpoint
+from engine.weights.config import ModelConfig
+from tests.cpu import needs_native
+
+COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+missing = [program for program in (COMPILER, EMULATOR) if not shutil.which(program)]
+needs_emulator = pytest.mark.skipif(
+    bool(missing), reason=f"{' and '.join(missing)} missing; Debian: apt-get install gcc-aarch64-linux-gnu qemu-user"
+)
+PROGRAM = Path(__file__).with_name("decode_file.c")
+NATIVE = Path(load_library.__code__.co_filename).parent
+ROWS, STEPS = 8, 20
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("neon") / "decode"
+    flags = [flag for flag in compile_flags(INSTRUCTION_SETS[-1]) if flag not in ("-shared", "-fPIC")]
+    command = [COMPILER, *flags, "-static", f"-I{NATIVE}", "-o", str(path), str(PROGRAM), "-lm"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return path
+
+
+def write_file(
+    path: Path, config: ModelConfig, arrays: Sequence[NDArray[Any]], lengths: NDArray[Any], rest: Sequence[NDArray[Any]]
+) -> None:
+    """Write the input of decode_file.c."""
+    kind = int(arrays[6][0])
+    sizes = (config.embed_count, config.attention_head_count, config.glu_embed_count, config.decoder_layer_count)
+    cache_type = {INT8: 2}.get(kind, 0)
+    header = struct.pack("9if", *sizes, IMAGE_TOKEN_COUNT, cache_type, len(lengths), STEPS, 2, 1e-5)
+    with path.open("wb") as file:
+        for block in (header, *(array.tobytes() for array in (*arrays[2:], lengths, *rest))):
+            file.write(struct.pack("q", len(block)) + block)
+
+
+@needs_native
+@needs_emulator
+@pytest.mark.parametrize("precision", ["float32", "int4"])
+def test_neon_gives_the_same_bits(program: Path, precision: WeightKind, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint("tiny", progress=False)
+    config = checkpoint.config
+    arrays = pack_decoder(checkpoint.decoder, config, precision)
+    decoder = NativeDecoder(load_library(default_cache()), config, arrays, threads=1)
+    random = np.random.default_rng(1)
+    tokens = random.integers(0, config.logit_count, (STEPS, ROWS)).astype(np.int32)
+    lengths = np.resize(np.array([2, 11, 30], np.int32), ROWS)
+    texts = [
+        random.standard_normal((2 * config.decoder_layer_count, length, config.embed_count)).astype(np.float32)
+        for length in lengths
+    ]
+    embedded = np.add(arrays[0][tokens], arrays[1][np.arange(STEPS)][:, None], dtype=np.float32)
+
+    packed, caches = [decoder.pack_text(text) for text in texts], np.zeros((ROWS, decoder.image_cache_size), np.uint8)
+    addresses = [np.array([each.ctypes.data for each in memory], np.uint64) for memory in (caches, packed)]
+    expected = [
+        decoder.step(tokens[i], np.full(ROWS, i, np.int32), addresses[0], addresses[1], lengths).copy() for i in range(STEPS)
+    ]
+
+    write_file(tmp_path / "in", config, arrays, lengths, [*texts, embedded])
+    subprocess.run([EMULATOR, "-cpu", "cortex-a76", program, tmp_path / "in", tmp_path / "out"], check=True, timeout=300)
+    found = np.fromfile(tmp_path / "out", np.float32).reshape(STEPS, ROWS, -1)
+    assert found.std() > 0.5
+    assert np.array_equal(found, np.stack(expected))
