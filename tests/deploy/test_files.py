@@ -33,7 +33,9 @@ def variables_in(file: str) -> set[str]:
     return set(re.findall(r"\bDALLE_[A-Z_]+\b", re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE)))
 
 
-@pytest.mark.parametrize(("file", "count"), [("Dockerfile", 4), ("compose.yaml", 6), ("dalle-server.service", 9)])
+@pytest.mark.parametrize(
+    ("file", "count"), [("Dockerfile", 4), ("compose.yaml", 6), ("kubernetes.yaml", 3), ("dalle-server.service", 9)]
+)
 def test_every_variable_is_one_that_is_read(file: str, count: int) -> None:
     assert len(variables_in(file)) >= count
     assert variables_in(file) <= {flag.variable for flag in FLAGS}
