@@ -17,7 +17,9 @@ from server.config.settings import Settings
 from tests.conftest import MakeClient
 from tests.deploy.test_files import tool
 
-MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+MONITORING = ROOT / "deploy" / "monitoring"
 [GROUP] = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))["groups"]
 EXPRESSIONS = {rule["alert"]: rule["expr"] for rule in GROUP["rules"]}
 [JOB] = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
@@ -118,7 +120,8 @@ def test_prometheus_accepts_the_configuration_and_the_alerts(promtool: str) -> N
 
 
 def test_each_alert_fires_when_it_should_and_only_then(promtool: str, exported: list[Sample], tmp_path: Path) -> None:
-    assert {alert for _, alert in FIRING.values()} == set(EXPRESSIONS)
+    explained = set(re.findall(r"^\| `(Dalle\w+)` \|", DOCS, re.MULTILINE))
+    assert {alert for _, alert in FIRING.values()} == set(EXPRESSIONS) == explained
     cases = {**FIRING, **{name: (changes, None) for name, changes in QUIET.items()}}
     tests = [
         {
