@@ -54,10 +54,10 @@ def create_app(model: DalleModel, settings: Settings, metrics: Metrics | None = 
     app.url_map.strict_slashes = False  # a path with a slash at its end is the same route
     metrics = metrics or Metrics()
     store = LinkStore(settings.url_ttl, MAX_LINKED_BYTES)
-    metrics.watch(model, lambda: store.kept_bytes)
+    folder = OutputFolder(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
+    metrics.watch(model, lambda: store.kept_bytes, lambda: 0.0 if folder is None else folder.used_ratio)
     if settings.trust_proxy:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_port=1, x_prefix=1)  # type: ignore[method-assign]
-    folder = OutputFolder(settings.output_dir, settings.max_disk_bytes, metrics) if settings.save_to_disk else None
     identify_requests(app)
     log_requests(app, settings.log_prompts)
     measure_requests(app, metrics)

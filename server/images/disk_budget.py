@@ -26,8 +26,13 @@ class DiskBudget:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
-        self._used: int | None = None  # bytes; never less than what this process knows of
+        self._used = sum(size for _, size in _requests_in(folder))  # bytes; never less than what this process knows of
         self._lock = threading.Lock()
+
+    @property
+    def used_ratio(self) -> float:
+        """The share of the limit that saved requests take, as far as this process knows. Never waits for the disk."""
+        return self._used / self._max_bytes
 
     def make_room(self, sizes: list[int]) -> int:
         """Make room for a request with files of these sizes in bytes. Return how many old requests were removed.
@@ -39,9 +44,8 @@ class DiskBudget:
             raise OSError(errno.EFBIG, f"a request of {needed} bytes is larger than --max_disk_mb")
         with self._lock:
             removed = 0
-            if self._used is None or self._used + needed > self._max_bytes:
+            if self._used + needed > self._max_bytes:
                 removed = self._remove_oldest(needed)
-            assert self._used is not None
             self._used += needed
         return removed
 

@@ -46,6 +46,11 @@ class OutputFolder:
         self._budget = None if max_bytes is None else DiskBudget(path, max_bytes)
         self._observer = observer
 
+    @property
+    def used_ratio(self) -> float:
+        """The share of `max_bytes` that saved requests take; 0 without a limit."""
+        return 0.0 if self._budget is None else self._budget.used_ratio
+
     def save(
         self, drawing: Drawing, image_format: ImageFormat, size: Size | None = None, sheet: Image.Image | None = None
     ) -> list[str]:

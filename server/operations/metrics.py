@@ -71,10 +71,11 @@ class Metrics(Observer):
         self._save_failures = self._counter("dalle_save_failures", "Requests whose images could not be saved on disk.")
         self._removed = self._counter("dalle_saved_requests_removed", "Saved requests removed to keep below --max_disk_mb.")
 
-    def watch(self, model: DalleModel, linked_bytes: Callable[[], int]) -> None:
-        """Include a model's name and, read at each scrape, the state of its engine and the memory of linked images."""
+    def watch(self, model: DalleModel, linked_bytes: Callable[[], int], disk_used: Callable[[], float]) -> None:
+        """Include a model's name and, read at each scrape, its engine's state, linked images' memory and the disk budget."""
         self._info.labels(VERSION, platform.python_version(), version("torch"), model.name).set(1)
         self._gauge("dalle_linked_images_bytes", "Memory that images answered as links take.").set_function(linked_bytes)
+        self._gauge("dalle_disk_budget_used_ratio", "Share of --max_disk_mb in use; 0 without it.").set_function(disk_used)
         self.registry.register(_EngineCollector(model))
 
     def answered(self, route: str, status: int, seconds: float) -> None:

@@ -125,6 +125,18 @@ def test_the_memory_of_linked_images_is_reported(measured: FlaskClient) -> None:
     assert samples(measured)["dalle_linked_images_bytes", ()] == len(image) > 0
 
 
+def test_the_use_of_the_disk_budget_is_reported_also_after_a_restart(make_client: MakeClient, settings: Settings) -> None:
+    assert samples(make_client(save_to_disk=True))["dalle_disk_budget_used_ratio", ()] == 0
+    client = make_client(save_to_disk=True, max_disk_mb=1)
+    assert samples(client)["dalle_disk_budget_used_ratio", ()] == 0
+    client.post("/dalle", json={"text": "a red circle", "num_images": 2})
+    saved = sum(path.stat().st_size for path in settings.output_dir.rglob("*.jpeg"))
+    used = samples(client)["dalle_disk_budget_used_ratio", ()] * 2**20
+    assert 0 < saved <= used <= saved + 3 * 4096  # whole blocks of 4 KiB, and one for the folder
+    restarted = make_client(save_to_disk=True, max_disk_mb=1)
+    assert samples(restarted)["dalle_disk_budget_used_ratio", ()] * 2**20 == used
+
+
 def test_an_unlimited_queue_is_reported_as_infinite(client: FlaskClient) -> None:
     assert samples(client)["dalle_queue_limit_images", ()] == math.inf
 
