@@ -65,7 +65,7 @@ class EngineClosed(DalleError):
 
 FORKED = (
     "this process was forked after the model was loaded: load it in each worker instead "
-    "(gunicorn: without --preload; multiprocessing: the start method spawn)"
+    "(gunicorn: without --preload; uwsgi: with --lazy-apps; multiprocessing: the start method spawn)"
 )
 
 

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from dalle_model import DalleModel, ForkedProcess
+from tests.end_to_end.asked_names import CAN_RECORD, NameRecorder
 from tests.end_to_end.callers import eventually
 from tests.end_to_end.server_process import ROOT, app_command, environment
 
@@ -141,8 +142,12 @@ def test_a_user_without_a_name_or_a_home_is_served(tmp_path: Path) -> None:
         "--inh-caps=+dac_read_search",
         "--ambient-caps=+dac_read_search",
     )
-    bare = ("env", "-i", f"PATH={os.environ['PATH']}", f"TMPDIR={tmp_path}")
+    recorder = NameRecorder(tmp_path)
+    recording = (f"{name}={value}" for name, value in recorder.environment.items())
+    bare = ("env", "-i", f"PATH={os.environ['PATH']}", f"TMPDIR={tmp_path}", *recording)
     tmp_path.chmod(0o777)
-    with running(*as_nobody, *bare, *app_command("--port", str(port))):
+    with running(*as_nobody, *bare, *app_command("--port", str(port))) as server:
         assert eventually(lambda: answers(f"http://127.0.0.1:{port}/health/ready"))
         assert draws(port)
+        assert recorder.names == set()
+        assert recorder.is_in(server.pid) is CAN_RECORD
