@@ -47,7 +47,7 @@ def running(*command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]
 def answers(url: str, status: int = 200) -> bool:
     try:
         return requests.get(url, timeout=5).status_code == status
-    except (requests.ConnectionError, requests.Timeout):  # gunicorn takes connections before the model is loaded
+    except (requests.ConnectionError, requests.Timeout):  # gunicorn accepts connections while its worker loads the model
         return False
 
 
