@@ -35,6 +35,12 @@ def models_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return weights that min-dalle can't load, but whose detokenizer is converted in a moment."""
+    return write_models_root(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
 def checkpoint(models_root: Path) -> Checkpoint:
     return load_checkpoint("mini", models_root=models_root, progress=False)
 
@@ -44,17 +50,18 @@ def plan_of(*parts: str) -> Plan:
 
 
 @pytest.mark.slow
-def test_each_part_in_this_process_has_its_figures(models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_in_this_process_has_its_figures(
+    models_root: Path, small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = plan_of("drawing")
     figures = Figures(about(plan), tmp_path / "results.json")
     measure(models_root, plan, figures)
-    # These parts compute no pixels: another precision would only convert the detokenizer again, which takes longest.
     exact = replace(plan, precisions=("float32",))
-    measure(models_root, replace(exact, parts=("decoding", "profile")), figures)
+    measure(small_root, replace(exact, parts=("decoding", "profile")), figures)
     native = {"a step of 1, float32: sampling"} | (set() if WHY_NOT_NATIVE else {"a step of 1, float32: logits"})
     assert {"1 image, auto (int4)", "decode step of 1, float32"} | native <= {figure.name for figure in figures}
     monkeypatch.setattr(library, "missing_instructions", lambda: "AVX2")  # so that OpenVINO decodes
-    measure(models_root, replace(exact, parts=("profile",)), figures)
+    measure(small_root, replace(exact, parts=("profile",)), figures)
     assert any("PagedAttention" in figure.name for figure in figures)
     assert all(value > 0 for figure in figures if figure.part != "profile" for value in (*figure.ours, *figure.theirs))
     drawing = [figure for figure in figures if figure.part == "drawing"]
