@@ -21,6 +21,8 @@ class DetokenizerConfig:
 
     embed_count: int
     log2_widths: tuple[int, ...]  # at the resolution of the tokens, and at 4 and 8 times that
+    middle_blocks: int = 1  # at the resolution of the tokens
+    level_blocks: tuple[int, ...] = (1, 1)  # at 4 times that, and at 8 times
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,23 @@ def _positive_int(path: Path, key: str, value: object) -> int:
 def _detokenizer(path: Path, value: object) -> DetokenizerConfig | None:
     if value is None:
         return None
-    if not isinstance(value, dict) or value.keys() != {"embed_count", "log2_widths"}:
-        raise CheckpointError(f"{path}: detokenizer must have the keys embed_count and log2_widths, and no other")
+    needed, optional = {"embed_count", "log2_widths"}, {"middle_blocks", "level_blocks"}
+    if not isinstance(value, dict) or not needed <= value.keys() <= needed | optional:
+        raise CheckpointError(
+            f"{path}: detokenizer must have the keys embed_count and log2_widths, may have middle_blocks and level_blocks, "
+            "and no other"
+        )
+    for key in ("log2_widths", "level_blocks"):
+        if key in value and (not isinstance(value[key], list) or len(value[key]) != 2):
+            raise CheckpointError(f"{path}: detokenizer.{key} must be a list of two")
     widths = value["log2_widths"]
-    if not isinstance(widths, list) or len(widths) != 2:
-        raise CheckpointError(f"{path}: detokenizer.log2_widths must be a list of two")
     if not all(isinstance(width, int) and 5 <= width <= 12 for width in widths):  # 2**5: the blocks' norms have 32 groups
         raise CheckpointError(f"{path}: detokenizer.log2_widths is {widths}, but must be whole numbers from 5 to 12")
     return DetokenizerConfig(
         embed_count=_positive_int(path, "detokenizer.embed_count", value["embed_count"]),
         log2_widths=tuple(widths),
+        middle_blocks=_positive_int(path, "detokenizer.middle_blocks", value.get("middle_blocks", 1)),
+        level_blocks=tuple(_positive_int(path, "detokenizer.level_blocks", each) for each in value.get("level_blocks", [1, 1])),
     )
 
 

@@ -72,10 +72,11 @@ class TinyUpsampler(nn.Module):
         super().__init__()
         coarse, fine = config.log2_widths
         self.conv_in = nn.Conv2d(config.embed_count, 2**coarse, 3, padding=1)
-        self.mid = _Middle(coarse)
+        self.mid = _Middle(config.middle_blocks, coarse)
         self.expand = nn.Conv2d(2**coarse, 4 * 4 * 2**fine, 1)
         # The last level is the coarsest and runs first, as in the VQGAN.
-        self.up = nn.ModuleList([_Level(fine, nn.Identity()), _Level(fine, Upsample(fine))])
+        first, second = config.level_blocks
+        self.up = nn.ModuleList([_Level(second, fine, nn.Identity()), _Level(first, fine, Upsample(fine))])
         self.conv_out = nn.Conv2d(2**fine, 2 * 2 * 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -88,23 +89,28 @@ class TinyUpsampler(nn.Module):
 
 
 class _Middle(nn.Module):
-    """The block before the first enlargement."""
+    """The blocks before the first enlargement, named as the VQGAN's are: `block_1`, `block_2` and so on."""
 
-    def __init__(self, log2_width: int) -> None:
+    def __init__(self, count: int, log2_width: int) -> None:
         super().__init__()
-        self.block_1 = ResnetBlock(log2_width, log2_width)
+        for number in range(1, count + 1):
+            self.add_module(f"block_{number}", ResnetBlock(log2_width, log2_width))
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.block_1(z)
+        for block in self.children():
+            z = block(z)
+        return z
 
 
 class _Level(nn.Module):
-    """A block at one resolution, then an enlargement."""
+    """The blocks at one resolution, then an enlargement."""
 
-    def __init__(self, log2_width: int, upsample: nn.Module) -> None:
+    def __init__(self, count: int, log2_width: int, upsample: nn.Module) -> None:
         super().__init__()
-        self.block = nn.ModuleList([ResnetBlock(log2_width, log2_width)])
+        self.block = nn.ModuleList([ResnetBlock(log2_width, log2_width) for _ in range(count)])
         self.upsample = upsample
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.upsample(self.block[0](z))
+        for block in self.block:
+            z = block(z)
+        return self.upsample(z)

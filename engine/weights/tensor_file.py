@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from engine.errors import CheckpointError
 
+_SCALE = ".scale"  # the end of the name of an 8-bit matrix's scales
+
 # These norms have no scale in the original model, so the published files have a bias but no weight for them.
 _NORMS_WITHOUT_SCALE = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
 
@@ -71,18 +73,20 @@ def _unpickle(path: Path, start: bytes) -> dict[str, Tensor]:
 def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtype | None, path: Path) -> None:
     """Move tensors into a module that was built on the meta device.
 
-    Each tensor is copied to contiguous storage of its own: the files have transposed views of stacked storages, which would
-    stay in memory whole. An absent norm scale becomes ones.
+    A matrix may be in 8 bits, int8 [rows, ...], beside a tensor `<name>.scale` of floats [rows]: it becomes their product,
+    computed in float32. Each tensor is copied to contiguous storage of its own: the files have transposed views of stacked
+    storages, which would stay in memory whole. An absent norm scale becomes ones.
 
     Args:
         module: The module.
         tensors: The tensors by name; emptied.
-        dtype: The new tensors' type; None keeps each tensor's type.
+        dtype: The new tensors' type; None keeps each tensor's type, and makes float32 of 8 bits.
         path: The file that the tensors come from, for errors.
 
     Raises CheckpointError, which names the first tensor that is missing, unexpected or of a wrong shape.
     """
     expected = module.state_dict()
+    scales = {name: tensors.pop(f"{name}{_SCALE}") for name in list(tensors) if f"{name}{_SCALE}" in tensors}
     missing = [name for name in expected if name not in tensors and not is_absent_scale(name)]
     unexpected = [name for name in tensors if name not in expected]
     if missing or unexpected:
@@ -90,16 +94,27 @@ def fill_module(module: nn.Module, tensors: dict[str, Tensor], dtype: torch.dtyp
         counts = f"{len(missing)} missing, {len(unexpected)} unexpected"
         raise CheckpointError(f"{path} {what} ({counts}): the file is another model's")
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape or not tensor.is_floating_point():
+        scale = scales.get(name)
+        is_number = tensor.is_floating_point() if scale is None else tensor.dtype == torch.int8
+        if tensor.shape != expected[name].shape or not is_number:
             found, wanted = f"{tuple(tensor.shape)} of {tensor.dtype}", f"{tuple(expected[name].shape)} of floats"
             raise CheckpointError(f"{path}: tensor {name} is {found}, not {wanted}: the file is another model's")
+        if scale is not None and (scale.shape != tensor.shape[:1] or not scale.is_floating_point()):
+            raise CheckpointError(f"{path}: tensor {name}{_SCALE} does not have a number for each row: the file is damaged")
     copies: dict[str, Tensor] = {}
     for name, empty in expected.items():
         read = tensors.pop(name, None)
+        if read is not None and name in scales:
+            read = widen(read, scales.pop(name))
         copies[name] = torch.ones(empty.shape, dtype=dtype or (torch.float32 if read is None else read.dtype))
         if read is not None:
             copies[name].copy_(read)
     module.load_state_dict(copies, assign=True)
+
+
+def widen(whole: Tensor, scale: Tensor) -> Tensor:
+    """Return the float32 matrix that 8 bits stand for: int8 [rows, ...] times a scale [rows]."""
+    return whole.float() * scale.float().view(-1, *[1] * (whole.ndim - 1))
 
 
 def is_absent_scale(name: str) -> bool:

@@ -70,7 +70,9 @@ class _GraphBuilder:
 
     def tiny(self, x: Node, decoder: Any) -> Node:
         """Decode latents to colours [1, 3, 16 H, 16 W], about 0 to 1."""
-        x = self._residual(self._convolution(x, decoder.conv_in), decoder.mid.block_1)
+        x = self._convolution(x, decoder.conv_in)
+        for block in decoder.mid.children():
+            x = self._residual(x, block)
         x = op.depth_to_space(self._convolution(x, decoder.expand), "depth_first", 4)
         for level in reversed(decoder.up):
             x = self._level(x, level)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.random_weights import SMALL_SIZES, write_hub_folder, write_models_root
@@ -289,6 +289,45 @@ def test_tinys_safetensors_are_widened_to_float32(tmp_path: Path) -> None:
     checkpoint = load(tmp_path, "Tiny")
     assert checkpoint.config.name == "tiny"
     assert {tensor.dtype for tensor in checkpoint.decoder.state_dict().values()} == {torch.float32}
+
+
+def write_eight_bits(folder: Path, change: Callable[[dict[str, Tensor]], object] = len) -> dict[str, Tensor]:
+    """Write Tiny's encoder with its matrices in 8 bits; return the tensors as they should be loaded."""
+    write_tiny(folder)
+    path = folder / "tiny" / "encoder.safetensors"
+    written, expected = {}, {}
+    for name, tensor in load_file(path).items():
+        written[name], expected[name] = tensor, tensor.float()
+        if tensor.ndim == 2:
+            whole, scale = torch.randint(-127, 128, tensor.shape, dtype=torch.int8), torch.rand(len(tensor))
+            written |= {name: whole, f"{name}.scale": scale}
+            expected[name] = whole.float() * scale[:, None]
+    change(written)
+    save_file(written, path)
+    return expected
+
+
+def test_eight_bits_and_a_scale_a_row_are_widened_exactly(tmp_path: Path) -> None:
+    expected = write_eight_bits(tmp_path)
+    for dtype in (None, torch.bfloat16):
+        loaded = load(tmp_path, "Tiny", dtype).encoder.state_dict()
+        for name, tensor in expected.items():
+            assert torch.equal(loaded[name], tensor.to(dtype or torch.float32)), name
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.pop("embed_tokens.weight.scale"), "embed_tokens.weight is .* of torch.int8, not .* of floats"),
+        (lambda t: t.update({"embed_tokens.weight.scale": torch.ones(3)}), "embed_tokens.weight.scale does not have a number"),
+        (lambda t: t.update({"final_ln.bias.scale": torch.ones(64)}), "final_ln.bias is .* of torch.float16"),
+        (lambda t: t.update({"other.scale": torch.ones(3)}), "unexpected tensor other.scale"),
+    ],
+)
+def test_wrong_scales_are_named(tmp_path: Path, change: Callable[[dict[str, Tensor]], object], complaint: str) -> None:
+    write_eight_bits(tmp_path, change)
+    with pytest.raises(CheckpointError, match=complaint):
+        load(tmp_path, "Tiny")
 
 
 @pytest.mark.parametrize(("content", "complaint"), [(b"<html>", "a web page"), (bytes(100), "truncated or damaged")])

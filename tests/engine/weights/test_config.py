@@ -15,6 +15,7 @@ from engine.weights.config import DetokenizerConfig, read_config
 from engine.weights.models import MODELS, model_spec
 
 STRICT_SIZES = {key: value for key, value in SMALL_SIZES.items() if key != "activation_function"}
+DETOKENIZER = {"embed_count": 32, "log2_widths": [6, 5]}
 
 
 def write(folder: Path, values: object) -> Path:
@@ -53,6 +54,12 @@ def test_a_complete_configuration_is_read(tmp_path: Path) -> None:
     assert config.sampling == SamplingSettings(1.0, 64, 3.0)
 
 
+def test_a_detokenizer_may_have_more_blocks(tmp_path: Path) -> None:
+    sizes = {"embed_count": 32, "log2_widths": [6, 5], "middle_blocks": 4, "level_blocks": [2, 1]}
+    config = read_config(write(tmp_path, STRICT_SIZES | {"detokenizer": sizes}))
+    assert config.detokenizer == DetokenizerConfig(32, (6, 5), 4, (2, 1))
+
+
 @pytest.mark.parametrize("key", sorted(STRICT_SIZES.keys() - {"detokenizer"}))
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     with pytest.raises(CheckpointError, match=rf"config\.json lacks the key {key}"):
@@ -80,6 +87,10 @@ def test_an_unknown_key_is_an_error_only_without_defaults(tmp_path: Path) -> Non
         ({"detokenizer": {"embed_count": 64, "log2_widths": [7]}}, "list of two"),
         ({"detokenizer": {"embed_count": 64, "log2_widths": [7, 4]}}, "from 5 to 12"),
         ({"detokenizer": {"embed_count": 0, "log2_widths": [7, 5]}}, r"detokenizer\.embed_count is 0"),
+        ({"detokenizer": DETOKENIZER | {"blocks": 2}}, "detokenizer must have the keys"),
+        ({"detokenizer": DETOKENIZER | {"middle_blocks": 0}}, r"detokenizer\.middle_blocks is 0"),
+        ({"detokenizer": DETOKENIZER | {"level_blocks": 2}}, r"detokenizer\.level_blocks must be a list of two"),
+        ({"detokenizer": DETOKENIZER | {"level_blocks": [1, "2"]}}, r"detokenizer\.level_blocks is '2'"),
         ({"sampling": {"top_p": 1}}, "sampling may have the keys"),
         ({"sampling": {"top_k": 1.5}}, r"sampling\.top_k is 1\.5"),
         ({"sampling": {"temperature": "hot"}}, r"sampling\.temperature is 'hot'"),

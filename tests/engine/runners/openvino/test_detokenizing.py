@@ -12,13 +12,23 @@ from torch import nn
 from engine.runners.openvino.calibration import convolution_ranges
 from engine.runners.openvino.detokenizing import detokenizing_graph
 from engine.weights.checkpoint import load_checkpoint
+from engine.weights.config import DetokenizerConfig
+from engine.weights.detokenizer import TinyDetokenizer
 
 GRID = torch.from_numpy(np.random.default_rng(0).integers(0, 512, (1, 5, 7)))
 
 
-@pytest.fixture(scope="module", params=["vqgan", "tiny"])
+@pytest.fixture(scope="module", params=["vqgan", "tiny", "many blocks"])
 def detokenizer(request: pytest.FixtureRequest, vqgan: nn.Module) -> nn.Module:
-    return vqgan if request.param == "vqgan" else load_checkpoint("tiny", progress=False).detokenizer
+    if request.param == "vqgan":
+        return vqgan
+    if request.param == "tiny":
+        return load_checkpoint("tiny", progress=False).detokenizer
+    torch.manual_seed(0)
+    blocks = TinyDetokenizer(512, DetokenizerConfig(32, (6, 5), middle_blocks=3, level_blocks=(2, 1))).eval()
+    with torch.no_grad():
+        blocks.decoder.conv_out.weight.mul_(3)  # full contrast
+    return blocks
 
 
 def pixels_of(detokenizer: nn.Module) -> NDArray[np.uint8]:
