@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -36,6 +36,9 @@ from engine.errors import (
 )
 from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
 from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
+
+if TYPE_CHECKING:
+    from engine.weights.known_words import KnownWords  # which imports torch
 
 __all__ = [
     "FORKED",
@@ -132,6 +135,7 @@ class DalleModel:
         self._request_timeout = request_timeout
         self.name = version.capitalize()
         self.sampling: SamplingSettings = self._engine.config.sampling
+        self.known_words: KnownWords | None = self._engine.known_words  # None: more than a list can say
 
     def start(self, request: DrawingRequest, caller: str | None = None) -> Drawing:
         """Queue a request and return its handle.

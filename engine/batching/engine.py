@@ -151,6 +151,7 @@ class Engine:
             with explaining_exhausted_memory():
                 checkpoint, self._runner = load()
             self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
+            self.known_words = checkpoint.known_words() if isinstance(checkpoint, ModelFiles) else None
         except BaseException as error:
             self._failure = error
             return

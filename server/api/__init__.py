@@ -3,6 +3,7 @@
 body, drawing_body   request bodies, validated
 answers              a drawing answered as JSON or as server-sent events
 errors, error_bodies exceptions as statuses and messages
+warnings             words of a prompt that the model does not know
 disconnects          clients that have closed the connection
 operation            a route's description for OpenAPI
 

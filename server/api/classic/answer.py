@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
@@ -27,9 +27,17 @@ from utils import make_grid, to_base64
 class DalleWriter:
     """The answer of `POST /dalle` for one drawing."""
 
-    def __init__(self, drawing: Drawing, body: DalleRequest, image_format: ImageFormat, folder: OutputFolder | None) -> None:
-        """Without a folder nothing is saved."""
+    def __init__(
+        self,
+        drawing: Drawing,
+        body: DalleRequest,
+        image_format: ImageFormat,
+        folder: OutputFolder | None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """Without a folder nothing is saved. `warnings` are those about the prompt."""
         self._drawing, self._is_grid, self._format, self._folder = drawing, body.grid, image_format, folder
+        self._warnings = warnings
 
     def answer(self) -> DalleAnswer:
         """Return the answer to a finished drawing, after saving it."""
@@ -77,10 +85,11 @@ class DalleWriter:
         return frame("error", answer.body)
 
     def _finish(self) -> tuple[list[Image.Image], list[str]]:
-        """Return the pictures of the answer and the warnings of saving them."""
+        """Return the pictures of the answer and all warnings."""
         images = self._drawing.images
         sheet = make_grid(images) if self._is_grid else None
-        return images if sheet is None else [sheet], save_drawing(self._folder, self._drawing, self._format, sheet=sheet)
+        saving = save_drawing(self._folder, self._drawing, self._format, sheet=sheet)
+        return images if sheet is None else [sheet], [*self._warnings, *saving]
 
     def _image(self, index: int, seed: int, picture: Image.Image, score: float | None = None) -> bytes:
         image = to_base64(encode(picture, self._format))

@@ -26,6 +26,7 @@ class ImagesWriter:
         body: The request's body.
         text_tokens: How many tokens of the prompt the model reads.
         folder: Where images are saved; None saves nothing.
+        warnings: Those about the prompt.
         links_to: Keeps encoded images and returns their URLs.
     """
 
@@ -35,16 +36,17 @@ class ImagesWriter:
         body: ImagesRequest,
         text_tokens: int,
         folder: OutputFolder | None,
+        warnings: Sequence[str],
         links_to: Callable[[Sequence[bytes], ImageFormat], list[str]],
     ) -> None:
         self._drawing, self._body, self._folder, self._links_to = drawing, body, folder, links_to
-        self._text_tokens = text_tokens
+        self._text_tokens, self._warnings = text_tokens, warnings
         self._created_at = int(time.time())
         self._previews: Counter[int] = Counter()  # sent, by image
 
     def answer(self) -> ImagesAnswer:
         """Return the answer to a finished drawing, after saving it."""
-        warnings = self._save()
+        warnings = [*self._warnings, *self._save()]
         body = self._body
         return ImagesAnswer(
             created=int(time.time()),

@@ -17,6 +17,7 @@ from server.api.openai.answer import ImagesWriter
 from server.api.openai.links import links_to
 from server.api.openai.schemas import CompletedEvent, ImagesAnswer, ImagesRequest, PartialImageEvent
 from server.api.operation import DRAWING_ERRORS, JSON, OPENAI, STREAMED, Operation, Reply, described
+from server.api.warnings import prompt_warnings
 from server.config.settings import Settings
 from server.images.link_store import LinkStore
 from server.images.output_folder import OutputFolder
@@ -57,7 +58,8 @@ def openai_image_routes(model: DalleModel, settings: Settings, folder: OutputFol
         note_prompt(body.prompt)
         drawing = model.start(body.drawing_request(model.sampling), caller())
         text_tokens = model.count_text_tokens(body.prompt)
-        writer = ImagesWriter(drawing, body, text_tokens, folder, partial(links_to, store, settings.public_url))
+        warnings = prompt_warnings(model, body.prompt)
+        writer = ImagesWriter(drawing, body, text_tokens, folder, warnings, partial(links_to, store, settings.public_url))
         return answer_drawing(drawing, writer, body.stream)
 
     # Not documented: for a base URL without /v1, and for Azure's clients, whose path names the deployment.

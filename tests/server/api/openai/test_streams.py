@@ -35,7 +35,7 @@ def writer(tiny_model: DalleModel) -> ImagesWriter:
     """Return the writer of a stream with three partial images."""
     body = ImagesRequest(prompt="a red circle", partial_images=3)
     with tiny_model.start(body.drawing_request(tiny_model.sampling)) as drawing:
-        return ImagesWriter(drawing, body, 5, None, lambda *_: [])
+        return ImagesWriter(drawing, body, 5, None, (), lambda *_: [])
 
 
 @pytest.mark.parametrize(("count", "positions"), [(0, ()), (1, (128,)), (2, (96, 160)), (3, (64, 128, 192))])

@@ -1,0 +1,36 @@
+"""Words that the model does not know are told in every dialect's answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from flask.testing import FlaskClient
+
+from dalle_model import DalleModel
+from engine.weights.known_words import KnownWords
+
+PROMPT = "a helicoptering red cat"
+THINGS = {name: () for name in ("cat", "dog", "rocket")}
+WARNING = 'Tiny does not know "helicoptering". It draws 3 things, such as cat, dog, rocket; its model card lists them.'
+
+
+@pytest.fixture(autouse=True)
+def _list(tiny_model: DalleModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_model, "known_words", KnownWords({"things": THINGS, "colours": {"red": ()}}))
+
+
+def test_each_dialect_tells_unknown_words(client: FlaskClient) -> None:
+    assert client.post("/dalle", json={"text": PROMPT}).get_json()["warnings"] == [WARNING]
+    assert client.post("/v1/images/generations", json={"prompt": PROMPT}).get_json()["warnings"] == [WARNING]
+    info = client.post("/sdapi/v1/txt2img", json={"prompt": PROMPT}).get_json()["info"]
+    assert json.loads(info)["warnings"] == [WARNING]
+
+
+def test_the_end_of_a_stream_tells_unknown_words(client: FlaskClient) -> None:
+    last = client.post("/dalle", json={"text": PROMPT, "stream": True}).text.strip().splitlines()[-1]
+    assert json.loads(last.removeprefix("data: "))["warnings"] == [WARNING]
+
+
+def test_a_prompt_of_known_words_has_no_warning(client: FlaskClient) -> None:
+    assert "warnings" not in client.post("/dalle", json={"text": "red cats"}).get_json()
