@@ -6,7 +6,7 @@ import ctypes
 import logging
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,25 +56,45 @@ def load_runner(
     spec = model_spec(model)
     count = usable_threads(threads)
     find = partial(find_model, model, models_root=models_root, progress=progress)
-    if choose_library(runner, chosen_device) == "torch":
-        dtype = choose_dtype(precision, chosen_device, spec)
-        files = find()
-        torch.set_num_threads(count)
-        return files, TorchRunner(files.load(dtype, progress=progress), chosen_device)
+    chosen_library = choose_library(runner, chosen_device)
+    if chosen_library == "torch":
+        return _load_torch(find, chosen_device, choose_dtype(precision, chosen_device, spec), count, progress=progress)
 
-    from engine.runners.native.runner import NATIVE, NativeRunner
-    from engine.runners.openvino.compiled import compile_model
+    from engine.runners.native.runner import NativeRunner
     from engine.runners.openvino.precision import choose_precision
-    from engine.runners.openvino.runner import OpenVinoRunner
 
-    chosen_precision = choose_precision(precision, spec)
     with usable_cache(cache_dir) as folder:
-        library = _load_native(folder, runner)
+        library = _load_native(folder, runner, chosen_library)
+        if chosen_library == "native":  # without OpenVINO
+            if library is None:
+                return _load_torch(find, chosen_device, choose_dtype(precision, chosen_device, spec), count, progress=progress)
+            from engine.runners.native.torch_ends import TorchEnds
+
+            kind = choose_precision(precision, spec).decoder_weights
+            files = find()
+            if not _is_supported(files.config, runner, chosen_library):
+                return _load_torch(lambda: files, chosen_device, choose_dtype("auto", chosen_device, spec), count)
+            torch.set_num_threads(count)
+            return files, NativeRunner(TorchEnds(files.load(torch.float32, progress=progress), kind), library, count)
+
+        from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
+        from engine.runners.openvino.compiled import compile_model
+        from engine.runners.openvino.runner import OpenVinoRunner
+
+        chosen_precision = choose_precision(precision, spec)
         files = find()
         compiled = partial(compile_model, files, chosen_precision, count, folder, progress=progress)
-        if library is None or not _is_supported(files.config, runner):
+        if library is None or not _is_supported(files.config, runner, chosen_library):
             return files, OpenVinoRunner(compiled())
-        return files, NativeRunner(compiled(form=NATIVE), library, count)
+        return files, NativeRunner(OpenVinoEnds(compiled(form=NATIVE)), library, count)
+
+
+def _load_torch(
+    find: Callable[[], ModelFiles], device: torch.device, dtype: torch.dtype, threads: int, *, progress: bool = False
+) -> tuple[ModelFiles, Runner]:
+    files = find()
+    torch.set_num_threads(threads)
+    return files, TorchRunner(files.load(dtype, progress=progress), device)
 
 
 def runner_on(checkpoint: Checkpoint, precision: Precision, threads: int, cache_dir: Path, *, runner: str = "auto") -> Runner:
@@ -82,27 +102,33 @@ def runner_on(checkpoint: Checkpoint, precision: Precision, threads: int, cache_
 
     Raises InvalidRequest if `runner` is native and native is not available.
     """
-    from engine.runners.native.runner import NATIVE, NativeRunner
+    from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
+    from engine.runners.native.runner import NativeRunner
     from engine.runners.openvino.compiled import compile_checkpoint
     from engine.runners.openvino.runner import OpenVinoRunner
 
-    library = _load_native(cache_dir, runner)
-    if library is None or not _is_supported(checkpoint.config, runner):
+    library = _load_native(cache_dir, runner, "openvino")
+    if library is None or not _is_supported(checkpoint.config, runner, "openvino"):
         return OpenVinoRunner(compile_checkpoint(checkpoint, precision, threads))
-    return NativeRunner(compile_checkpoint(checkpoint, precision, threads, NATIVE), library, threads)
+    return NativeRunner(OpenVinoEnds(compile_checkpoint(checkpoint, precision, threads, NATIVE)), library, threads)
 
 
 def choose_library(runner: str, device: torch.device) -> str:
-    """Choose the library for a device: `auto` takes openvino on an x86 CPU, else torch.
+    """Choose the library for a device: on an x86 CPU openvino, on another CPU native, else torch.
 
-    With openvino, the native decoder decodes if it can. Raises InvalidRequest.
+    With openvino, the native decoder decodes if it can. Where native can't, torch takes its place. Raises InvalidRequest.
     """
     if runner not in RUNNERS:
         raise InvalidRequest("runner", f"runner {runner!r} is unknown; take {', '.join(RUNNERS)}")
-    is_x86_cpu = device.type == "cpu" and platform.machine().lower() in {"x86_64", "amd64"}
-    if runner in ("native", "openvino") and not is_x86_cpu:
-        raise InvalidRequest("runner", f"{runner} computes on x86 CPUs only, not on {device.type}; take auto or torch")
-    return "openvino" if is_x86_cpu and runner != "torch" else "torch"
+    is_cpu = device.type == "cpu"
+    is_x86_cpu = is_cpu and platform.machine().lower() in {"x86_64", "amd64"}
+    if runner == "openvino" and not is_x86_cpu:
+        raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {device.type}; take auto, native or torch")
+    if runner == "native" and not is_cpu:
+        raise InvalidRequest("runner", f"native computes on CPUs only, not on {device.type}; take auto or torch")
+    if not is_cpu or runner == "torch":
+        return "torch"
+    return "openvino" if is_x86_cpu else "native"
 
 
 def default_cache() -> Path:
@@ -133,8 +159,8 @@ def usable_cache(cache_dir: Path | None) -> Iterator[Path]:
     yield folder
 
 
-def _load_native(cache_dir: Path, runner: str) -> ctypes.CDLL | None:
-    """Load the library of the native decoder; None if OpenVINO has to decode."""
+def _load_native(cache_dir: Path, runner: str, otherwise: str) -> ctypes.CDLL | None:
+    """Load the library of the native decoder; None if another one has to decode."""
     from engine.runners.native.library import NativeUnavailable, load_library
 
     if runner == "openvino":
@@ -142,22 +168,24 @@ def _load_native(cache_dir: Path, runner: str) -> ctypes.CDLL | None:
     try:
         return load_library(cache_dir)
     except NativeUnavailable as error:
-        _log_fallback(str(error), runner)
+        _log_fallback(str(error), runner, otherwise)
         return None
 
 
-def _is_supported(config: ModelConfig, runner: str) -> bool:
+def _is_supported(config: ModelConfig, runner: str, otherwise: str) -> bool:
     """Return whether the native decoder supports a model's sizes."""
     from engine.runners.native.layout import unsupported_reason
 
     reason = unsupported_reason(config)
     if reason:
-        _log_fallback(reason, runner)
+        _log_fallback(reason, runner, otherwise)
     return not reason
 
 
-def _log_fallback(reason: str, runner: str) -> None:
-    """Log why OpenVINO has to decode. Raises InvalidRequest if `runner` is native."""
+def _log_fallback(reason: str, runner: str, otherwise: str) -> None:
+    """Log why another library has to decode. Raises InvalidRequest if `runner` is native."""
     if runner == "native":
-        raise InvalidRequest("runner", f"native can't run here: {reason}; take auto, openvino or torch")
-    _log.info("decoding with OpenVINO, as the faster native decoder can't run here: %s", reason)
+        others = "auto, openvino or torch" if otherwise == "openvino" else "auto or torch"
+        raise InvalidRequest("runner", f"native can't run here: {reason}; take {others}")
+    title = "OpenVINO" if otherwise == "openvino" else "torch"
+    _log.info("decoding with %s, as the faster native decoder can't run here: %s", title, reason)

@@ -35,7 +35,7 @@ INSTRUCTION_SETS = (
     ),
     InstructionSet("avxvnni", "AVX2 with VNNI", (*_AVX2, "avx_vnni"), (*_AVX2_FLAGS, "-mavxvnni")),
     InstructionSet("avx2", "AVX2", _AVX2, _AVX2_FLAGS),
-    InstructionSet("neon", "NEON with dot products", ("dot",), ("-march=armv8.2-a+dotprod",)),
+    InstructionSet("neon", "NEON with dot products", ("dot",), ("-mcpu=cortex-a76",)),
 )
 
 

@@ -30,6 +30,8 @@ _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _COMPILERS = ("cc", "gcc", "clang")
 _COMPILE_SECONDS = 120.0  # at most; it took 10 on a core
 
+ZIG = (sys.executable, "-m", "ziglang", "cc")
+
 _log = logging.getLogger(__name__)
 
 
@@ -89,6 +91,8 @@ def _compile(path: Path, flags: list[str]) -> None:
     sweep_unfinished(path.parent)
     with unfinished_folder(path.parent) as folder:
         compiled = folder / path.name
+        if compiler == list(ZIG):
+            flags = [flag.replace("cortex-a76", "cortex_a76") for flag in flags]  # Zig's name
         command = [*compiler, *flags, "-o", str(compiled), str(_SOURCE), *_LIBRARIES]
         _log.info("compiling the decoder: %s", shlex.join(command))
         try:
@@ -123,5 +127,5 @@ def find_compiler() -> list[str]:
         if words and shutil.which(words[0]):
             return words
     if find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
+        return list(ZIG)
     raise NativeUnavailable(f"there is no C compiler (looked for {', '.join(names)} and the Python package ziglang)")

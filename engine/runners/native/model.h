@@ -16,13 +16,13 @@
 #define INPUT_STRIDE (MAX_WIDTH + 64)
 #define MAX_GROUPS (INPUT_STRIDE / GROUP)
 
-enum { FLOATS, HALVES, BFLOATS, INT8, INT4 };
+enum { AS_FLOATS, AS_HALVES, AS_BFLOATS, AS_INT8, AS_INT4 };
 
 typedef struct {
-    int32_t kind, inputs, outputs, groups; /* inputs of INT8 and INT4 are padded to whole groups */
+    int32_t kind, inputs, outputs, groups; /* inputs of AS_INT8 and AS_INT4 are padded to whole groups */
     const uint8_t *weights;                /* panels of PANEL output channels; their number is a multiple of PIECE_PANELS */
-    const float *scales;                   /* INT8: [outputs]; INT4: [panels, groups, PANEL] */
-    const uint8_t *zeros;                  /* INT4: [panels, groups, PANEL] */
+    const float *scales;                   /* AS_INT8: [outputs]; AS_INT4: [panels, groups, PANEL] */
+    const uint8_t *zeros;                  /* AS_INT4: [panels, groups, PANEL] */
 } Product;
 
 typedef struct {

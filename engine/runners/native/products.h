@@ -56,14 +56,14 @@ INLINE const uint8_t *column_at(const uint8_t *weights, size_t panel_bytes, int 
 }
 
 INLINE Floats widen(int kind, const uint8_t *weights) {
-    if (kind == FLOATS) return load_floats(weights);
-    if (kind == HALVES) return load_halves(weights);
+    if (kind == AS_FLOATS) return load_floats(weights);
+    if (kind == AS_HALVES) return load_halves(weights);
     return (Floats)(widen_shorts(weights) << 16);
 }
 
 INLINE void strip_of_floats(Strip strip, int kind, const uint8_t *weights, size_t panel_bytes, int first, int end, const float *x,
                             Floats (*sums)[COLUMNS]) {
-    size_t size = kind == FLOATS ? 4 : 2;
+    size_t size = kind == AS_FLOATS ? 4 : 2;
     int columns = strip.panels * PARTS;
     Floats own[STRIP_ROWS][COLUMNS];
     UNROLL for (int r = 0; r < strip.count; r++)
@@ -72,7 +72,7 @@ INLINE void strip_of_floats(Strip strip, int kind, const uint8_t *weights, size_
         if (strip.first == 0)
             UNROLL for (int p = 0; p < strip.panels; p++) {
                 prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * i);
-                if (kind == FLOATS) prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * (i + 1));
+                if (kind == AS_FLOATS) prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * (i + 1));
             }
         UNROLL for (int j = i; j < i + 2; j++) {
             Floats weight[COLUMNS];
@@ -90,7 +90,7 @@ INLINE void strip_of_floats(Strip strip, int kind, const uint8_t *weights, size_
 
 INLINE void multiply_floats(int kind, int rows, int panels, const Product *product, int panel, Operand in,
                             Floats (*sums)[COLUMNS]) {
-    size_t panel_bytes = (kind == FLOATS ? 4 : 2) * (size_t)PANEL * product->inputs;
+    size_t panel_bytes = (kind == AS_FLOATS ? 4 : 2) * (size_t)PANEL * product->inputs;
     int step = rows <= STRIP_ROWS ? product->inputs : GROUP;
     for (int i = 0; i < product->inputs; i += step)
         FOR_STRIPS(rows, panels, strip_of_floats, kind, product->weights + panel * panel_bytes, panel_bytes, i,
@@ -193,11 +193,11 @@ INLINE void multiply_tile(int rows, int panels, const Product *product, int pane
     UNROLL_ROWS for (int r = 0; r < rows; r++)
         UNROLL for (int c = 0; c < panels * PARTS; c++) sums[r][c] = splat(0);
     switch (product->kind) {
-    case FLOATS: multiply_floats(FLOATS, rows, panels, product, panel, in, sums); break;
-    case HALVES: multiply_floats(HALVES, rows, panels, product, panel, in, sums); break;
-    case BFLOATS: multiply_floats(BFLOATS, rows, panels, product, panel, in, sums); break;
-    case INT8: multiply_int8(rows, panels, product, panel, in, sums); break;
-    case INT4: multiply_int4(rows, panels, product, panel, in, sums); break;
+    case AS_FLOATS: multiply_floats(AS_FLOATS, rows, panels, product, panel, in, sums); break;
+    case AS_HALVES: multiply_floats(AS_HALVES, rows, panels, product, panel, in, sums); break;
+    case AS_BFLOATS: multiply_floats(AS_BFLOATS, rows, panels, product, panel, in, sums); break;
+    case AS_INT8: multiply_int8(rows, panels, product, panel, in, sums); break;
+    case AS_INT4: multiply_int4(rows, panels, product, panel, in, sums); break;
     }
     UNROLL_ROWS for (int r = 0; r < rows; r++)
         UNROLL for (int c = 0; c < panels * PARTS; c++) store_floats(out + (size_t)r * out_stride + c * LANES, sums[r][c]);
@@ -232,7 +232,7 @@ static void multiply_panels(const Product *product, int panel, const Buffers *bu
 }
 
 static size_t bytes_of_panel(const Product *product) {
-    static const double sizes[] = {[FLOATS] = 4, [HALVES] = 2, [BFLOATS] = 2, [INT8] = 1, [INT4] = 0.5};
+    static const double sizes[] = {[AS_FLOATS] = 4, [AS_HALVES] = 2, [AS_BFLOATS] = 2, [AS_INT8] = 1, [AS_INT4] = 0.5};
     return (size_t)(product->inputs * PANEL * sizes[product->kind]);
 }
 

@@ -1,4 +1,4 @@
-"""The runner with the decoder in C: OpenVINO encodes and detokenizes, decode.c decodes.
+"""The runner with the decoder in C: OpenVINO or torch encodes and detokenizes, decode.c decodes.
 
 Each image has its own block of memory for keys and values, so images join and leave the batch without a copy: only the addresses
 passed to a step change. The images of a prompt share its keys and values, and all images share those of the empty prompt.
@@ -10,20 +10,31 @@ import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
-from engine.runners.native import layout
 from engine.runners.native.decoder import NativeDecoder
-from engine.runners.native.layout import pack_decoder
-from engine.runners.openvino.compiled import CompiledModel, Form
-from engine.runners.openvino.graphs import prompt_graph
 from engine.runners.runner import PROMPT_CACHE_SIZE
+from engine.weights.config import ModelConfig
 
-NATIVE = Form("native", {"encoding": prompt_graph}, pack_decoder, (layout,))
+
+class Ends(Protocol):
+    """What comes before and behind the decoder, and the decoder's weights as `pack_decoder` packs them."""
+
+    config: ModelConfig
+    empty_prompt: tuple[int, ...]
+    decoder: Sequence[NDArray[Any]]
+
+    def encode(self, tokens: tuple[int, ...]) -> NDArray[np.float32]:
+        """Encode a prompt: the keys and values of all layers, [2 layers, T, W], valid until the next call."""
+
+    def detokenize(self, grids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Turn token grids [N, H, W] into pixels [N, 16 H, 16 W, 3]."""
+
+    def reset(self) -> None:
+        """Begin anew, even after another method has raised."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,23 +49,21 @@ PromptPair = tuple[NativePrompt, NativePrompt]  # negative and positive: an imag
 
 
 class NativeRunner:
-    """A `Runner` of a compiled model of the form `NATIVE`."""
+    """A `Runner` on the decoder in C."""
 
-    def __init__(self, model: CompiledModel, library: ctypes.CDLL, threads: int) -> None:
-        self._model = model
-        self.decoder = NativeDecoder(library, model.config, model.constants["decoding"], threads)
+    def __init__(self, ends: Ends, library: ctypes.CDLL, threads: int) -> None:
+        self._ends = ends
+        self.decoder = NativeDecoder(library, ends.config, ends.decoder, threads)
         self.reset()
 
     def reset(self) -> None:
         """Free all slots, their memory, and all prompts but the empty one."""
-        # A new request: one that has raised may be in an undefined state.
-        self._encoding = self._model.parts["encoding"].create_infer_request()
-        self._model.detokenizer.reset()
+        self._ends.reset()
         self._prompts: OrderedDict[tuple[int, ...], NativePrompt] = OrderedDict()
         self._free: list[NDArray[Any]] = []
         self._slots: list[tuple[NDArray[Any], PromptPair]] = []
         # The unconditional row of images without a negative prompt: only the start and the end token.
-        self._empty_prompt = self._encode(self._model.empty_prompt)
+        self._empty_prompt = self._encode(self._ends.empty_prompt)
 
     def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> PromptPair:
         """Encode a prompt and its negative prompt, those that are not among the last `PROMPT_CACHE_SIZE` ones."""
@@ -70,9 +79,7 @@ class NativeRunner:
         return self._prompts[tokens]
 
     def _encode(self, tokens: tuple[int, ...]) -> NativePrompt:
-        self._encoding.set_tensor("tokens", ov.Tensor(np.array(tokens, dtype=np.int32)))
-        self._encoding.infer()
-        return NativePrompt(self.decoder.pack_text(self._encoding.get_tensor("keys_values").data), len(tokens))
+        return NativePrompt(self.decoder.pack_text(self._ends.encode(tokens)), len(tokens))
 
     def admit(self, prompts: Sequence[PromptPair]) -> None:
         """Append a slot for each prompt."""
@@ -96,7 +103,7 @@ class NativeRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return self._model.detokenizer.detokenize(grids)
+        return self._ends.detokenize(grids)
 
     def _update_rows(self) -> None:
         """Collect the addresses of each row's keys and values. An image has rows for its negative prompt and its prompt."""

@@ -15,7 +15,7 @@ static void prepare_input(Team *team, int row, const float *x, int count, const 
     float *input = row_at(team->buffers.inputs, row, INPUT_STRIDE);
     if (norm) normalise(x, count, *norm, team->model->epsilon, input);
     else memcpy(input, x, count * sizeof(float));
-    if (product->kind >= INT8) quantize_row(&team->buffers, row, product, count);
+    if (product->kind >= AS_INT8) quantize_row(&team->buffers, row, product, count);
 }
 
 /* Begin a layer, or the logits: add the last product's output to the state, and prepare the next product's input. */

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
-
-import openvino as ov
 
 from engine.errors import InvalidRequest
 from engine.runners.quantization import WeightKind
@@ -64,4 +63,9 @@ def choose_precision(name: str, spec: ModelSpec) -> Precision:
 
 
 def _has_bfloat16() -> bool:
+    """Return whether OpenVINO computes in bfloat16 here. Without OpenVINO, the native decoder does, on any CPU."""
+    if find_spec("openvino") is None:
+        return True
+    import openvino as ov
+
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

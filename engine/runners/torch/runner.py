@@ -71,17 +71,18 @@ class TorchRunner:
         self.reset()
         start, end = (checkpoint.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
         # The unconditional row of images without a negative prompt: only the start and the end token.
-        self._empty_row = self._encode([start, end])
+        self._empty_row = self.encode_row([start, end])
 
     @torch.inference_mode()
     def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> TorchPrompt:
         """Encode a prompt and its negative prompt: their keys and values for the cross-attention of all layers."""
-        negative = self._empty_row if negative_tokens is None else self._encode(negative_tokens)
-        pair = negative, self._encode(text_tokens)
+        negative = self._empty_row if negative_tokens is None else self.encode_row(negative_tokens)
+        pair = negative, self.encode_row(text_tokens)
         return TorchPrompt(torch.stack([keys_values for keys_values, _ in pair], dim=2), torch.stack([mask for _, mask in pair]))
 
     @torch.inference_mode()
-    def _encode(self, text_tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def encode_row(self, text_tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Encode a prompt: keys and values [layers, 2, heads, 64, head width], and whether a token exists, bool [64]."""
         tokens = torch.full((1, self._config.text_token_count), _PAD, device=self._device)
         tokens[0, : len(text_tokens)] = torch.tensor(text_tokens)
         encoded = self._encoder(tokens)[0]

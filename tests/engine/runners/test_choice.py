@@ -27,17 +27,19 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("AMD64", CPU, "auto", "openvino"),
         ("x86_64", CPU, "torch", "torch"),
         ("x86_64", CUDA, "auto", "torch"),
-        ("arm64", CPU, "auto", "torch"),
+        ("arm64", CPU, "auto", "native"),
+        ("arm64", CPU, "native", "native"),
+        ("arm64", CPU, "torch", "torch"),
     ],
 )
-def test_openvino_computes_on_x86(
+def test_openvino_computes_on_x86_and_native_on_other_cpus(
     machine: str, device: torch.device, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert choose_library(asked, device) == expected
 
 
-@pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("tensorrt", CPU)])
+@pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("native", CUDA), ("tensorrt", CPU)])
 def test_an_unavailable_runner_is_refused(asked: str, device: torch.device) -> None:
     with pytest.raises(InvalidRequest, match="take") as refused:
         choose_library(asked, device)

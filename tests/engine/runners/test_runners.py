@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from engine.runners import Runner, default_cache, runner_on
 from engine.runners.native.library import load_library
-from engine.runners.native.runner import NATIVE, NativeRunner
+from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
+from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.compiled import PAGED, compile_checkpoint
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
@@ -169,7 +170,9 @@ def test_prompts_are_encoded_once_while_they_are_cached(kind: str, again: list[i
     graph: Any = CountingGraph(compiled.parts["encoding"])
     compiled = replace(compiled, parts={**compiled.parts, "encoding": graph})
     runner: Any = (
-        OpenVinoRunner(compiled) if kind == "openvino" else NativeRunner(compiled, load_library(default_cache()), THREADS)
+        OpenVinoRunner(compiled)
+        if kind == "openvino"
+        else NativeRunner(OpenVinoEnds(compiled), load_library(default_cache()), THREADS)
     )
     graph.encoded.clear()
     texts = [(0, 5 + number, 2) for number in range(PROMPT_CACHE_SIZE + 2)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,6 +172,31 @@ def test_every_instruction_set_gives_the_same_bits(checkpoint: Checkpoint, monke
             expected, *others = (logits_of(each, checkpoint.config, images) for each in decoders)
             assert expected.std() > 0.5
             assert all(np.array_equal(each, expected) for each in others), (precision, images)
+
+
+WITHOUT_OPENVINO = """
+import platform, sys
+sys.modules["openvino"] = None  # an import raises
+platform.machine = lambda: "aarch64"
+import numpy as np
+from engine.runners import load_runner
+prompt, tokens = [0, 5, 6, 2], [512, 3, 11]
+logits, pixels = [], []
+for runner, precision in (("torch", "float32"), ("auto", "float32")):
+    files, each = load_runner("tiny", device="cpu", runner=runner, precision=precision, threads=1)
+    each.admit([each.encode(prompt, [0, 7, 2])])
+    tokens[0] = files.config.decoder_start_token_id
+    logits.append(np.stack([each.step([token], [position]).copy() for position, token in enumerate(tokens)]))
+    pixels.append(each.detokenize(np.arange(256).reshape(1, 16, 16)))
+print(type(each).__name__, np.abs(logits[1] - logits[0]).max() < 1e-3 * logits[0].std(), np.array_equal(*pixels))
+"""
+
+
+@needs_native
+def test_it_works_without_openvino_as_on_arm() -> None:
+    """torch then encodes and detokenizes."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_OPENVINO], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "NativeRunner True True\n", done.stderr
 
 
 def test_unsupported_sizes_are_refused(checkpoint: Checkpoint) -> None:

@@ -1,0 +1,39 @@
+"""OpenVINO before and behind the decoder in C: it encodes prompts and detokenizes pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from engine.runners.native import layout
+from engine.runners.native.layout import pack_decoder
+from engine.runners.openvino.compiled import CompiledModel, Form
+from engine.runners.openvino.graphs import prompt_graph
+
+NATIVE = Form("native", {"encoding": prompt_graph}, pack_decoder, (layout,))
+
+
+class OpenVinoEnds:
+    """The `Ends` of a compiled model of the form `NATIVE`."""
+
+    def __init__(self, model: CompiledModel) -> None:
+        self._model = model
+        self.config, self.empty_prompt, self.decoder = model.config, model.empty_prompt, model.constants["decoding"]
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin new requests: one that has raised may be in an undefined state."""
+        self._encoding = self._model.parts["encoding"].create_infer_request()
+        self._model.detokenizer.reset()
+
+    def encode(self, tokens: tuple[int, ...]) -> NDArray[np.float32]:
+        """Encode a prompt: the keys and values of all layers, [2 layers, T, W], valid until the next call."""
+        self._encoding.set_tensor("tokens", ov.Tensor(np.array(tokens, dtype=np.int32)))
+        self._encoding.infer()
+        keys_values: NDArray[np.float32] = self._encoding.get_tensor("keys_values").data
+        return keys_values
+
+    def detokenize(self, grids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Turn token grids [N, H, W] into pixels [N, 16 H, 16 W, 3]."""
+        return self._model.detokenizer.detokenize(grids)
