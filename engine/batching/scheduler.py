@@ -17,7 +17,7 @@ MAX_RETRY_SECONDS = 120  # the longest wait that OpenAI's client accepts
 
 @dataclass(frozen=True)
 class CallerShare:
-    """The most images of one caller in the batch and in the queue."""
+    """The most images of one caller in the batch and in the queue. A single request may have more in the batch."""
 
     batch: float = inf
     queue: float = inf
@@ -165,12 +165,18 @@ class Scheduler:
         return Counter(_caller(slot.job) for slot in self.running)
 
     def _batch_share(self, caller: Hashable) -> float:
-        """Return how many images a caller may have in the batch."""
+        """Return how many images a caller may have in the batch by several requests."""
         return inf if isinstance(caller, Job) else self._share.batch
 
+    def _may_join(self, job: Job, held: Counter[Hashable]) -> bool:
+        """Return whether an image of a job fits its caller's share of the batch, of which the caller holds so many."""
+        caller = _caller(job)
+        is_below = held[caller] < self._batch_share(caller)
+        return is_below or all(slot.job is job for slot in self.running if _caller(slot.job) == caller)
+
     def _next_caller(self, held: Counter[Hashable]) -> Hashable | None:
-        """Return the caller whose turn it is, of those who have not used up their share of the batch."""
-        return next((caller for caller in self._queue if held[caller] < self._batch_share(caller)), None)
+        """Return the caller whose turn it is, of those whose next image fits their share of the batch."""
+        return next((caller for caller, jobs in self._queue.items() if self._may_join(jobs[0], held)), None)
 
     def _in_turn(self) -> Iterator[Job]:
         """Yield the jobs of the queue in the order of their turns."""
@@ -181,7 +187,7 @@ class Scheduler:
         """Send each job without an image in the batch its place in the queue."""
         free, held, place = self.batch_limit - len(self.running), self._running_by_caller(), 0
         for job in self._in_turn():
-            if free > 0 and held[_caller(job)] < self._batch_share(_caller(job)):
+            if free > 0 and self._may_join(job, held):
                 free -= 1
                 held[_caller(job)] += 1
             else:

@@ -102,7 +102,11 @@ class Settings:
     max_batch_size: int = _flag(32, _MODEL, "the most images that are drawn at once", integer_between(1, 256), "COUNT")
 
     max_batch_per_caller: int = _flag(
-        10, _MODEL, "the most images of one caller that are drawn at once", integer_between(1, 256), "COUNT"
+        8,
+        _MODEL,
+        "the most images of one caller that are drawn at once, unless one request has more",
+        integer_between(1, 256),
+        "COUNT",
     )
 
     host: tuple[str, ...] = _flag(
