@@ -57,8 +57,8 @@ class Scheduler:
     def check_room(self, images: int, seconds_per_step: float, caller: str | None = None, best_of: int = 1) -> None:
         """Check that there is room for `images` more images of a caller, `best_of` candidates each.
 
-        Raises QueueFull with the seconds until there is room, estimated by `seconds_per_step`: CallerQueueFull if the caller's
-        own images fill its share. Raises InvalidRequest if there can never be room for so many.
+        Raises QueueFull with the seconds until there is room, estimated by `seconds_per_step`: CallerQueueFull if only the
+        caller's own share is full. Raises InvalidRequest if there can never be room for so many.
         """
         queue = inf if self.max_queue is None else self.max_queue
         share = NO_LIMITS if caller is None else self._share
@@ -74,16 +74,16 @@ class Scheduler:
         held = self._running_by_caller()
         held.update({name: sum(len(job.waiting) for job in jobs) for name, jobs in self._queue.items()})
         held[own] += count
-        excess = held[own] - min(held[own], own_batch) - share.queue
-        if excess > 0:
-            mine = [slot for slot in self.running if slot.job.caller == caller]
-            seconds = self._steps_until_left(int(excess), mine, int(min(share.batch, self.batch_limit))) * seconds_per_step
-            raise CallerQueueFull(_bounded(seconds))
         in_batch = sum(min(images, self._batch_share(name)) for name, images in held.items())
         excess = held.total() - min(in_batch, self._max_batch_size) - queue
         if excess > 0:
             seconds = self._steps_until_left(int(excess), self.running, self.batch_limit) * seconds_per_step
             raise QueueFull(_bounded(seconds))
+        excess = held[own] - min(held[own], own_batch) - share.queue
+        if excess > 0:
+            mine = [slot for slot in self.running if slot.job.caller == caller]
+            seconds = self._steps_until_left(int(excess), mine, int(min(share.batch, self.batch_limit))) * seconds_per_step
+            raise CallerQueueFull(_bounded(seconds))
 
     def _steps_until_left(self, count: int, running: Sequence[Slot], limit: int) -> int:
         """Return after how many steps `count` images have left a batch of `limit` that is kept full."""

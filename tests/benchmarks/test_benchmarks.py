@@ -49,23 +49,30 @@ def plan_of(*parts: str) -> Plan:
     return Plan(torch.get_num_threads(), parts=parts, rounds=1, images=(1,), precisions=("auto",), callers=(1, 2), batch=2)
 
 
-@pytest.mark.slow
-def test_each_part_in_this_process_has_its_figures(
-    models_root: Path, small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.soak
+def test_drawing_is_measured_beside_min_dalle(models_root: Path, tmp_path: Path) -> None:
     plan = plan_of("drawing")
     figures = Figures(about(plan), tmp_path / "results.json")
     measure(models_root, plan, figures)
-    exact = replace(plan, precisions=("float32",))
-    measure(small_root, replace(exact, parts=("decoding", "profile")), figures)
+    assert "1 image, auto (int4)" in {figure.name for figure in figures}
+    assert all(len(figure.ratios) == 1 for figure in figures)
+    assert all(value > 0 for figure in figures for value in (*figure.ours, *figure.theirs))
+    assert json.loads((tmp_path / "results.json").read_text()) == figures.as_json()
+
+
+@pytest.mark.slow
+def test_the_parts_without_min_dalle_have_their_figures(
+    small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(plan_of("decoding", "profile"), precisions=("float32",))
+    figures = Figures(about(plan), tmp_path / "results.json")
+    measure(small_root, plan, figures)
     native = {"a step of 1, float32: sampling"} | (set() if WHY_NOT_NATIVE else {"a step of 1, float32: logits"})
-    assert {"1 image, auto (int4)", "decode step of 1, float32"} | native <= {figure.name for figure in figures}
+    assert {"decode step of 1, float32"} | native <= {figure.name for figure in figures}
     monkeypatch.setattr(library, "missing_instructions", lambda: "AVX2")  # so that OpenVINO decodes
-    measure(small_root, replace(exact, parts=("profile",)), figures)
+    measure(small_root, replace(plan, parts=("profile",)), figures)
     assert any("PagedAttention" in figure.name for figure in figures)
     assert all(value > 0 for figure in figures if figure.part != "profile" for value in (*figure.ours, *figure.theirs))
-    drawing = [figure for figure in figures if figure.part == "drawing"]
-    assert all(len(figure.ratios) == 1 for figure in drawing)
     assert json.loads((tmp_path / "results.json").read_text()) == figures.as_json()
 
 

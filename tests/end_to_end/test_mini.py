@@ -35,7 +35,7 @@ def test_mini_is_downloaded_and_draws(sizes: str, tmp_path: Path) -> None:
 
 def test_without_a_hub_the_error_is_one_line_with_a_remedy(tmp_path: Path) -> None:
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}", "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "app.py", "--port", "0"]
+    command = [sys.executable, "app.py", "--port", "0", "--log_level", "warning"]
     run = subprocess.run(command, cwd=ROOT, env=environment() | nowhere, capture_output=True, text=True, timeout=60)
     assert run.returncode == 3
     (line,) = run.stderr.splitlines()

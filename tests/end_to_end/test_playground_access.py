@@ -132,7 +132,7 @@ def test_the_tab_key_follows_the_reading_order_of_the_form(visit: Callable[..., 
     person.page.focus("#advanced summary")
     person.page.keyboard.press("Enter")
     order = []
-    for _ in range(6):
+    for _ in range(7):
         person.page.keyboard.press("Tab")
         order.append(person.focused())
     assert order == ["negative_prompt", "seed", "best_of", "temperature", "top_k", "supercondition_factor", "img_format"]

@@ -61,9 +61,10 @@ def latencies(server: ServerProcess, slow: SlowCallers) -> dict[str, list[float]
 
 
 def test_simple_requests_respond_with_slow_clients_and_a_full_queue() -> None:
-    flags = ("--max_batch_size", str(BATCH), "--max_queue", str(WAITING * IMAGES - BATCH), "--log_level", "warning")
+    limits = {"max_batch_size": BATCH, "max_queue": WAITING * IMAGES - BATCH, "max_queue_per_caller": WAITING * IMAGES - BATCH}
+    flags = [word for name, limit in limits.items() for word in (f"--{name}", str(limit))]
     large = {"prompt": "a red circle", "size": "2048x2048", "output_format": "jpeg"}  # larger than a connection's buffers
-    with ServerProcess(*flags) as server, ExitStack() as stack:
+    with ServerProcess(*flags, "--log_level", "warning") as server, ExitStack() as stack:
         readers = [stack.enter_context(connect(server, receive_buffer=1024)) for _ in range(READERS)]
         for reader in readers:
             reader.sendall(raw_post("/v1/images/generations", **large))

@@ -22,7 +22,7 @@ from server.config.settings import Settings
 
 SETTINGS = Settings(max_images=2)  # a request draws few images, so that many requests can be tried
 NOT_SERVED = {"/v1/images/edits", "/v1/images/variations"}
-EXAMPLES = 5  # per route, in addition to the limits of every field, which schemathesis always tries
+EXAMPLES = 3  # per route, in addition to the limits of every field, which schemathesis always tries
 
 
 def described() -> dict[str, Any]:
