@@ -53,7 +53,7 @@ lint: $(VENV)/.dev-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev-ready
+bench: $(VENV)/.dev-ready $(if $(findstring cluster,$(ARGS)),$(VENV)/.cluster-ready)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 evaluate: $(VENV)/.dev-ready

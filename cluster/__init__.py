@@ -10,6 +10,7 @@ front    remote_engine  the queue, turns and shares of all callers; what is sent
          ray_process    Ray on this machine, or joined, with a token
          start          the model over all this, for app.py
 replica  replica        one machine's engine behind the link
+         open_port      a port of Ray Serve's that would be open to all
          autoscaling    how many replicas are wanted
 both     messages       what travels: reports, and errors as values
          kind           what decides whether two machines draw the same bits

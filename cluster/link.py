@@ -24,6 +24,9 @@ class Link(Protocol):
     async def count_text_tokens(self, replica: str, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads."""
 
+    def kill(self, replica: str) -> None:
+        """End the process of a replica that hangs, so that another is started. Blocks; raises if it is gone."""
+
     def trouble(self) -> str | None:
         """Return why there are fewer replicas than wanted, as one line; None if that is not known."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
+from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatusOverview
@@ -17,6 +20,7 @@ from ray.serve.schema import ApplicationStatusOverview
 from cluster.autoscaling import ImagesPolicy
 from cluster.membership import MEMBERSHIP
 from cluster.messages import Failure, Message, Report
+from cluster.open_port import bind_to_node
 from cluster.ray_process import stop_ray
 from cluster.replica import Replica, ReplicaSettings
 from cluster.router import ChosenReplicaRouter
@@ -30,8 +34,6 @@ _STOP_MARGIN_SECONDS = 30  # that Serve gives a replica beyond --drain_timeout
 _HEALTH_PERIOD_SECONDS, _HEALTH_TIMEOUT_SECONDS = 2, 15
 _UPSCALE_SECONDS, _DOWNSCALE_SECONDS, _METRICS_SECONDS = 5, 60, 1
 _CODE = ("cluster", "engine", "host", "models", "consts.py", "dalle_model.py")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class ServeLink:
     ) -> None:
         """Deploy the replicas, or find them running with the same settings and code. Ray runs already."""
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the front logs what matters, in the server's format
         number: dict[str, object] = {"num_replicas": scale.least}
         if scale.most > scale.least:
             number = {"autoscaling_config": _autoscaling(scale, settings.max_batch_size)}
@@ -73,7 +76,7 @@ class ServeLink:
         # Serve replaces replicas whose version has changed, a few at a time, and by itself each start is a new version. There is
         # no public way to set it: tests/cluster/test_ray.py fails if this one goes.
         deployment._version = _version(repr(settings), replica.__name__)
-        target = serve.RunTarget(deployment.bind(settings), APPLICATION, route_prefix=None)
+        target = serve.RunTarget(deployment.bind(settings, bind_to_node), APPLICATION, route_prefix=None)
         [handle] = serve.run_many([target], wait_for_applications_running=False)
         self._handle: DeploymentHandle = handle
         self._stream = handle.options(stream=True)  # this also begins to watch the replicas
@@ -85,8 +88,7 @@ class ServeLink:
 
     async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
         """Ask a replica how it is."""
-        answer: Report | Failure = await self._handle.ask.remote(front, images, replica=replica)
-        return answer
+        return await _result(self._handle.ask.remote(front, images, replica=replica))
 
     async def draw(self, replica: str, request: DrawingRequest, has_progress: bool) -> AsyncGenerator[Sequence[Message], None]:
         """Draw a request."""
@@ -99,8 +101,12 @@ class ServeLink:
 
     async def count_text_tokens(self, replica: str, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads."""
-        count: int = await self._handle.count_text_tokens.remote(prompt, replica=replica)
-        return count
+        return int(await _result(self._handle.count_text_tokens.remote(prompt, replica=replica)))
+
+    def kill(self, replica: str) -> None:
+        """End the process of a replica that hangs: Serve itself would give it the time of an orderly stop."""
+        name = ReplicaID(replica, DeploymentID(DEPLOYMENT, APPLICATION)).to_full_id_str()
+        ray.kill(ray.get_actor(name, namespace="serve"))
 
     def trouble(self) -> str | None:
         """Return why there are fewer replicas than wanted, in Serve's words."""
@@ -115,6 +121,15 @@ class ServeLink:
         """Stop the replicas if Ray was started for them; otherwise leave them to the next front."""
         if self._owns_ray:
             stop_ray()
+
+
+async def _result(call: Any) -> Any:
+    """Wait for the answer to a call. Ray cancels a call only if it is told to."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
 
 
 def gpu_count() -> int:

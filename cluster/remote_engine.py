@@ -34,6 +34,7 @@ from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest, SamplingSettings
 MAX_SENT = 5  # times that an image is sent out; one that ends so many replicas is likely the cause
 ASK_SECONDS = 1.0
 SILENCE_SECONDS = 10.0  # a replica that does not answer for so long is lost; a busy one answers, because another thread draws
+SILENCES = 2  # in a row, after which a replica's process is ended
 _PATIENCE_SECONDS = 30.0  # between two lines of log that say what the start waits for
 
 _log = logging.getLogger(__name__)
@@ -237,19 +238,34 @@ class RemoteEngine:
 
     async def _keep_asking(self, member: Member) -> None:
         """Ask a replica how it is until it has stopped."""
+        silences = 0
         while member.is_listed or member.calls:
             with self._lock:
                 images = self._scheduler.waiting_count + len(self._scheduler.running)
             try:
                 report = await asyncio.wait_for(self._link.ask(member.name, self._name, images), self._silence)
             except Exception as error:
+                silences += isinstance(error, TimeoutError)
                 self._lose(member, error)
             else:
+                silences = 0
                 self._hear(member, report)
+            if silences == SILENCES:
+                self._kill(member)
             await asyncio.sleep(ASK_SECONDS)
         with self._lock:
             if self._members.get(member.name) is member:
                 del self._members[member.name]
+
+    def _kill(self, member: Member) -> None:
+        """End the process of a replica that hangs."""
+
+        def kill() -> None:
+            with suppress(Exception):  # it is gone
+                self._link.kill(member.name)
+
+        _log.error("machine %s hangs: its process is ended, and another started", member.name)
+        self._loop.run_in_executor(None, kill)
 
     def _hear(self, member: Member, report: Report | Failure) -> None:
         """Note a replica's report, and open it for images if it is well."""

@@ -88,8 +88,13 @@ class _Fronts(Observer):
 class Replica:
     """One machine's model, for the fronts. Coroutines run on the event loop of the replica's process."""
 
-    def __init__(self, settings: ReplicaSettings) -> None:
-        """Load the model and draw a first picture. If that fails, `ask` answers why: raised here, it would be tried for ever."""
+    def __init__(self, settings: ReplicaSettings, prepare: Callable[[], None] | None = None) -> None:
+        """Load the model and draw a first picture. If that fails, `ask` answers why: raised here, it would be tried for ever.
+
+        `prepare` is called first, in the replica's process.
+        """
+        if prepare is not None:
+            prepare()
         share_arenas()
         self._settings = settings
         self._fronts = _Fronts()

@@ -13,9 +13,21 @@ class ChosenReplicaRouter(RequestRouter):  # type: ignore[misc]  # Ray's types a
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the named replica, or none if it has stopped: the front cancels such a call."""
-        name = None if pending_request is None else pending_request.kwargs.get("replica")
-        return [[replica for replica in candidate_replicas if replica.replica_id.unique_id == name]]
+        """Return the named replica. If it has stopped, the call fails."""
+        assert pending_request is not None
+        name = pending_request.kwargs["replica"]
+        for replica in candidate_replicas:
+            if replica.replica_id.unique_id == name:
+                self.on_new_queue_len_info(replica.replica_id, 0)  # or Serve asks it first, and others wait while it hangs
+                return [[replica]]
+        if not pending_request.future.done():
+            pending_request.future.set_exception(ConnectionError(f"replica {name} has stopped"))
+        return [candidate_replicas]  # Serve looks at the future before it takes one of them
+
+    @property
+    def supports_rejection_protocol(self) -> bool:
+        """Replicas refuse nothing: the front knows how much each may be sent."""
+        return False
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Note which replicas run."""

@@ -32,7 +32,7 @@ MAY_IMPORT: Mapping[str, tuple[set[str], set[str]]] = {
     "server": ({"consts", "utils", "host", "dalle_model"}, COMPUTING),
     "app": ({"consts", "host", "dalle_model", "server", "cluster"}, COMPUTING),
     "training": ({"consts", "utils", "host", "dalle_model", "engine"}, SERVING),
-    "benchmarks": ({"consts", "utils", "host", "dalle_model", "engine", "server", "training"}, set()),
+    "benchmarks": ({"consts", "utils", "host", "dalle_model", "engine", "server", "training", "cluster"}, set()),
 }
 
 

@@ -17,6 +17,7 @@ class LocalLink:
         self._replicas = replicas
         self.lost: set[str] = set()  # every call fails
         self.hung: set[str] = set()  # no call ends
+        self.killed: list[str] = []
         self.held = False  # drawing does not begin
         self.drawn: list[tuple[str, DrawingRequest]] = []  # in the order in which it was sent
 
@@ -38,6 +39,9 @@ class LocalLink:
     async def count_text_tokens(self, replica: str, prompt: str) -> int:
         await self._check(replica)
         return await self._replicas[replica].count_text_tokens(prompt)
+
+    def kill(self, replica: str) -> None:
+        self.killed.append(replica)
 
     def trouble(self) -> str | None:
         return None
