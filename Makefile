@@ -25,6 +25,9 @@ END_TO_END := draw_command log openai_client shutdown start
 QUICK := tests/test_*.py tests/engine tests/host tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
 
 
+# Tests of one process that two replicas must pass, too.
+OVER_REPLICAS := $(addprefix tests/end_to_end/test_,dialects.py openai_client.py many_callers.py)
+
 # Several machines need Ray. Only they: it takes 370 MB.
 CLUSTER_FLAGS := $(findstring --replicas,$(ARGS))$(DALLE_REPLICAS)
 
@@ -37,7 +40,8 @@ test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest $(ARGS)
 
 test-cluster: $(VENV)/.dev-ready $(VENV)/.cluster-ready
-	$(BIN)/python -m pytest -n 0 tests/cluster $(ARGS)
+	tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 tests/cluster $(ARGS)
+	SERVER_FLAGS="--replicas 2" tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 $(OVER_REPLICAS) $(ARGS)
 
 test-quick: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m "not slow and not soak" $(QUICK) $(ARGS)
