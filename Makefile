@@ -2,6 +2,7 @@
 #   make serve                        draw with the built-in Tiny at http://127.0.0.1:8000
 #   make serve MODEL=Mini PORT=8080   any model, any port; ARGS="..." takes every other flag of app.py
 #   make test                         every test; ARGS="-k name" and the like go to pytest
+#   make test-cluster                 tests of several machines, with Ray; `make test` skips them where it is not installed
 #   make test-quick PYTHON=python3.14 VENV=.venv-3.14   tests that depend on the Python version, in another environment
 #   make clients                      real clients, unchanged, each in an environment of its own; five minutes
 #   make soak                         long forms of the tests in tests/faults; a quarter of an hour
@@ -24,13 +25,23 @@ END_TO_END := draw_command log openai_client shutdown start
 QUICK := tests/test_*.py tests/engine tests/host tests/parity tests/server $(END_TO_END:%=tests/end_to_end/test_%.py)
 
 
-.PHONY: serve test test-quick clients soak lint bench evaluate train clean
+# Tests of one process that two replicas must pass, too.
+OVER_REPLICAS := $(addprefix tests/end_to_end/test_,dialects.py openai_client.py many_callers.py)
 
-serve: $(VENV)/.serve-ready
+# Several machines need Ray. Only they: it takes 370 MB.
+CLUSTER_FLAGS := $(findstring --replicas,$(ARGS))$(DALLE_REPLICAS)
+
+.PHONY: serve test test-cluster test-quick clients soak lint bench evaluate train clean
+
+serve: $(VENV)/.serve-ready $(if $(CLUSTER_FLAGS),$(VENV)/.cluster-ready)
 	$(BIN)/python app.py --model_version $(MODEL) --port $(PORT) $(ARGS)
 
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: $(VENV)/.dev-ready $(VENV)/.cluster-ready
+	tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 tests/cluster $(ARGS)
+	SERVER_FLAGS="--replicas 2" tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 $(OVER_REPLICAS) $(ARGS)
 
 test-quick: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m "not slow and not soak" $(QUICK) $(ARGS)
@@ -46,7 +57,7 @@ lint: $(VENV)/.dev-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev-ready
+bench: $(VENV)/.dev-ready $(if $(findstring cluster,$(ARGS)),$(VENV)/.cluster-ready)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 evaluate: $(VENV)/.dev-ready
@@ -65,6 +76,11 @@ $(VENV)/.created:
 $(VENV)/.serve-ready: $(VENV)/.created requirements.txt
 	@echo "Installing the requirements of the server; the first time takes a few minutes."
 	$(INSTALL) -r requirements.txt
+	touch $@
+
+$(VENV)/.cluster-ready: $(VENV)/.created requirements-cluster.txt
+	@echo "Installing Ray, for several machines."
+	$(INSTALL) -r requirements-cluster.txt
 	touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.created requirements.txt requirements-dev.txt

@@ -25,6 +25,7 @@ try:
     from tqdm import tqdm
 
     import server
+    from cluster.ray_process import ClusterUnusable
     from dalle_model import CheckpointError, DalleModel, EngineClosed, GenerationFailed, InvalidRequest, Observer
     from host.console import ensure_streams, say
     from host.malloc import share_arenas
@@ -70,8 +71,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             _refuse_if(why_too_few_files())
             _refuse_if(why_too_few_threads(settings))
             _refuse_if(why_storage_is_unusable(settings))
+            _refuse_if(_why_address_is_useless(settings))
             has_ended_well = _serve(settings, listeners)
-    except (StartRefused, InvalidRequest) as error:  # InvalidRequest: this machine lacks the device or precision
+    except (StartRefused, ClusterUnusable, InvalidRequest) as error:  # InvalidRequest: this machine lacks the device or precision
         print(f"app.py: {error}", file=sys.stderr)
         return EXIT_BAD_SETTING
     except CheckpointError as error:
@@ -102,6 +104,7 @@ def create_app() -> Flask:
         return Flask(__name__)
     _check_output_dir(settings)
     _refuse_if(why_storage_is_unusable(settings))
+    _refuse_if(_why_address_is_useless(settings))
     metrics = Metrics()
     model = _load(settings, metrics)
     atexit.register(model.close, 0)
@@ -157,6 +160,12 @@ def _refuse_if(reason: str | None) -> None:
         raise StartRefused(reason)
 
 
+def _why_address_is_useless(settings: Settings) -> str | None:
+    if settings.ray_address is None or settings.replicas is not None:
+        return None
+    return "--ray_address has no effect without --replicas: add --replicas with a number, or auto"
+
+
 def _serve(settings: Settings, listeners: Sequence[socket.socket]) -> bool:
     """Serve until the end. Return whether the end was requested and orderly."""
     metrics = Metrics()
@@ -164,7 +173,7 @@ def _serve(settings: Settings, listeners: Sequence[socket.socket]) -> bool:
     _refuse_if(why_too_few_files())  # again, because a GPU's driver opens many
     app = server.create_app(model, settings, metrics)
     try:
-        waitress = build_server(app, listeners, settings.max_batch_size + settings.max_queue)
+        waitress = build_server(app, listeners, settings.images_at_once + settings.max_queue)
     except OSError as error:
         raise _cant_listen(settings, error) from error
     except RuntimeError as error:  # other processes have taken threads since the check
@@ -179,8 +188,22 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
     name = settings.model_version.value
     say(f"Loading DALL-E {name} ...")
     started = time.perf_counter()
-    model = DalleModel(
-        name.lower(),
+    model = _load_here(settings, observer) if settings.replicas is None else _load_cluster(settings, observer)
+    say(f"Loaded in {time.perf_counter() - started:.1f} s. Warming up with one image ...")
+    with tqdm(desc="warming up", unit="step", leave=False, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        seconds = model.warm_up(show)
+    say(f"Warm: one image takes {seconds:.1f} s here.")
+    return model
+
+
+def _load_here(settings: Settings, observer: Observer) -> DalleModel:
+    return DalleModel(
+        settings.model_version.value.lower(),
         models_root=settings.models_root,
         device=settings.device,
         runner=settings.runner,
@@ -195,16 +218,37 @@ def _load(settings: Settings, observer: Observer) -> DalleModel:
         observer=observer,
         show_progress=True,
     )
-    say(f"Loaded in {time.perf_counter() - started:.1f} s. Warming up with one image ...")
-    with tqdm(desc="warming up", unit="step", leave=False, disable=None) as bar:
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
 
-        seconds = model.warm_up(show)
-    say(f"Warm: one image takes {seconds:.1f} s here.")
-    return model
+def _load_cluster(settings: Settings, observer: Observer) -> DalleModel:
+    from cluster.replica import ReplicaSettings
+    from cluster.start import ClusterSettings, start_cluster
+
+    replica = ReplicaSettings(
+        settings.model_version.value.lower(),
+        models_root=settings.models_root,
+        device=settings.device,
+        runner=settings.runner,
+        precision=settings.precision,
+        threads=settings.threads,
+        cache_dir=settings.cache_dir,
+        max_batch_size=settings.max_batch_size,
+        step_timeout=settings.step_timeout,
+    )
+    return start_cluster(
+        ClusterSettings(
+            replica,
+            replicas=settings.replicas if isinstance(settings.replicas, int) else None,
+            max_replicas=settings.max_replicas,
+            ray_address=settings.ray_address,
+            max_queue=settings.max_queue,
+            batch_per_caller=settings.max_batch_per_caller,
+            queue_per_caller=settings.queue_per_caller,
+            request_timeout=settings.request_timeout,
+            drain_timeout=settings.drain_timeout,
+        ),
+        observer,
+    )
 
 
 def _welcome(listeners: Sequence[socket.socket], settings: Settings) -> str:

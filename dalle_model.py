@@ -35,6 +35,7 @@ from engine.errors import (
     QueueFull,
 )
 from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
+from engine.interface import DrawingEngine
 from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
 
 if TYPE_CHECKING:
@@ -131,11 +132,21 @@ class DalleModel:
             progress=show_progress,
         )
         share = CallerShare(_or_infinite(max_batch_per_caller), _or_infinite(max_queue_per_caller))
-        self._engine = Engine(load, max_batch_size, max_queue, observer, share)
+        self._attach(Engine(load, max_batch_size, max_queue, observer, share), version, request_timeout)
+
+    @classmethod
+    def over(cls, engine: DrawingEngine, version: str, request_timeout: float | None = None) -> DalleModel:
+        """Return a model that draws with an engine that runs already, such as one over other machines."""
+        model = cls.__new__(cls)
+        model._attach(engine, version, request_timeout)
+        return model
+
+    def _attach(self, engine: DrawingEngine, version: str, request_timeout: float | None) -> None:
+        self._engine = engine
         self._request_timeout = request_timeout
         self.name = version.capitalize()
-        self.sampling: SamplingSettings = self._engine.config.sampling
-        self.known_words: KnownWords | None = self._engine.known_words  # None: more than a list can say
+        self.sampling: SamplingSettings = engine.sampling
+        self.known_words: KnownWords | None = engine.known_words  # None: more than a list can say
 
     def start(self, request: DrawingRequest, caller: str | None = None) -> Drawing:
         """Queue a request and return its handle.

@@ -53,6 +53,16 @@ def integer_between(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def parse_replicas(text: str) -> int | str:
+    """Parse a count of replicas, 1 to 1000, or `auto`. Raises ValueError."""
+    if text.strip().lower() == "auto":
+        return "auto"
+    try:
+        return integer_between(1, 1000)(text)
+    except ValueError:
+        raise ValueError("must be a whole number from 1 to 1000, or auto") from None
+
+
 def number_between(low: float, high: float) -> Callable[[str], float]:
     """Return a parser of numbers from `low` to `high`, both included; it raises ValueError."""
 

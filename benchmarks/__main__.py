@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cluster import measure_cluster
 from benchmarks.decoding import measure_decoding
 from benchmarks.drawing import measure_drawing
 from benchmarks.fairness import measure_fairness
@@ -57,6 +58,8 @@ def measure(models_root: Path, plan: Plan, figures: Figures) -> None:
         measure_tiny(plan, figures)
     if "fairness" in plan.parts:
         measure_fairness(plan, figures)
+    if "cluster" in plan.parts:
+        measure_cluster(plan, figures)
 
 
 def _measure_in_process(models_root: Path, plan: Plan, figures: Figures) -> None:
@@ -75,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = Figures(about(plan), given.json)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if not set(plan.parts) <= {"tiny", "fairness"}:
+            if not set(plan.parts) <= {"tiny", "fairness", "cluster"}:
                 print("Writing random weights ...", flush=True)
                 write_models_root(Path(folder), SIZES[plan.model], model=plan.model)
             measure(Path(folder), plan, figures)

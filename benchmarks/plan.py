@@ -13,6 +13,7 @@ from host.threads import usable_threads
 
 PROMPT = "a red circle on a blue background"
 PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny", "fairness")
+ON_REQUEST = ("cluster",)  # needs Ray
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, argparse.Na
     parser.add_argument(
         "--model_version", choices=["mini", "mega"], default="mini", help="the model whose sizes to use (default: mini)"
     )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS + ON_REQUEST, default=list(PARTS), help="what to measure (default: all but cluster)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="the number of repetitions (default: 3)")
     parser.add_argument(
         "--images", type=int, nargs="+", choices=[1, 4, 9], default=[1, 4, 9], help="drawn at once (default: 1 4 9)"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("app", "benchmarks", "consts", "dalle_model", "draw", "engine", "host", "server", "training", "utils")
+PARTS = ("app", "benchmarks", "cluster", "consts", "dalle_model", "draw", "engine", "host", "server", "training", "utils")
 FILES = [ROOT / f"{part}.py" for part in PARTS if (ROOT / f"{part}.py").exists()] + [
     path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))
 ]
@@ -28,10 +28,11 @@ MAY_IMPORT: Mapping[str, tuple[set[str], set[str]]] = {
     "engine": ({"consts", "host"}, SERVING),
     "dalle_model": ({"consts", "engine", "draw"}, SERVING),
     "draw": ({"consts", "utils", "host", "engine"}, COMPUTING | SERVING),
+    "cluster": ({"consts", "host", "dalle_model", "engine"}, COMPUTING | SERVING),
     "server": ({"consts", "utils", "host", "dalle_model"}, COMPUTING),
-    "app": ({"consts", "host", "dalle_model", "server"}, COMPUTING),
+    "app": ({"consts", "host", "dalle_model", "server", "cluster"}, COMPUTING),
     "training": ({"consts", "utils", "host", "dalle_model", "engine"}, SERVING),
-    "benchmarks": ({"consts", "utils", "host", "dalle_model", "engine", "server", "training"}, set()),
+    "benchmarks": ({"consts", "utils", "host", "dalle_model", "engine", "server", "training", "cluster"}, set()),
 }
 
 
@@ -109,7 +110,7 @@ def test_no_package_imports_itself_by_way_of_others(part: str) -> None:
 
 def test_importing_app_loads_no_torch() -> None:
     """So that a bad setting is told at once."""
-    code = "import app, sys; print(sorted({'torch', 'min_dalle', 'openvino'} & set(sys.modules)))"
+    code = "import app, sys; print(sorted({'torch', 'min_dalle', 'openvino', 'ray'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout == "[]\n", run.stderr
 

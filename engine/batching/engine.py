@@ -31,7 +31,7 @@ from engine.errors import EngineClosed, ForkedProcess, GenerationFailed
 from engine.events import ImageDone, Preview, Progress
 from engine.memory import explaining_exhausted_memory, is_memory_exhausted
 from engine.picture import paint_undrawn
-from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest
+from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest, SamplingSettings
 from engine.runners import Runner
 from engine.sampler import NotFinite, log_likelihoods, sample
 from engine.text import tokenize_prompt
@@ -75,6 +75,11 @@ class Engine:
         self._is_loaded.wait()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """The settings that the model was made for."""
+        return self.config.sampling
 
     def count_text_tokens(self, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads, start and end token included."""

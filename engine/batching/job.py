@@ -84,6 +84,7 @@ class Job:
             for candidate in candidates
         ]
         self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
+        self.together = 1  # how many of them join the batch in one turn; more if another machine draws them as one
         self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted
         self.reports_progress = False  # whether to send Progress events, each of which wakes the caller's thread
         self.submitted_at = time.monotonic()

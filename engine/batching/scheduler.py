@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import ceil, inf
@@ -26,6 +26,11 @@ class CallerShare:
 NO_LIMITS = CallerShare()
 
 
+def steps_left(slot: Slot) -> int:
+    """Return how many tokens of an image are still to be drawn."""
+    return IMAGE_TOKEN_COUNT - slot.position
+
+
 class Scheduler:
     """A batch of bounded size and the queue before it.
 
@@ -33,15 +38,22 @@ class Scheduler:
     A request without a caller's name has turns of its own and no share.
     """
 
-    def __init__(self, max_batch_size: int, max_queue: int | None = None, share: CallerShare = NO_LIMITS) -> None:
-        """`max_queue` is how many images may wait; None sets no limit."""
+    def __init__(
+        self,
+        max_batch_size: int,
+        max_queue: int | None = None,
+        share: CallerShare = NO_LIMITS,
+        steps_left: Callable[[Slot], int] = steps_left,
+    ) -> None:
+        """`max_queue` is how many images may wait; None sets no limit. `steps_left` serves to estimate when there is room."""
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size is {max_batch_size}, but must be at least 1")
         self.batch_limit = max_batch_size  # lower once memory has run out
         self.max_queue = max_queue
+        self.share = share
         self.running: list[Slot] = []
         self._max_batch_size = max_batch_size
-        self._share = share
+        self._steps_left = steps_left
         self._queue: dict[Hashable, deque[Job]] = {}  # callers' jobs with images that wait, those whose turn it is first
 
     @property
@@ -61,7 +73,7 @@ class Scheduler:
         caller's own share is full. Raises InvalidRequest if there can never be room for so many.
         """
         queue = inf if self.max_queue is None else self.max_queue
-        share = NO_LIMITS if caller is None else self._share
+        share = NO_LIMITS if caller is None else self.share
         count = images * best_of
         own_batch = min(share.batch, self._max_batch_size)
         most = own_batch + min(share.queue, queue)
@@ -88,7 +100,7 @@ class Scheduler:
     def _steps_until_left(self, count: int, running: Sequence[Slot], limit: int) -> int:
         """Return after how many steps `count` images have left a batch of `limit` that is kept full."""
         rounds, index = divmod(count - 1, limit)
-        remaining = sorted(IMAGE_TOKEN_COUNT - slot.position for slot in running)
+        remaining = sorted(self._steps_left(slot) for slot in running)
         first = remaining[min(index, len(remaining) - 1)] if remaining else IMAGE_TOKEN_COUNT
         return rounds * IMAGE_TOKEN_COUNT + first
 
@@ -98,16 +110,20 @@ class Scheduler:
         self._tell_places()
 
     def admit(self) -> list[Slot]:
-        """Move waiting images to the end of the batch while there is room, one of each caller in turn; return them."""
+        """Move waiting images to the end of the batch while there is room, one of each caller in turn; return them.
+
+        Images that must join together do, even if the last of them are past the limits.
+        """
         count = len(self.running)
         held = self._running_by_caller()
         while len(self.running) < self.batch_limit and (caller := self._next_caller(held)) is not None:
             jobs = self._queue.pop(caller)
             job = jobs.popleft()
-            slot = job.waiting.popleft()
-            slot.state = SlotState.DECODING
-            self.running.append(slot)
-            held[caller] += 1
+            for _ in range(job.together):
+                slot = job.waiting.popleft()
+                slot.state = SlotState.DECODING
+                self.running.append(slot)
+                held[caller] += 1
             job.tell_place(0)
             if job.waiting:
                 jobs.append(job)
@@ -166,7 +182,7 @@ class Scheduler:
 
     def _batch_share(self, caller: Hashable) -> float:
         """Return how many images a caller may have in the batch by several requests."""
-        return inf if isinstance(caller, Job) else self._share.batch
+        return inf if isinstance(caller, Job) else self.share.batch
 
     def _may_join(self, job: Job, held: Counter[Hashable]) -> bool:
         """Return whether an image of a job fits its caller's share of the batch, of which the caller holds so many."""

@@ -49,6 +49,7 @@ class EngineState:
     images_drawn: int
     images_cancelled: int
     images_failed: int
+    machines: int = 1  # that draw
 
 
 @dataclass
@@ -100,8 +101,12 @@ class Statistics:
         """Stop a step's clock. A step that failed, or drew nothing, is not counted."""
         seconds, self._step_began_at = self.seconds_in_step, None
         if batch:
-            self.seconds_per_step.add(seconds)
-            self._observer.step_took(seconds, batch)
+            self.add_step(seconds, batch)
+
+    def add_step(self, seconds: float, batch: int) -> None:
+        """Add a step's time."""
+        self.seconds_per_step.add(seconds)
+        self._observer.step_took(seconds, batch)
 
     def waited(self, seconds: float) -> None:
         """Add an image's wait for a place in the batch."""

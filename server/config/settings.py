@@ -27,6 +27,8 @@ from utils import (
     parse_path,
     parse_rate_limit,
     parse_rate_limit_storage,
+    parse_replicas,
+    parse_text,
 )
 
 
@@ -76,7 +78,7 @@ def _flag(
 
 
 _SECONDS = integer_between(1, 86_400)
-_MODEL, _SERVER, _ACCESS = "model", "server", "access"
+_MODEL, _SERVER, _MACHINES, _ACCESS = "model", "server", "several machines", "access"
 _LOG, _IMAGES, _LINKS = "log", "images", "links to images"
 
 
@@ -161,6 +163,22 @@ class Settings:
         "SECONDS",
     )
 
+    replicas: int | str | None = _flag(
+        None,
+        _MACHINES,
+        "how many machines draw, or auto: as many as the waiting images need; needs requirements-cluster.txt",
+        parse_replicas,
+        "COUNT|auto",
+    )
+    max_replicas: int = _flag(4, _MACHINES, "the most machines with --replicas auto", integer_between(1, 1000), "COUNT")
+    ray_address: str | None = _flag(
+        None,
+        _MACHINES,
+        "Ray cluster to join: host:port, or auto for the one that this machine is part of; by default Ray is started here",
+        parse_text,
+        "ADDRESS",
+    )
+
     api_key: tuple[str, ...] = _flag(
         (),
         _ACCESS,
@@ -218,6 +236,18 @@ class Settings:
     def api_keys(self) -> tuple[str, ...]:
         """Every accepted API key; empty if drawing needs none."""
         return self.api_key + self.api_key_file
+
+    @property
+    def most_replicas(self) -> int:
+        """The most machines that draw; 1 if this process draws itself."""
+        if self.replicas is None:
+            return 1
+        return self.replicas if isinstance(self.replicas, int) else self.max_replicas
+
+    @property
+    def images_at_once(self) -> int:
+        """The most images that are drawn at once, on all machines together."""
+        return self.max_batch_size * self.most_replicas
 
     @property
     def images_per_request(self) -> int:

@@ -153,6 +153,7 @@ class _EngineCollector(Collector):
             "Images that may be drawn at once; fewer than --max_batch_size after memory ran out.",
             value=state.batch_limit,
         )
+        yield GaugeMetricFamily("dalle_machines", "Machines that draw; 1 without --replicas.", value=state.machines)
         yield GaugeMetricFamily(
             "dalle_step_running_seconds",
             "How long the step under way has been running; 0 between steps.",

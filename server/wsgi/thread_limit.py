@@ -42,12 +42,12 @@ def why_too_few_threads(settings: Settings, allowed: int | None = None) -> str |
     `allowed` is how many threads can be started; None tries it.
     """
     others = _OTHER_THREADS + _OTHER_THREADS_PER_CORE * max(settings.threads, os.cpu_count() or 1)
-    needed = server_threads(settings.max_batch_size + settings.max_queue) + others
+    needed = server_threads(settings.images_at_once + settings.max_queue) + others
     if allowed is None:
         allowed = startable_threads(needed)
     if allowed >= needed:
         return None
-    longest_queue = allowed - others - SPARE_THREADS - settings.max_batch_size
+    longest_queue = allowed - others - SPARE_THREADS - settings.images_at_once
     is_short_enough_possible = longest_queue >= 0 and allowed >= SERVER_THREADS + others
     return (
         f"with --max_queue {settings.max_queue} the server needs {needed} threads, and the system allows {allowed}: "

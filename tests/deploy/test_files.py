@@ -34,11 +34,34 @@ def variables_in(file: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "count"), [("Dockerfile", 4), ("compose.yaml", 6), ("kubernetes.yaml", 3), ("dalle-server.service", 9)]
+    ("file", "count"),
+    [
+        ("Dockerfile", 4),
+        ("compose.yaml", 6),
+        ("compose-cluster.yaml", 5),
+        ("raycluster.yaml", 5),
+        ("kubernetes.yaml", 3),
+        ("dalle-server.service", 9),
+    ],
 )
 def test_every_variable_is_one_that_is_read(file: str, count: int) -> None:
     assert len(variables_in(file)) >= count
     assert variables_in(file) <= {flag.variable for flag in FLAGS}
+
+
+def test_nodes_have_the_token_and_only_the_front_is_open() -> None:
+    services = yaml.safe_load((DEPLOY / "compose-cluster.yaml").read_text(encoding="utf-8"))["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["front"]
+    for service in services.values():
+        assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).resolve() == DEPLOY / "Dockerfile"
+        assert service["environment"]["RAY_AUTH_MODE"] == "token" and "ray_token" in service["secrets"]
+    parts = {part["kind"]: part["spec"] for part in yaml.safe_load_all((DEPLOY / "raycluster.yaml").read_text(encoding="utf-8"))}
+    groups = [parts["RayCluster"]["headGroupSpec"], *parts["RayCluster"]["workerGroupSpecs"], parts["Deployment"]]
+    for container in (each for group in groups for each in group["template"]["spec"]["containers"]):
+        names = {variable["name"] for variable in container["env"]}
+        assert {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"} <= names
+    pinned = (ROOT / "requirements-cluster.txt").read_text(encoding="utf-8")
+    assert f"ray[serve]=={parts['RayCluster']['rayVersion']} " in pinned
 
 
 def test_compose_is_yaml_that_builds_our_dockerfile() -> None:

@@ -25,7 +25,8 @@ def app_command(*arguments: str, script: tuple[str, ...] = APP) -> list[str]:
 
     Tiny's steps are too short to gain from more threads, which other tests need.
     """
-    return [sys.executable, *script, "--model_version", "tiny", "--port", "0", "--threads", "1", *arguments]
+    more = os.environ.get("SERVER_FLAGS", "").split()  # such as --replicas 2, for tests/cluster
+    return [sys.executable, *script, "--model_version", "tiny", "--port", "0", "--threads", "1", *more, *arguments]
 
 
 def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

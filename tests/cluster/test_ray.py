@@ -1,0 +1,103 @@
+"""The real server with two replicas on this machine, by Ray Serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.cluster.processes import descendants, listening_addresses, needs_ray, replicas_of, title
+from tests.end_to_end.callers import ask, draw, eventually, eventually_shows, metric, post
+from tests.end_to_end.server_process import ServerProcess, environment
+
+pytestmark = [needs_ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+IMAGES = 8
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # as /proc/net has them
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess("--replicas", "2", "--max_batch_size", "4", "--step_timeout", "20") as running:
+        yield running
+        running.stop(within=90)
+
+
+@pytest.fixture(scope="module")
+def images(server: ServerProcess) -> list[str]:
+    """Return the images of one request, which a single process draws."""
+    with ServerProcess() as alone:
+        return draw(alone, seed=5, num_images=IMAGES)
+
+
+def kill_one_that_draws(server: ServerProcess, number: signal.Signals) -> int:
+    """Send a signal to one of the replicas, both of which draw."""
+    assert eventually_shows(server, machines=2)
+    victim = replicas_of(server.process.pid)[0]
+    os.kill(victim, number)
+    return victim
+
+
+def test_both_replicas_draw_what_one_process_draws(server: ServerProcess, images: list[str]) -> None:
+    assert eventually_shows(server, machines=2, slots=8)
+    assert len(replicas_of(server.process.pid)) == 2
+    assert draw(server, seed=5, num_images=IMAGES) == images
+    assert eventually(lambda: metric(server, "dalle_step_duration_seconds_count") > 256)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_lost_replicas_images_are_drawn_by_the_other(number: signal.Signals, server: ServerProcess, images: list[str]) -> None:
+    drawn = metric(server, "dalle_images_drawn_total")
+    with ThreadPoolExecutor(1) as pool:
+        drawing = pool.submit(draw, server, seed=5, num_images=IMAGES)
+        assert eventually_shows(server, slots_in_use=IMAGES)
+        victim = kill_one_that_draws(server, number)
+        assert drawing.result() == images
+    assert metric(server, "dalle_images_drawn_total") == drawn + IMAGES
+    assert metric(server, "dalle_images_failed_total") == 0
+    assert eventually(lambda: victim not in replicas_of(server.process.pid) and metric(server, "dalle_machines") == 2)
+
+
+def test_a_client_that_goes_away_frees_the_slots_of_all_machines(server: ServerProcess) -> None:
+    with ask(server, num_images=IMAGES):
+        assert eventually_shows(server, slots_in_use=IMAGES)
+    assert eventually_shows(server, slots_in_use=0, queue_images=0)
+
+
+def test_only_this_machine_reaches_the_ports_and_only_with_the_token(server: ServerProcess) -> None:
+    processes = {server.process.pid, *descendants(server.process.pid)}
+    assert any(title(pid).startswith("ray::ServeController") for pid in processes)
+    addresses = listening_addresses(processes)
+    assert len(addresses) >= 2 and addresses <= LOOPBACK
+    gcs = next(title(pid) for pid in processes if "gcs_server" in title(pid).split(" ")[0])
+    port = next(word.partition("=")[2] for word in gcs.split() if word.startswith("--gcs_server_port="))
+    join = f"import ray; ray.init(address='127.0.0.1:{port}', logging_level='ERROR'); print('joined')"
+    stranger = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+    run = subprocess.run([sys.executable, "-c", join], env=stranger, capture_output=True, text=True, timeout=120)
+    assert "joined" not in run.stdout and run.returncode != 0
+
+
+def test_a_full_queue_answers_429_for_all_machines_together(server: ServerProcess) -> None:
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda number: post(server, num_images=8, seed=number), range(30)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused and {answer.status_code for answer in answers} == {200, 429}
+    assert all(1 <= int(answer.headers["Retry-After"]) <= 120 for answer in refused)
+
+
+def test_a_drain_answers_accepted_requests_and_leaves_no_process(images: list[str]) -> None:
+    own = ServerProcess("--replicas", "2", "--max_batch_size", "4")
+    with own as running, ThreadPoolExecutor(1) as pool:
+        assert eventually_shows(running, machines=2)
+        drawing: Any = pool.submit(draw, running, seed=5, num_images=IMAGES)
+        assert eventually_shows(running, slots_in_use=IMAGES)
+        processes = list(descendants(running.process.pid))
+        assert running.stop(within=90) == 0
+        assert drawing.result() == images
+    assert eventually(lambda: not any(title(pid) for pid in processes))
