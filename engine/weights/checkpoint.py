@@ -26,6 +26,7 @@ from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer
 from engine.weights.config import ModelConfig, read_config
 from engine.weights.detokenizer import build_detokenizer
 from engine.weights.hub import HubSource
+from engine.weights.known_words import KnownWords, read_known_words
 from engine.weights.models import ModelSpec, WeightFile, model_spec
 from engine.weights.skeleton import build_decoder, build_encoder, without_weights
 from engine.weights.sources import FolderSource, Source, path_exists
@@ -86,6 +87,14 @@ class ModelFiles:
         with without_weights():
             encoder, decoder = build_encoder(self.config), build_decoder(self.config)
             return Checkpoint(self.config, self.tokenizer, encoder, decoder, build_detokenizer(self.config))
+
+    def known_words(self) -> KnownWords | None:
+        """Read the list of what the model draws; None if there is none. Raises CheckpointError."""
+        file = self.spec.known_words
+        if file is None or not self.source.has(file):
+            return None
+        with _validating(self.source, file) as path:
+            return read_known_words(path)
 
     def fingerprint(self) -> str:
         """Return a hash that changes with the files: of their paths, sizes and modification times, not their content."""

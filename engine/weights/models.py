@@ -40,6 +40,7 @@ class ModelSpec:
     merges: WeightFile
     config: WeightFile
     sizes: ModelConfig | None = None  # None: config.json must have them all
+    known_words: WeightFile | None = None  # None: the model knows more than a list can say
 
 
 _DETOKER = WeightFile("vqgan/detoker.pt", "detoker.pt", 186_899_831, "7e1ea14c")
@@ -53,6 +54,7 @@ _TINY = ModelSpec(
     vocab=WeightFile("tiny/vocab.json"),
     merges=WeightFile("tiny/merges.txt"),
     config=WeightFile("tiny/config.json"),
+    known_words=WeightFile("tiny/known_words.json"),
 )
 
 _MINI = ModelSpec(

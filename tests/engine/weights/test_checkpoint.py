@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.random_weights import SMALL_SIZES, write_hub_folder, write_models_root
 from engine.errors import CheckpointError, InvalidRequest
 from engine.upstream import DalleBartDecoder, DalleBartEncoder
-from engine.weights.checkpoint import Checkpoint, load_checkpoint
+from engine.weights.checkpoint import Checkpoint, find_model, load_checkpoint
 from engine.weights.tensor_file import is_absent_scale
 
 ROOT = Path(__file__).parents[3]
@@ -289,6 +289,17 @@ def test_tinys_safetensors_are_widened_to_float32(tmp_path: Path) -> None:
     checkpoint = load(tmp_path, "Tiny")
     assert checkpoint.config.name == "tiny"
     assert {tensor.dtype for tensor in checkpoint.decoder.state_dict().values()} == {torch.float32}
+
+
+def test_a_model_may_have_a_list_of_what_it_draws(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    assert find_model("tiny", models_root=tmp_path).known_words() is None
+    (tmp_path / "tiny" / "known_words.json").write_text('{"things": {"cat": []}}')
+    words = find_model("tiny", models_root=tmp_path).known_words()
+    assert words is not None and words.unknown_words("two cats") == ["two"]
+    (tmp_path / "tiny" / "known_words.json").write_text("<html>")
+    with pytest.raises(CheckpointError, match="restore it with: git checkout"):
+        find_model("tiny", models_root=tmp_path).known_words()
 
 
 def write_eight_bits(folder: Path, change: Callable[[dict[str, Tensor]], object] = len) -> dict[str, Tensor]:
