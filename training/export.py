@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.runners.quantization import quantize_int8
 from engine.weights.config import ModelConfig
 from engine.weights.tensor_file import is_absent_scale
 from training.autoencoder import Detokenizer, load_autoencoder
@@ -26,6 +25,7 @@ from training.transformer import CONFIG, FILE
 
 # Chosen with `python -m training.evaluate --temperature ...`: more guidance breaks forms up, less temperature empties sheets.
 SAMPLING = {"temperature": 0.6, "top_k": 64, "supercondition_factor": 1.5}
+LEVELS = 127
 _WHOLE = ("embedding.weight", "post_quant_conv.weight", "conv_in.weight", "conv_out.weight")  # small, and their errors show
 
 
@@ -50,24 +50,26 @@ def config_json(config: ModelConfig) -> dict[str, object]:
     }
 
 
-def eight_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Round matrices to 8 bits with a scale a row, as `engine.weights.tensor_file.fill_module` reads them; the rest to float16.
+def rounded(tensors: dict[str, Tensor], levels: int = LEVELS) -> dict[str, Tensor]:
+    """Round matrices to int8 with a scale a row, as `engine.weights.tensor_file.fill_module` reads them; the rest to float16.
 
-    A product in int8 has the same numbers and scales, so the server's default precision loses nothing by it.
+    Numbers go from -levels to levels: the fewer, the smaller a compressed file.
     """
-    rounded = {}
+    written = {}
     for name, tensor in tensors.items():
         if is_absent_scale(name):
             continue
         if tensor.ndim < 2 or name.endswith(_WHOLE):
-            rounded[name] = tensor.half().contiguous()
+            written[name] = tensor.half().contiguous()
             continue
-        whole, scales = quantize_int8(tensor.float().flatten(1))
-        rounded[name], rounded[f"{name}.scale"] = whole.view(tensor.shape).contiguous(), scales[:, 0].contiguous()
-    return rounded
+        weight = tensor.float().flatten(1)
+        scales = (weight.abs().amax(1, keepdim=True) / levels).clamp(min=1e-12)
+        written[name] = (weight / scales).round().to(torch.int8).view(tensor.shape).contiguous()
+        written[f"{name}.scale"] = scales[:, 0].contiguous()
+    return written
 
 
-def write_weights(transformer: TinyTransformer, detokenizer: Detokenizer, target: Path) -> None:
+def write_weights(transformer: TinyTransformer, detokenizer: Detokenizer, target: Path, levels: int = LEVELS) -> None:
     """Write the three weight files into a folder. The transformer's tables must be folded."""
     table = {"embedding.weight": detokenizer.embedding().detach()}
     rest = {name: tensor for name, tensor in detokenizer.state_dict().items() if not name.startswith("lift.")}
@@ -78,7 +80,7 @@ def write_weights(transformer: TinyTransformer, detokenizer: Detokenizer, target
         ("detoker", table | rest),
     ):
         path = target / f"{name}.safetensors"
-        save_file(eight_bits(tensors), path)
+        save_file(rounded(tensors, levels), path)
         path.chmod(0o644)  # a server that runs as another user must be able to read it
 
 
