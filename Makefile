@@ -9,7 +9,7 @@
 #   make lint                         style and types
 #   make bench                        benchmarks beside min-dalle; half an hour
 #   make evaluate                     how well Tiny follows prompts
-#   make train                        train Tiny from nothing; resumes where it stopped
+#   make train                        train Tiny from nothing on a GPU; resumes where it stopped
 #   make clean                        remove the virtual environment
 PYTHON ?= python3
 MODEL ?= Tiny
@@ -64,7 +64,7 @@ evaluate: $(VENV)/.dev-ready
 	$(BIN)/python -m training.evaluate $(ARGS)
 
 train: $(VENV)/.dev-ready
-	$(BIN)/python -m training
+	$(BIN)/python -m training $(ARGS)
 
 clean:
 	rm -rf $(VENV)

@@ -28,7 +28,7 @@ from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from host.threads import usable_threads
-from training.evaluate import trials
+from training.evaluate import Trial, trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,12 @@ class Cost:
 
     divergences: NDArray[Any]  # KL(float32 || precision) at each step of each image: nats, [256, N]
     psnr: float  # of all images' pixels: dB
+
+
+def _mixed(count: int) -> list[Trial]:
+    """Return prompts from all rows of the evaluation."""
+    chosen = list(trials(count, seed=1))
+    return chosen[:: len(chosen) // count][:count]
 
 
 def forced_logits(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -64,7 +70,7 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     """Draw `count` prompts in float32, and return each precision's cost on the same tokens."""
     settings = checkpoint.config.sampling
     factor, temperature = settings.supercondition_factor, settings.temperature
-    prompts = [tokenize_prompt(checkpoint.tokenizer, trial.prompt, checkpoint.config) for trial in trials(count, seed=1)]
+    prompts = [tokenize_prompt(checkpoint.tokenizer, trial.prompt, checkpoint.config) for trial in _mixed(count)]
     tokens = np.full((len(prompts), IMAGE_TOKEN_COUNT + 1), checkpoint.config.decoder_start_token_id)
     chances = [uniforms(seed) for seed in range(len(prompts))]
     exact = []

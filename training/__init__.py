@@ -1,11 +1,11 @@
 """The recipe that trains Tiny from scratch: paint, encode, train, export, evaluate.
 
-    palette, shapes ─> scene ─> painting ─> patches, codebook ─> pool of (prompt, tokens)
-                          └───> caption ──> vocabulary ─────────┘        │
-    detokenizer (tokens -> pixels) <───────────────────────────┬─────────┘
-    transformer (prompt -> tokens) <───────────────────────────┘
-    export ─> models/tiny          evaluate: prompts ─> images ─> reader ─> table
+    rasterise ─> data/emoji.zip ─> catalogue ─┬─> scene ─> painting ─> autoencoder (pixels <-> codes) ──┐
+    palette, shapes, scenery ─────────────────┘    └─> caption ─> data/vocab.json, merges.txt ──────────┴─> transformer (model)
+    autoencoder, transformer ─> export ─> models/tiny        known ─> models/tiny/vocabulary.json
+    evaluate: caption, data/typed_prompts.jsonl ─> drawing ─> reader ─> judge ─> table         sheet ─> the README's picture
 
-Each step is a module with a command line: `python -m training.codebook`, `.detokenizer`, `.transformer`, `.export`, `.evaluate`.
-`python -m training` runs them all, and resumes where it was stopped.
+`python -m training` does all that needs a GPU, and resumes where it was stopped. Its steps have command lines of their own:
+`python -m training.autoencoder`, `.transformer`, `.export`, `.evaluate`; `run` has what both trainings share, `paths`
+the folders. The data are in the repository; `.rasterise` and `.vocabulary` are how they were made.
 """

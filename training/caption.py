@@ -1,12 +1,13 @@
-"""Prompts as people type them: descriptions of a scene in many wordings, often incomplete."""
+"""Captions as people type prompts: a scene in many wordings, often incomplete."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from random import Random
 
-from training.palette import COLOUR_WORDS
-from training.scene import Scene, Thing
+from training.catalogue import Thing, catalogue
+from training.palette import COLOUR_NAMES, COLOUR_WORDS
+from training.scene import Said, Scene
+from training.scenery import SCENERY_WORDS
 from training.shapes import SHAPE_WORDS
 
 SIZE_WORDS = {
@@ -26,113 +27,132 @@ PLACE_WORDS = {
     "bottom right": ("in the bottom right corner", "bottom right", "at the bottom right", "in the lower right"),
 }
 RELATION_WORDS = {
-    "above": ("above", "on top of"),
+    "above": ("above", "on top of", "over", "on", "sitting on", "standing on"),
     "below": ("below", "under", "beneath", "underneath"),
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
     "inside": ("inside", "in", "inside of", "within"),
 }
+BESIDE_WORDS = ("and", "and", "next to", "beside", "with", "near", "by")  # the first is on the left, or on the right
 CONVERSE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
-COUNT_WORDS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3")}
+COUNT_WORDS = {2: ("two", "two", "2", "a pair of", "a couple of"), 3: ("three", "three", "3")}
 GROUNDS = ("background", "backdrop", "bg")
-PREFIXES = ("a picture of", "an image of", "a drawing of", "draw", "please draw", "i want", "a photo of", "show me")
+PREFIXES = (
+    "a picture of", "an image of", "a drawing of", "draw", "draw me", "please draw", "i want", "a photo of", "show me",
+    "can you draw", "could you draw", "paint", "make", "generate", "here is", "there is", "an emoji of", "i would like",
+)  # fmt: skip
 FILLERS = ("beautiful", "nice", "simple", "cool", "shiny", "flat", "cute", "bright", "perfect", "minimal", "pretty")
-SUFFIXES = ("please", "digital art", "4k", "vector art", "minimalist", "high quality", "clipart", "in flat style")
+SUFFIXES = ("please", "digital art", "4k", "vector art", "minimalist", "high quality", "clipart", "in flat style", "emoji")
+_TYPED_WRONG = ("with", "the", "and", "background", "inside", "above", "below", "next", "left", "right", "picture", "under")
 
 
-@dataclass(frozen=True)
-class Mentions:
-    """The parts of a scene that its prompt mentions."""
+def describe(scene: Scene, said: Said, rng: Random, *, loosely: bool = True) -> str:
+    """Return a caption of a scene, in a random wording; `loosely` with tags and emoji in place of some names."""
+    text = _subject(scene, said, rng, loosely)
+    if said.background:
+        text = _with_background(text, scene.background, rng)
+    if rng.random() < 0.15:
+        text = f"{rng.choice(PREFIXES)} {text}"
+    if rng.random() < 0.04:
+        text = f"{text}, {rng.choice(SUFFIXES)}"
+    if rng.random() < 0.05:
+        text += rng.choice((".", "!", "?"))
+    return _with_a_typo(text, rng) if rng.random() < 0.02 else text
 
-    colour: bool = True
-    background: bool = True
-    size: bool = True
-    place: bool = True
 
-
-def random_mentions(rng: Random) -> Mentions:
-    """Choose what a training prompt mentions; the rest of the scene is random to the model."""
-    return Mentions(rng.random() < 0.93, rng.random() < 0.72, rng.random() < 0.45, rng.random() < 0.45)
-
-
-def _article(words: str, rng: Random) -> str:
+def article(words: str, rng: Random) -> str:
+    """Return words with an article, or without."""
     chance = rng.random()
     if chance < 0.3:
         return words
-    if chance < 0.36:
-        return f"the {words}"
     if chance < 0.4:
-        return f"one {words}"
+        return f"the {words}" if chance < 0.36 else f"one {words}"
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def _noun(thing: Thing, mentions: Mentions, rng: Random, *, plural: bool = False, size: str = "") -> str:
-    """Describe a thing without an article: size, filler, colour, shape."""
-    parts = [size] if size else []
-    if rng.random() < 0.05:
-        parts.append(rng.choice(FILLERS) if rng.random() < 0.6 else "".join(rng.choices("abcdefghilmnorstu", k=5)))
-    if mentions.colour:
-        parts.append(rng.choice(COLOUR_WORDS[thing.colour]))
-    parts.append(rng.choice(SHAPE_WORDS[thing.shape])[plural])
-    return " ".join(parts)
-
-
-def _with_background(subject: str, colour: str, rng: Random) -> str:
-    colour = rng.choice(COLOUR_WORDS[colour])
-    ground = rng.choice(GROUNDS)
-    forms = (
-        f"{subject} on {_article(f'{colour} {ground}', rng)}",
-        f"{subject} on {_article(f'{colour} {ground}', rng)}",
-        f"{subject} with {_article(f'{colour} {ground}', rng)}",
-        f"{subject} against {_article(f'{colour} {ground}', rng)}",
-        f"{subject}, {colour} {ground}",
-        f"{subject} {colour} {ground}",
-        f"{subject} on {colour}",
-        f"{colour} {ground}, {subject}",
-        f"on {_article(f'{colour} {ground}', rng)}, {subject}",
-    )
-    return rng.choice(forms)
-
-
-def _subject(scene: Scene, mentions: Mentions, rng: Random) -> str:
-    """Describe everything but the background."""
-    size = rng.choice(SIZE_WORDS[scene.size]) if scene.size and mentions.size else ""
-    first = scene.things[0]
-    if scene.kind == "count":
-        noun = _noun(first, mentions, rng, plural=True, size=size)
-        return f"{rng.choice(COUNT_WORDS[len(scene.things)])} {noun}"
-    if scene.kind == "two":
-        assert scene.relation is not None
-        a, b = (_article(_noun(thing, mentions, rng), rng) for thing in scene.things)
-        chance = rng.random()
-        if scene.relation == "inside" and chance < 0.3:
-            return rng.choice((f"{b} with {a} inside", f"{b} containing {a}", f"{b} with {a} in it"))
-        if scene.relation != "inside" and chance < 0.3:
-            return f"{b} {rng.choice(RELATION_WORDS[CONVERSE[scene.relation]])} {a}"
-        return f"{a} {rng.choice(RELATION_WORDS[scene.relation])} {b}"
-    if mentions.colour and rng.random() < 0.06:
-        colour = rng.choice(COLOUR_WORDS[first.colour])
-        subject = _article(_noun(first, Mentions(colour=False), rng, size=size), rng) + f" that is {colour}"
+def noun(thing: Thing, rng: Random, *, plural: bool = False, loosely: bool = True) -> str:
+    """Return a thing's name or, `loosely` and more seldom, a tag of it or its emoji, or a shape without its colour."""
+    chance = rng.random() if loosely else 1.0
+    if thing.shape is not None:
+        word = rng.choice(thing.names) if chance > 0.05 else rng.choice(SHAPE_WORDS[thing.shape])[0]
+    elif chance < 0.03:
+        return thing.emoji
+    elif chance < 0.22 and thing.tags:
+        word = rng.choices(list(thing.tags), list(thing.tags.values()))[0]
     else:
-        subject = _article(_noun(first, mentions, rng, size=size), rng)
-    if scene.place and mentions.place:
-        where = rng.choice(PLACE_WORDS[scene.place])
-        chance = rng.random()
-        return f"{where}, {subject}" if chance < 0.1 else f"{subject}, {where}" if chance < 0.2 else f"{subject} {where}"
-    return subject
+        word = rng.choice(thing.names)
+    return thing.plural(word) if plural else word
 
 
-def describe(scene: Scene, mentions: Mentions, rng: Random) -> str:
-    """Return a prompt for a scene, in a random wording."""
-    text = _subject(scene, mentions, rng)
-    if mentions.background:
-        text = _with_background(text, scene.background, rng)
-    if rng.random() < 0.12:
-        text = f"{rng.choice(PREFIXES)} {text}"
-    if rng.random() < 0.05:
-        text = f"{text}, {rng.choice(SUFFIXES)}"
-    if rng.random() < 0.08:
-        text += rng.choice((".", "!", " ."))
-    if rng.random() < 0.1:
-        text = text.replace(",", "")
-    return text
+def _subject(scene: Scene, said: Said, rng: Random, loosely: bool) -> str:
+    """Describe everything but the background."""
+    things = [catalogue()[placed.thing] for placed in scene.placed]
+    if scene.kind == "alike":
+        return f"{rng.choice(COUNT_WORDS[len(things)])} {noun(things[0], rng, plural=True, loosely=loosely)}"
+    nouns = [_filled(noun(thing, rng, loosely=loosely), rng) for thing in things]
+    if scene.kind == "one":
+        return _one(nouns[0], scene, said, rng)
+    said_things = [article(words, rng) for words in nouns]
+    if scene.kind == "three":
+        first, second, third = said_things
+        return rng.choice((f"{first}, {second} and {third}", f"{first}, {second}, {third}", f"{first} and {second} and {third}"))
+    first, second = said_things
+    if scene.kind == "inside":
+        if rng.random() < 0.25:
+            return f"{first} with {second} {rng.choice(('inside', 'in it'))}"
+        return f"{second} {rng.choice(RELATION_WORDS['inside'])} {first}"
+    assert scene.relation is not None
+    chance = rng.random()
+    if scene.relation in ("left of", "right of") and chance < 0.35:
+        return f"{first} {rng.choice(BESIDE_WORDS)} {second}"
+    if chance < 0.55:
+        return f"{second} {rng.choice(RELATION_WORDS[CONVERSE[scene.relation]])} {first}"
+    return f"{first} {rng.choice(RELATION_WORDS[scene.relation])} {second}"
+
+
+def _one(words: str, scene: Scene, said: Said, rng: Random) -> str:
+    if said.size and scene.size:
+        words = f"{rng.choice(SIZE_WORDS[scene.size])} {words}"
+    text = article(words, rng)
+    if not said.place or not scene.place:
+        return text
+    where, chance = rng.choice(PLACE_WORDS[scene.place]), rng.random()
+    return f"{where}, {text}" if chance < 0.1 else f"{text}, {where}" if chance < 0.2 else f"{text} {where}"
+
+
+def _filled(words: str, rng: Random) -> str:
+    """Return words, some of them with an adjective that means nothing here."""
+    return f"{rng.choice(FILLERS)} {words}" if rng.random() < 0.05 else words
+
+
+def _with_background(text: str, background: str, rng: Random) -> str:
+    if background not in COLOUR_NAMES:
+        where, chance = rng.choice(SCENERY_WORDS[background]), rng.random()
+        return f"{text} {where}" if chance < 0.8 else f"{text}, {where}" if chance < 0.95 else f"{where}, {text}"
+    colour = rng.choice(COLOUR_WORDS[background])
+    ground = article(f"{colour} {rng.choice(GROUNDS)}", rng)
+    form = rng.choice(
+        (
+            "{text} on {ground}",
+            "{text} on {ground}",
+            "{text} with {ground}",
+            "{text} against {ground}",
+            "{text} in front of {ground}",
+            "{text}, {ground}",
+            "{text} on {colour}",
+            "{ground}, {text}",
+        )
+    )
+    return form.format(text=text, ground=ground, colour=colour)
+
+
+def _with_a_typo(text: str, rng: Random) -> str:
+    """Swap two letters of a word between things, or drop one."""
+    words = text.split(" ")
+    places = [place for place, word in enumerate(words) if word in _TYPED_WRONG]
+    if not places:
+        return text
+    place = rng.choice(places)
+    word, cut = words[place], rng.randrange(1, len(words[place]) - 1)
+    words[place] = word[:cut] + (word[cut + 1] + word[cut] + word[cut + 2 :] if rng.random() < 0.6 else word[cut + 1 :])
+    return " ".join(words)

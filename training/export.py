@@ -1,4 +1,4 @@
-"""Export of a training run as Tiny's files, in the published checkpoints' format: min-dalle's tensor names, half precision.
+"""Export of a training run as Tiny's files: min-dalle's tensor names, matrices in 8 bits with a scale a row.
 
 python -m training.export
 """
@@ -8,23 +8,25 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor
 
 from engine.weights.config import ModelConfig
 from engine.weights.tensor_file import is_absent_scale
-from engine.weights.tokenizer import load_tokenizer
-from training.codebook import Codebook
-from training.detokenizer import CONFIG, TrainedDetokenizer
+from training.autoencoder import Detokenizer, load_autoencoder
 from training.model import TinyTransformer
-from training.paths import RUNS, TINY
-from training.transformer import tiny_config
+from training.paths import DATA, RUNS, TINY
+from training.run import load
+from training.transformer import CONFIG, FILE
 
-# Chosen with `python -m training.evaluate --temperature ... --supercondition_factor ...`: more guidance breaks up the shapes.
-SAMPLING = {"temperature": 0.7, "top_k": 64, "supercondition_factor": 1.3}
+# Chosen with `python -m training.evaluate --temperature ...`: more guidance breaks forms up, less temperature empties sheets.
+SAMPLING = {"temperature": 0.6, "top_k": 64, "supercondition_factor": 1.5}
+LEVELS = 127
+_WHOLE = ("embedding.weight", "post_quant_conv.weight", "conv_in.weight", "conv_out.weight")  # small, and their errors show
 
 
 def config_json(config: ModelConfig) -> dict[str, object]:
@@ -43,34 +45,61 @@ def config_json(config: ModelConfig) -> dict[str, object]:
         "image_length": 256,
         "max_text_length": config.text_token_count,
         "decoder_start_token_id": config.decoder_start_token_id,
-        "detokenizer": {"embed_count": CONFIG.embed_count, "log2_widths": list(CONFIG.log2_widths)},
+        "detokenizer": None if config.detokenizer is None else asdict(config.detokenizer),
         "sampling": SAMPLING,
     }
 
 
-def write_module(module: nn.Module, path: Path) -> None:
-    """Write a module's tensors as float16, without the scales that the published files lack."""
-    tensors = {name: t.half().contiguous() for name, t in module.state_dict().items() if not is_absent_scale(name)}
-    save_file(tensors, path)
-    path.chmod(0o644)  # a server that runs as another user must be able to read it
+def rounded(tensors: dict[str, Tensor], levels: int = LEVELS) -> dict[str, Tensor]:
+    """Round matrices to int8 with a scale a row, as `engine.weights.tensor_file.fill_module` reads them; the rest to float16.
+
+    Numbers go from -levels to levels: the fewer, the smaller a compressed file.
+    """
+    written = {}
+    for name, tensor in tensors.items():
+        if is_absent_scale(name):
+            continue
+        if tensor.ndim < 2 or name.endswith(_WHOLE):
+            written[name] = tensor.half().contiguous()
+            continue
+        weight = tensor.float().flatten(1)
+        scales = (weight.abs().amax(1, keepdim=True) / levels).clamp(min=1e-12)
+        written[name] = (weight / scales).round().to(torch.int8).view(tensor.shape).contiguous()
+        written[f"{name}.scale"] = scales[:, 0].contiguous()
+    return written
+
+
+def write_weights(transformer: TinyTransformer, detokenizer: Detokenizer, target: Path, levels: int = LEVELS) -> None:
+    """Write the three weight files into a folder. The transformer's tables must be folded."""
+    table = {"embedding.weight": detokenizer.embedding().detach()}
+    rest = {name: tensor for name, tensor in detokenizer.state_dict().items() if not name.startswith("lift.")}
+    target.mkdir(parents=True, exist_ok=True)
+    for name, tensors in (
+        ("encoder", transformer.encoder.state_dict()),
+        ("decoder", transformer.decoder.state_dict()),
+        ("detoker", table | rest),
+    ):
+        path = target / f"{name}.safetensors"
+        save_file(rounded(tensors, levels), path)
+        path.chmod(0o644)  # a server that runs as another user must be able to read it
+
+
+def write_texts(target: Path, config: ModelConfig) -> None:
+    """Write the configuration and the tokenizer's files into a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "config.json").write_text(json.dumps(config_json(config), indent=2) + "\n", encoding="utf8")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(DATA / name, target / name)
 
 
 def export(run: Path, target: Path) -> None:
     """Write all of Tiny's files except its model card."""
-    target.mkdir(parents=True, exist_ok=True)
-    config = tiny_config(len(load_tokenizer(run).token_from_subword))
-    transformer = TinyTransformer(config)
-    transformer.load_state_dict(torch.load(run / "transformer.pt", weights_only=True, map_location="cpu")["model"])
+    transformer = TinyTransformer(CONFIG)
+    transformer.load_state_dict(load(run / FILE)["model"])
     transformer.fold_tables()
-    detokenizer = TrainedDetokenizer(Codebook.load(run / "codebook.npy"))
-    detokenizer.load_state_dict(torch.load(run / "detokenizer.pt", weights_only=True, map_location="cpu")["model"])
-    write_module(transformer.encoder, target / "encoder.safetensors")
-    write_module(transformer.decoder, target / "decoder.safetensors")
-    write_module(detokenizer, target / "detoker.safetensors")
-    (target / "config.json").write_text(json.dumps(config_json(config), indent=2) + "\n", encoding="utf8")
-    # The codebook is needed to encode images for Tiny, or to continue its training.
-    for name in ("vocab.json", "merges.txt", "codebook.npy"):
-        shutil.copyfile(run / name, target / name)
+    with torch.no_grad():
+        write_weights(transformer, load_autoencoder(run).detokenizer, target)
+    write_texts(target, CONFIG)
 
 
 def main(arguments: list[str] | None = None) -> None:

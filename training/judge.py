@@ -1,62 +1,98 @@
-"""Comparison of a reading with the scene that the prompt describes."""
+"""Comparison of what was read in a picture with what its prompt asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+
+from training.catalogue import catalogue
 from training.reader import Found, Reading
-from training.scene import PLACES, RADII, Scene
+from training.scene import PLACES, SIDES, SIZES, Said, Scene
 from training.shapes import CANVAS
 
-_NEAR_EDGE = 11.0  # pixels from the edge to a thing "at the left": the mean of the painted images
+_EXTRA = 0.5  # a thing that was not asked for and is this much as visible as the least that was
 
 
-def has_look(found: Found, shape: str, colour: str) -> bool:
-    """Whether an object has a shape and a colour."""
-    return found.shape == shape and found.colour == colour
+@dataclass(frozen=True)
+class Wanted:
+    """What a prompt asks for. Each thing is a set of indices of the catalogue, any of which is right."""
+
+    things: tuple[frozenset[int], ...]
+    background: str | None = None
+    relation: str | None = None  # of two things: the first is `relation` the second
+    size: str | None = None  # of one thing
+    place: str | None = None  # of one thing
 
 
-def subject_is_right(reading: Reading, scene: Scene) -> bool:
-    """Whether the image shows exactly the scene's objects, in the right relation, on its background."""
-    objects = reading.objects
-    if reading.background != scene.background or len(objects) != len(scene.things):
-        return False
-    if scene.kind != "two":
-        return all(has_look(found, scene.things[0].shape, scene.things[0].colour) for found in objects)
-    first, second = scene.things
-    return any(
-        has_look(a, first.shape, first.colour) and has_look(b, second.shape, second.colour) and _related(a, b, scene.relation)
-        for a, b in (objects, objects[::-1])
+def wanted_of(scene: Scene, said: Said) -> Wanted:
+    """Return what a caption of a scene asks for."""
+    things = tuple(namesakes(placed.thing) for placed in scene.placed)
+    if scene.kind == "inside":
+        things = things[::-1]
+    return Wanted(
+        things,
+        scene.background if said.background else None,
+        scene.relation,
+        scene.size if said.size else None,
+        scene.place if said.place else None,
     )
 
 
-def _related(a: Found, b: Found, relation: str | None) -> bool:
-    across, down = a.cx - b.cx, a.cy - b.cy
+@cache
+def namesakes(thing: int) -> frozenset[int]:
+    """Return the things that share a name with one, itself among them: "cat" is a cat or a cat's face."""
+    names = set(catalogue()[thing].names)
+    return frozenset(index for index, other in enumerate(catalogue()) if names & set(other.names))
+
+
+def named(name: str) -> frozenset[int]:
+    """Return the things with a name; of a shape without a colour, those in all colours. Raises ValueError if there is none."""
+    things = catalogue()
+    found = {index for index, thing in enumerate(things) if name in thing.names or name == thing.shape}
+    if not found:
+        raise ValueError(f"nothing in the catalogue is called {name!r}")
+    return frozenset(found)
+
+
+def things_are_right(reading: Reading, wanted: Wanted) -> bool:
+    """Whether a picture shows the things, in their relation, size and place, and no other that is not slight."""
+    count = len(wanted.things)
+    found = reading.things[:count]
+    if len(found) < count:
+        return False
+    if len(reading.things) > count and reading.things[count].gain > _EXTRA * min(each.gain for each in found):
+        return False
+    return any(_fits(order, wanted) for order in permutations(found))
+
+
+def _fits(found: Sequence[Found], wanted: Wanted) -> bool:
+    if not all(each.thing in things for each, things in zip(found, wanted.things, strict=True)):
+        return False
+    if wanted.relation is not None:
+        return _related(found[0], found[1], wanted.relation)
+    return (wanted.size is None or SIZES[found[0].size] == wanted.size) and (
+        wanted.place is None or place_of(found[0]) == wanted.place
+    )
+
+
+def _related(a: Found, b: Found, relation: str) -> bool:
+    (ax, ay), (bx, by) = _middle(a), _middle(b)
+    across, down = ax - bx, ay - by
     if relation == "inside":
-        return a.radius < b.radius and max(abs(across), abs(down)) < b.radius / 2
-    amount = {"above": -down, "below": down, "left of": -across, "right of": across}[str(relation)]
+        return a.size < b.size and max(abs(across), abs(down)) < SIDES[b.size] / 4
+    amount = {"above": -down, "below": down, "left of": -across, "right of": across}[relation]
     return amount > 30 and amount > min(abs(across), abs(down))
 
 
-def size_of(found: Found) -> str:
-    """Return an object's size."""
-    (_, small), (medium_low, medium), (large, _) = RADII.values()
-    return "small" if found.radius < (small + medium_low) / 2 else "medium" if found.radius < (medium + large) / 2 else "large"
+def _middle(found: Found) -> tuple[float, float]:
+    half = SIDES[found.size] / 2
+    return found.x + half, found.y + half
 
 
 def place_of(found: Found) -> str:
-    """Return an object's place: on each axis low, middle or high, whichever is nearest."""
-    slack = (CANVAS / 2 - found.radius - _NEAR_EDGE) / 2
-    column, row = (1 + int(c > CANVAS / 2 + slack) - int(c < CANVAS / 2 - slack) for c in (found.cx, found.cy))
+    """Return a thing's place: on each axis low or high in the quarter at that edge of the room that it has, else the middle."""
+    room = CANVAS - SIDES[found.size]
+    column, row = (0 if offset < room / 4 else 2 if room - offset < room / 4 else 1 for offset in (found.x, found.y))
     return PLACES[3 * row + column]
-
-
-def overlaps_of(reading: Reading, scene: Scene) -> list[float]:
-    """Return the overlap with its shape's template of each of the scene's objects that was found."""
-    found = list(reading.objects)
-    overlaps = []
-    for thing in scene.things:
-        same = [each for each in found if each.colour == thing.colour]
-        if same:
-            nearest = max(same, key=lambda each: each.overlaps[thing.shape])
-            overlaps.append(nearest.overlaps[thing.shape])
-            found.remove(nearest)
-    return overlaps

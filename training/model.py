@@ -1,7 +1,7 @@
-"""min-dalle's encoder and decoder for training: all positions at once, with factorized embedding tables.
+"""min-dalle's encoder and decoder for training: all positions at once, with tables that are sums.
 
-A token is two colours and a mask, so its row in a table starts as the sum of their rows: a form learned in red is known in blue.
-`export` sums the parts into the plain tables of min-dalle's classes.
+A token is five digits, so its row in a table starts as the sum of five rows: what is learned of one token is known in its
+neighbours. `fold_tables` sums the parts into the plain tables of min-dalle's classes.
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ from engine.upstream import AttentionBase
 from engine.weights.config import ModelConfig
 from engine.weights.skeleton import build_decoder, build_encoder
 from engine.weights.tensor_file import is_absent_scale
-from training.codebook import MASK_COUNT, TOKEN_COUNT, token_parts
-from training.palette import COLOUR_NAMES
-from training.patches import GRID
-from training.pool import PAD
+from training.codes import LEVELS, TOKEN_COUNT, token_digits
+
+PAD = 1
+GRID = 16
 
 
 class TokenTable(nn.Module):
-    """A table with a row per token, and one for the start token: the sum of its colours' rows, its mask's row and its own row."""
+    """A table with a row per token, and one for the start token: the sum of its digits' rows and its own row."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.randn(len(COLOUR_NAMES), width) * 0.02)
-        self.second = nn.Parameter(torch.randn(len(COLOUR_NAMES), width) * 0.02)
-        self.mask = nn.Parameter(torch.randn(MASK_COUNT + 1, width) * 0.02)
-        self.own = nn.Parameter(torch.zeros(TOKEN_COUNT + 1, width))
-        self.register_buffer("parts", torch.stack(token_parts()), persistent=False)
+        self.digits = nn.ParameterList([nn.Parameter(torch.randn(levels, width) * 0.02) for levels in LEVELS])
+        self.own = nn.Parameter(torch.randn(TOKEN_COUNT + 1, width) * 0.01)
+        self.register_buffer("of", token_digits(), persistent=False)
 
     def forward(self) -> Tensor:
         """Return the table, [TOKEN_COUNT + 1, width]."""
-        first, second, mask = self.get_buffer("parts")
-        table = self.first[first] + self.second[second] + self.mask[mask]
-        return F.pad(table, (0, 0, 0, 1)) + self.own
+        rows = torch.stack([table[digit] for table, digit in zip(self.digits, self.get_buffer("of"), strict=True)])
+        return F.pad(rows.sum(0), (0, 0, 0, 1)) + self.own
+
+    def start_from(self, table: Tensor) -> None:
+        """Take over a folded table."""
+        for digit in self.digits:
+            digit.data.zero_()
+        self.own.data.copy_(table)
 
 
 class PositionTable(nn.Module):
@@ -50,6 +53,12 @@ class PositionTable(nn.Module):
     def forward(self) -> Tensor:
         """Return the table, [256, width]."""
         return (self.row[:, None] + self.column[None]).flatten(0, 1) + self.own
+
+    def start_from(self, table: Tensor) -> None:
+        """Take over a folded table."""
+        self.row.data.zero_()
+        self.column.data.zero_()
+        self.own.data.copy_(table)
 
 
 def _attend(attention: AttentionBase, state: Tensor, source: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -79,6 +88,8 @@ class TinyTransformer(nn.Module):
         for name, parameter in self.named_parameters():
             if is_absent_scale(name):
                 parameter.requires_grad_(False)  # Tiny's files lack it, as the published ones do
+            if name.endswith(("out_proj.weight", "fc2.weight")):
+                parameter.data.mul_(0.5)  # residual branches begin small
 
     def encode(self, text: Tensor) -> Tensor:
         """Encode prompts: int64 [B, T] -> [B, T, W]."""
@@ -92,26 +103,32 @@ class TinyTransformer(nn.Module):
             state = state + layer.glu(state)
         return encoder.final_ln(state)
 
-    def forward(self, text: Tensor, image: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-        """Return the loss in nats per token, weighted at some places: text int64 [B, T], image int64 [B, 256]; see `Batch`."""
+    def forward(self, text: Tensor, image: Tensor, places: Tensor) -> Tensor:
+        """Return the mean loss in nats a token at some places: text int64 [B, T], image int64 [B, 256], places int64 [B, P]."""
         decoder = self.decoder
         mask = text.not_equal(PAD)[:, None, None, :]
         encoded = self.encode(text)
         previous = F.pad(image[:, :-1], (1, 0), value=TOKEN_COUNT)  # starts with the start token
-        state = F.embedding(previous, self.tokens()) + self.positions()
-        state = decoder.layernorm_embedding(state)
+        state = decoder.layernorm_embedding(F.embedding(previous, self.tokens()) + self.positions())
         for layer in decoder.layers:
             normed = layer.pre_self_attn_layer_norm(state)
             state = state + layer.self_attn_layer_norm(_attend(layer.self_attn, normed, normed, None, True))
             normed = layer.pre_encoder_attn_layer_norm(state)
             state = state + layer.encoder_attn_layer_norm(_attend(layer.encoder_attn, normed, encoded, mask, False))
             state = state + layer.glu(state)
-        logits = F.linear(decoder.final_ln(state.flatten(0, 1)[places]), self.head())
-        return (weights * F.cross_entropy(logits, image.flatten()[places], reduction="none")).sum()
+        state = state.gather(1, places[..., None].expand(-1, -1, state.shape[-1]))
+        logits = F.linear(decoder.final_ln(state), self.head())
+        return F.cross_entropy(logits.float().flatten(0, 1), image.gather(1, places).flatten())
 
+    @torch.no_grad()
     def fold_tables(self) -> None:
         """Copy the sums of the tables into the plain modules."""
-        with torch.no_grad():
-            self.decoder.embed_tokens.weight.copy_(self.tokens())
-            self.decoder.embed_positions.weight.copy_(self.positions())
-            self.decoder.lm_head.weight.copy_(self.head())
+        self.decoder.embed_tokens.weight.copy_(self.tokens())
+        self.decoder.embed_positions.weight.copy_(self.positions())
+        self.decoder.lm_head.weight.copy_(self.head())
+
+    def unfold_tables(self) -> None:
+        """Copy the plain modules' tables into those that are trained, to go on from exported weights."""
+        self.tokens.start_from(self.decoder.embed_tokens.weight)
+        self.positions.start_from(self.decoder.embed_positions.weight)
+        self.head.start_from(self.decoder.lm_head.weight)

@@ -1,4 +1,4 @@
-"""The folders of training runs and of the exported model."""
+"""The folders of the data, of training runs and of the exported model."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "training" / "data"
 RUNS = Path(os.environ.get("DALLE_TRAINING_RUNS", ROOT / "training" / "runs"))
 TINY = ROOT / "models" / "tiny"

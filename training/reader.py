@@ -1,110 +1,93 @@
-"""Reading an image back: its shapes, their colours and places, and its background. The reader does not see the prompt."""
+"""Reading a picture back: its background and the things on it. The reader does not see the prompt.
+
+The background is the one that differs least. Then the picture is compared with every thing at every place and size on this
+background; the thing that explains most of the difference is taken, and so on until nothing large is left. Things are compared
+at an eighth of the resolution.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from training.palette import COLOUR_NAMES, RGB
-from training.shapes import CANVAS, SHAPE_NAMES, coverage
+from training.painting import backgrounds, sprites
+from training.scene import BACKGROUNDS, SIDES, STEP
 
-_SPECK = 90  # pixels: smaller objects are noise, and ignored
-_FRAME = 3  # pixels along the border, which is always background
+_SCALE = 8
+_CAP = 40 / 255  # a pixel differs from a background by this at most, so that things do not decide
+_LEAST = 0.4  # the least squared difference, in sum over an eighth's pixels and channels, that a thing must explain
+_MOST = 5  # things in a picture
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object found in an image."""
+    """A thing found in a picture: its index in the catalogue, the index of its size, its top left corner in pixels."""
 
-    shape: str  # the one with the greatest overlap
-    colour: str
-    cx: float
-    cy: float
-    radius: float  # half the template's bounding box
-    overlaps: dict[str, float]  # with each shape's template: intersection over union, 0 to 1
+    thing: int
+    size: int
+    y: int
+    x: int
+    gain: float  # the squared difference that it explains
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The content of an image."""
+    """The content of a picture. `things` are in the order in which they explain most."""
 
     background: str
-    objects: tuple[Found, ...]
+    things: tuple[Found, ...]
 
 
-def read(image: NDArray[Any]) -> Reading:
-    """Read an image, uint8 [256, 256, 3]."""
-    pixels = image.astype(np.float32)
-    labels = np.linalg.norm(pixels[:, :, None] - RGB, axis=-1).argmin(-1)
-    frame = np.ones((CANVAS, CANVAS), dtype=bool)
-    frame[_FRAME:-_FRAME, _FRAME:-_FRAME] = False
-    background = int(np.bincount(labels[frame], minlength=len(RGB)).argmax())
-    outlines: list[tuple[NDArray[Any], int]] = []
-    for colour in range(len(RGB)):
-        if colour == background:
-            continue
-        # The opening removes the thin blends at edges between two other colours.
-        parts, count = ndimage.label(ndimage.binary_opening(labels == colour, iterations=2))
-        outlines += [(_outline(pixels, labels, parts == part, colour), colour) for part in range(1, count + 1)]
-    outlines.sort(key=lambda each: -each[0].sum())
-    objects: list[Found] = []
-    for i, (outline, colour) in enumerate(outlines):
-        # An area seen through the hole of a thing on a larger one is a part of the larger one.
-        is_part = any(colour == other and (outline & larger).sum() > 0.8 * outline.sum() for larger, other in outlines[:i])
-        if outline.sum() >= _SPECK and not is_part:
-            objects.append(_fit(outline, COLOUR_NAMES[colour]))
-    return Reading(COLOUR_NAMES[background], tuple(objects))
+class Reader:
+    """A reader of pictures, which knows all things and shapes, the left-out ones too."""
 
+    def __init__(self) -> None:
+        self._backgrounds = backgrounds() / 255
+        self._small_backgrounds = F.avg_pool2d(self._backgrounds, _SCALE)
+        self._sprites = [F.avg_pool2d(each.float() / 255, _SCALE) for each in sprites("cpu")]  # [things, 4, k, k]
+        self._features, self._squares = [], []
+        for sprite in self._sprites:
+            colour, opacity = sprite[:, :3], sprite[:, 3:].expand(-1, 3, -1, -1)
+            parts = (colour, opacity, colour * opacity, opacity.square())
+            self._features.append(torch.cat([part.flatten(1) for part in parts], 1))
+            self._squares.append(colour.square().sum((1, 2, 3)))
 
-def _outline(pixels: NDArray[Any], labels: NDArray[Any], core: NDArray[Any], colour: int) -> NDArray[Any]:
-    """Return an object's pixels: those nearer to its colour than to its surroundings', and those of things painted over it."""
-    near = ndimage.binary_dilation(core, iterations=3)
-    around = int(np.bincount(labels[ndimage.binary_dilation(near, iterations=2) & ~near], minlength=len(RGB)).argmax())
-    nearer = np.linalg.norm(pixels - RGB[colour], axis=-1) < np.linalg.norm(pixels - RGB[around], axis=-1)
-    outline: NDArray[Any] = core | (near & nearer)
-    holes, count = ndimage.label(ndimage.binary_fill_holes(outline) & ~outline)
-    for hole in range(1, count + 1):
-        inside = holes == hole
-        if (labels[inside] == around).mean() < 0.2:  # a thing on it; a ring's hole has the colour around the ring
-            outline |= inside
-    return outline
+    @torch.inference_mode()
+    def read(self, pixels: Tensor) -> Reading:
+        """Read a picture, uint8 [256, 256, 3]."""
+        picture = pixels.permute(2, 0, 1).float() / 255
+        background = int((self._backgrounds - picture).abs().amax(1).clamp(max=_CAP).mean((1, 2)).argmin())
+        seen, explained = F.avg_pool2d(picture, _SCALE), self._small_backgrounds[background].clone()
+        found: list[Found] = []
+        while len(found) < _MOST:
+            best = max((self._best(seen, explained, size) for size in range(len(SIDES))), key=lambda each: each.gain)
+            if best.gain < _LEAST:
+                break
+            found.append(best)
+            self._paint(explained, best)
+        return Reading(BACKGROUNDS[background], tuple(found))
 
+    def _best(self, seen: Tensor, explained: Tensor, size: int) -> Found:
+        """Return the thing of a size that explains most of the difference between two pictures [3, 32, 32].
 
-def _overlap(outline: NDArray[Any], shape: str, cx: float, cy: float, radius: float) -> float:
-    covered, rows, columns = coverage(shape, cx, cy, radius)
-    template = np.zeros_like(outline)
-    template[rows, columns] = covered > 0.5
-    return float((template & outline).sum() / (template | outline).sum())
+        Painting a thing of colours S (times opacity) and opacity A over B changes the squared difference to the picture by
+        (D + B A - S)^2 - D^2, where D is the difference before. Multiplied out, each place has four factors, and each thing.
+        """
+        side = SIDES[size] // _SCALE
+        difference = seen - explained
+        factors = torch.stack([2 * difference, -2 * difference * explained, 2 * explained, -explained.square()])
+        places = F.unfold(factors, side, stride=STEP // _SCALE)  # [4, 3 side^2, places]
+        gains = self._features[size] @ places.flatten(0, 1) - self._squares[size][:, None]
+        gain, index = gains.flatten().max(0)
+        thing, place = divmod(int(index), gains.shape[1])
+        columns = (seen.shape[1] - side) // (STEP // _SCALE) + 1
+        return Found(thing, size, STEP * (place // columns), STEP * (place % columns), float(gain))
 
-
-def _template_facts(shape: str) -> tuple[float, float, float]:
-    """Return a template's area, and the offset of its centroid from the middle of its box, for a radius of 1."""
-    covered, rows, columns = coverage(shape, CANVAS / 2, CANVAS / 2, 100)
-    cy, cx = ndimage.center_of_mass(covered)
-    middle = CANVAS / 2 - 0.5
-    return covered.sum() / 100**2, (cx + columns.start - middle) / 100, (cy + rows.start - middle) / 100
-
-
-_FACTS = {shape: _template_facts(shape) for shape in SHAPE_NAMES}
-
-
-def _fit(outline: NDArray[Any], colour: str) -> Found:
-    """Fit each shape's template to an object by area and centroid, then refine the two best fits."""
-    cy, cx = (c + 0.5 for c in ndimage.center_of_mass(outline))
-    area = outline.sum()
-    fits = {}
-    for shape, (unit_area, dx, dy) in _FACTS.items():
-        radius = float(np.sqrt(area / unit_area))
-        place = (cx - dx * radius, cy - dy * radius, radius)
-        fits[shape] = (_overlap(outline, shape, *place), place)
-    for shape in sorted(fits, key=lambda name: -fits[name][0])[:2]:
-        x, y, radius = fits[shape][1]
-        tries = [(x + i, y + j, radius * scale) for i in (-1.5, 0, 1.5) for j in (-1.5, 0, 1.5) for scale in (0.96, 1, 1.04)]
-        fits[shape] = max((_overlap(outline, shape, *place), place) for place in tries)
-    best = max(fits, key=lambda name: fits[name][0])
-    x, y, radius = fits[best][1]
-    return Found(best, colour, x, y, radius, {shape: overlap for shape, (overlap, _) in fits.items()})
+    def _paint(self, picture: Tensor, found: Found) -> None:
+        side, y, x = SIDES[found.size] // _SCALE, found.y // _SCALE, found.x // _SCALE
+        sprite = self._sprites[found.size][found.thing]
+        window = picture[:, y : y + side, x : x + side]
+        window.mul_(1 - sprite[3:]).add_(sprite[:3])

@@ -1,6 +1,9 @@
-"""Byte-pair merges learned from the prompts, in the format of min-dalle's `TextTokenizer`.
+"""Byte-pair merges learned from captions, in the format of min-dalle's `TextTokenizer`.
 
-Method: Sennrich, Haddow, Birch, "Neural Machine Translation of Rare Words with Subword Units" (2016).
+    python -m training.vocabulary FOLDER
+
+Method: Sennrich, Haddow, Birch, "Neural Machine Translation of Rare Words with Subword Units" (2016). The files in
+`training/data` were learned so. Others give other ids, with which no weights can be used that were trained with these.
 """
 
 from __future__ import annotations
@@ -8,53 +11,71 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections import Counter
+import sys
+from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from training.caption import describe, random_mentions
+from training.caption import describe
 from training.scene import random_scene
 
 _WORD_START = chr(ord(" ") + 256)
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3; min-dalle pads with 1
 _CHARACTERS = sorted(set(string.printable.lower()) - set(string.whitespace) - set(string.ascii_uppercase))
 
+Pair = tuple[str, str]
+
 
 def learn(words: Counter[str], merge_count: int) -> tuple[dict[str, int], list[str]]:
     """Learn up to `merge_count` merges; return the vocabulary and the merges, best first."""
     spelled = {word: [_WORD_START, *word] for word in words}
+    pairs: Counter[Pair] = Counter()
+    words_with: dict[Pair, set[str]] = defaultdict(set)  # so that a merge reads only the words that it changes
+    for word, parts in spelled.items():
+        for pair in pairwise(parts):
+            pairs[pair] += words[word]
+            words_with[pair].add(word)
     vocabulary = [*_SPECIAL, _WORD_START, *_CHARACTERS]
     merges: list[str] = []
-    while len(merges) < merge_count:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, parts in spelled.items():
-            for pair in pairwise(parts):
-                pairs[pair] += words[word]
-        if not pairs:
-            break
+    while len(merges) < merge_count and pairs:
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(" ".join(best))
         vocabulary.append("".join(best))
-        for parts in spelled.values():
-            i = 0
-            while i < len(parts) - 1:
-                if (parts[i], parts[i + 1]) == best:
-                    parts[i : i + 2] = ["".join(best)]
-                i += 1
+        for word in words_with.pop(best):
+            parts = spelled[word]
+            for pair in pairwise(parts):
+                pairs[pair] -= words[word]
+                words_with[pair].discard(word)
+            _merge(parts, best)
+            for pair in pairwise(parts):
+                pairs[pair] += words[word]
+                words_with[pair].add(word)
+        pairs = +pairs  # without those that no word has any more
     # Different merges can produce the same subword, which has one id.
     return {subword: i for i, subword in enumerate(dict.fromkeys(vocabulary))}, merges
 
 
-def write(folder: Path, merge_count: int = 700, prompt_count: int = 20_000, seed: int = 0) -> None:
-    """Write `vocab.json` and `merges.txt`, learned from random prompts without their random words."""
+def _merge(parts: list[str], pair: Pair) -> None:
+    i = 0
+    while i < len(parts) - 1:
+        if (parts[i], parts[i + 1]) == pair:
+            parts[i : i + 2] = ["".join(pair)]
+        i += 1
+
+
+def write(folder: Path, merge_count: int = 4000, caption_count: int = 150_000, seed: int = 0) -> None:
+    """Write `vocab.json` and `merges.txt`, learned from random captions."""
     rng = Random(seed)
     words: Counter[str] = Counter()
-    for _ in range(prompt_count):
+    for _ in range(caption_count):
         # Without punctuation, so that "circle," becomes "circle" and a comma.
-        words.update(re.findall(r"[a-z0-9-]+", describe(random_scene(rng), random_mentions(rng), rng).lower()))
-    common = Counter({word: count for word, count in words.items() if count > 3})
-    vocabulary, merges = learn(common, merge_count)
+        words.update(re.findall(r"[a-z0-9'-]+", describe(*random_scene(rng), rng).lower()))
+    vocabulary, merges = learn(Counter({word: count for word, count in words.items() if count > 2}), merge_count)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

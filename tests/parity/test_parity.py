@@ -24,7 +24,7 @@ from engine.weights.config import ModelConfig
 from engine.weights.models import MODELS
 from tests.cpu import skip_unless_it_runs
 from tests.parity.reference import MIN_DALLE_START, random_checkpoint, reference_logits
-from training.caption import describe, random_mentions
+from training.caption import describe
 from training.scene import random_scene
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def random_tokens(config: ModelConfig, count: int) -> list[int]:
 
 def test_token_ids_are_text_tokenizers_on_varied_prompts(checkpoint: Checkpoint) -> None:
     rng = Random(3)
-    prompts = [describe(random_scene(rng), random_mentions(rng), rng) for _ in range(180)]
+    prompts = [describe(*random_scene(rng), rng) for _ in range(180)]
     prompts += [word.upper() for word in prompts[:10]] + ["", "é 日本 ☃", "🍓 on ice", "a_b-c's 100%", "x" * 30] * 2
     assert len(prompts) == 200
     for prompt in prompts:
