@@ -12,6 +12,7 @@ MOST_NATS = 0.01  # the greatest acceptable cost
 LEAST_DECIBELS = 38
 
 
+@pytest.mark.soak
 def test_a_faster_precision_costs_little() -> None:
     found = compare(load_checkpoint("tiny", progress=False), ["bfloat16", "int8", "int4"], count=2, threads=2)
     means = {name: float(cost.divergences.mean()) for name, cost in found.items()}
