@@ -71,6 +71,7 @@ class ServeLink:
             health_check_period_s=_HEALTH_PERIOD_SECONDS,
             health_check_timeout_s=_HEALTH_TIMEOUT_SECONDS,
             request_router_config=RequestRouterConfig(request_router_class=ChosenReplicaRouter),
+            logging_config={"log_level": "WARNING", "enable_access_log": False},  # or it logs each question
             **number,
         )
         # Serve replaces replicas whose version has changed, a few at a time, and by itself each start is a new version. There is
@@ -88,8 +89,8 @@ class ServeLink:
 
     async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
         """Ask a replica how it is."""
-        report: Report | Failure = await _result(self._handle.ask.remote(front, images, replica=replica))
-        return report
+        answer: Report | Failure = await _result(self._handle.ask.remote(front, images, replica=replica))
+        return answer
 
     async def draw(self, replica: str, request: DrawingRequest, has_progress: bool) -> AsyncGenerator[Sequence[Message], None]:
         """Draw a request."""

@@ -127,8 +127,10 @@ def nodes(folder: Path, count: int) -> Iterator[tuple[dict[str, str], list[subpr
                     text=True,
                 )
             )
-            if number == 1:
-                assert eventually(lambda: is_open("127.0.0.1", 6390))
+            # One after the other: two at once on one machine take the same ports.
+            assert eventually(lambda: any("/raylet " in title(pid) for pid in descendants(started[-1].pid)))
+            assert number > 1 or eventually(lambda: is_open("127.0.0.1", 6390))
+            time.sleep(2)
         yield variables, started
     finally:
         for node in reversed(started):
