@@ -36,8 +36,10 @@ def draw_all(
     settings: SamplingSettings,
     title: str = "drawing",
 ) -> Iterator[Drawn]:
-    """Draw a picture of each prompt by its seed."""
-    texts = [tokenize_prompt(files.tokenizer, prompt, files.config) for prompt in prompts]
+    """Draw a picture of each prompt by its seed. What a prompt leaves unsaid is said, if the model has a list for it."""
+    words = files.known_words()
+    said = prompts if words is None else [words.complete(prompt) for prompt in prompts]
+    texts = [tokenize_prompt(files.tokenizer, prompt, files.config) for prompt in said]
     with tqdm(total=len(prompts), desc=title, unit="picture", mininterval=5) as bar:
         for first in range(0, len(prompts), BATCH):
             batch = slice(first, first + BATCH)

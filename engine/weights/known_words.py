@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,11 +28,28 @@ _STOP_WORDS = frozenset(_LITTLE_WORDS.split())
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 
+_UNSAID = "unsaid"  # the key of the file that is not a group
+_GROUND = re.compile(r"\b(on|against|background|backdrop|bg)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    """A known wording in a prompt, and what it may mean: (group, usual name)."""
+
+    text: str
+    meanings: frozenset[tuple[str, str]]
+    is_plural: bool
+
+    def means(self, *groups: str) -> bool:
+        return any(group in groups for group, _ in self.meanings)
+
+
 @dataclass(frozen=True)
 class KnownWords:
     """What a model was trained to draw: groups such as "things", of usual names with all their wordings."""
 
     groups: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    unsaid: Mapping[str, str] = field(default_factory=dict)  # a group -> the wording that `complete` takes if a prompt says none
 
     def names(self, group: str) -> tuple[str, ...]:
         """Return the usual names of a group, for people to choose from."""
@@ -43,28 +61,69 @@ class KnownWords:
         Plurals, articles, other little words, numbers, and little words with a letter wrong count as known. An emoji counts as
         its name.
         """
+        return list(dict.fromkeys(part for part in self._read(prompt) if isinstance(part, str)))
+
+    def complete(self, prompt: str) -> str:
+        """Say what a prompt of one thing leaves unsaid, in wordings that draw well: size, place, background.
+
+        "can you draw a cat?" becomes "a medium cat in the centre on a white background". A prompt of several things only gets the
+        background, if it has none.
+        """
+        phrases = [part for part in self._read(prompt) if isinstance(part, _Phrase)]
+        subjects = [phrase for phrase in phrases if phrase.means("things", "shapes")]
+        subjects = subjects or [phrase for phrase in phrases if phrase.means("tags")]
+        if not subjects or not self.unsaid:
+            return prompt
+        colours = [phrase.text for phrase in phrases if phrase.means("colours") and phrase not in subjects]
+        background = self._said(phrases, "sceneries")
+        if not background and len(colours) == 1 and _GROUND.search(prompt):
+            background = f"on a {colours.pop()} background"
+        if not background and not colours:
+            background = self.unsaid["sceneries"]
+            filled = f"{prompt.rstrip(' .!?')} {background}"
+        else:
+            filled = prompt
+        is_one = len(subjects) == 1 and not subjects[0].is_plural and not subjects[0].means("shapes")
+        if not is_one or colours or any(phrase.means("counts") for phrase in phrases):
+            return filled
+        size, place = (self._said(phrases, group) or self.unsaid[group] for group in ("sizes", "places"))
+        return f"a {size} {subjects[0].text} {place} {background}"
+
+    def _said(self, phrases: list[_Phrase], group: str) -> str:
+        """Return the first wording of a group among phrases; in place of a usual name ("space") a fuller one ("in space")."""
+        for phrase in phrases:
+            names = [name for of, name in phrase.meanings if of == group]
+            if names:
+                others = self.groups[group][names[0]]
+                return others[0] if phrase.text == names[0] and others and group == "sceneries" else phrase.text
+        return ""
+
+    def _read(self, prompt: str) -> Iterator[_Phrase | str]:
+        """Yield a prompt's known wordings, the longest at each place, and its unknown words."""
         words = list(_words(prompt))
-        unknown: dict[str, None] = {}
         at = 0
         while at < len(words):
-            length = self._known_length(words[at:])
-            if not length:
-                unknown[words[at]] = None
-            at += max(1, length)
-        return list(unknown)
-
-    def _known_length(self, words: list[str]) -> int:
-        """Return how many of the words at the beginning are a known wording, the longest; 0 if none is."""
-        for length in range(min(self._longest, len(words)), 0, -1):
-            *before, last = words[:length]
-            if any((*before, form) in self._wordings for form in _singulars(last)):
-                return length
-        return int(_is_little(words[0]))
+            for length in range(min(self._longest, len(words) - at), 0, -1):
+                *before, last = words[at : at + length]
+                forms = [form for form in _singulars(last) if (*before, form) in self._wordings]
+                if forms and (length > 1 or last not in _STOP_WORDS):
+                    text = " ".join(words[at : at + length])
+                    yield _Phrase(text, self._wordings[(*before, forms[0])], forms[0] != last)
+                    at += length
+                    break
+            else:
+                if not _is_little(words[at]):
+                    yield words[at]
+                at += 1
 
     @cached_property
-    def _wordings(self) -> frozenset[tuple[str, ...]]:
-        said = (wording for group in self.groups.values() for name, wordings in group.items() for wording in (name, *wordings))
-        return frozenset(tuple(_words(wording)) for wording in said)
+    def _wordings(self) -> Mapping[tuple[str, ...], frozenset[tuple[str, str]]]:
+        meanings: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
+        for group, names in self.groups.items():
+            for name, wordings in names.items():
+                for wording in (name, *wordings):
+                    meanings[tuple(_words(wording))].add((group, name))
+        return {words: frozenset(each) for words, each in meanings.items()}
 
     @cached_property
     def _longest(self) -> int:
@@ -72,14 +131,19 @@ class KnownWords:
 
 
 def read_known_words(path: Path) -> KnownWords:
-    """Read a model's known_words.json: {group: {usual name: [other wordings]}}. Raises CheckpointError."""
+    """Read a model's known_words.json: {group: {usual name: [other wordings]}}, and {"unsaid": {group: wording}}.
+
+    Raises CheckpointError.
+    """
     try:
         groups = json.loads(path.read_text(encoding="utf-8"))
+        unsaid = {group: str(wording) for group, wording in groups.pop(_UNSAID, {}).items()}
         return KnownWords(
             {
                 group: {name: tuple(str(wording) for wording in wordings) for name, wordings in names.items()}
                 for group, names in groups.items()
-            }
+            },
+            unsaid,
         )
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} does not have groups of names with their wordings ({first_line(error)})") from error
