@@ -44,8 +44,14 @@ def replicas_of(pid: int) -> list[int]:
     return sorted(each for each in descendants(pid) if title(each).startswith("ray::ServeReplica"))
 
 
-def listening_addresses(pids: set[int]) -> set[str]:
-    """Return the addresses, as hexadecimal digits, on which processes accept TCP connections."""
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with."""
+    pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs if pair)}
+
+
+def listening(pids: set[int]) -> set[tuple[str, int]]:
+    """Return the addresses, as hexadecimal digits, and the ports on which processes accept TCP connections."""
     own = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
@@ -56,4 +62,5 @@ def listening_addresses(pids: set[int]) -> set[str]:
             if target.startswith("socket:["):
                 own.add(target[8:-1])
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in own}
+    found = (row[1].partition(":") for row in rows if row[3] == "0A" and row[9] in own)
+    return {(address, int(port, 16)) for address, _, port in found}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.processes import descendants, listening_addresses, needs_ray, replicas_of, title
+from tests.cluster.processes import descendants, environment_of, listening, needs_ray, replicas_of, title
 from tests.end_to_end.callers import ask, draw, eventually, eventually_shows, metric, post
 from tests.end_to_end.server_process import ServerProcess, environment
 
@@ -73,14 +73,24 @@ def test_a_client_that_goes_away_frees_the_slots_of_all_machines(server: ServerP
 def test_only_this_machine_reaches_the_ports_and_only_with_the_token(server: ServerProcess) -> None:
     processes = {server.process.pid, *descendants(server.process.pid)}
     assert any(title(pid).startswith("ray::ServeController") for pid in processes)
-    addresses = listening_addresses(processes)
+    addresses = {address for address, _ in listening(processes)}
     assert len(addresses) >= 2 and addresses <= LOOPBACK
-    gcs = next(title(pid) for pid in processes if "gcs_server" in title(pid).split(" ")[0])
-    port = next(word.partition("=")[2] for word in gcs.split() if word.startswith("--gcs_server_port="))
+    directory = next(pid for pid in processes if title(pid).split(" ")[0].endswith("gcs_server"))
+    [(_, port)] = listening({directory})
+    token = environment_of(directory)["RAY_AUTH_TOKEN"]
+    assert has_joined(port, token)
+    assert not has_joined(port, "0" * len(token))
+
+
+def has_joined(port: int, token: str) -> bool:
+    """Try to join a cluster with a token; return whether that succeeded."""
     join = f"import ray; ray.init(address='127.0.0.1:{port}', logging_level='ERROR'); print('joined')"
-    stranger = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
-    run = subprocess.run([sys.executable, "-c", join], env=stranger, capture_output=True, text=True, timeout=120)
-    assert "joined" not in run.stdout and run.returncode != 0
+    caller = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
+    run = subprocess.run([sys.executable, "-c", join], env=caller, capture_output=True, text=True, timeout=120)
+    if run.returncode == 0:
+        return "joined" in run.stdout
+    assert "nauthenticated" in run.stderr or "token" in run.stderr.lower(), run.stderr
+    return False
 
 
 def test_a_full_queue_answers_429_for_all_machines_together(server: ServerProcess) -> None:
