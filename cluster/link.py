@@ -31,4 +31,4 @@ class Link(Protocol):
         """Return why there are fewer replicas than wanted, as one line; None if that is not known."""
 
     def close(self) -> None:
-        """Let go of the replicas."""
+        """Release the replicas. Those of a cluster that was joined go on."""

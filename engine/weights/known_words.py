@@ -64,7 +64,7 @@ class KnownWords:
         return list(dict.fromkeys(part for part in self._read(prompt) if isinstance(part, str)))
 
     def complete(self, prompt: str) -> str:
-        """Say what a prompt of one thing leaves unsaid, in wordings that draw well: size, place, background.
+        """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.
 
         "can you draw a cat?" becomes "a medium cat in the centre on a white background". A prompt of several things only gets the
         background, if it has none.
