@@ -42,6 +42,7 @@ FIRING = {
     "requests fail": ({"dalle_http_requests_total 500": "0+1x60", "dalle_http_requests_total 200": "0+9x60"}, "DalleErrors"),
     "the disk is full": ({"dalle_save_failures_total": "0x50 1x9"}, "DalleSavesFail"),
     "it starts again and again": ({"process_start_time_seconds": "10x20 500x20 800x20"}, "DalleRestarts"),
+    "a caller's share refuses": ({"dalle_requests_refused_total caller": "0+6x60"}, "DalleCallersRefused"),
     "the oldest images go soon": ({"dalle_disk_budget_used_ratio": "0.95x60"}, "DalleDiskBudgetNearlyUsed"),
 }
 QUIET = {
@@ -51,6 +52,8 @@ QUIET = {
     "images wait since 3 minutes": {"dalle_queue_images": "0x47 3x12", "dalle_slots_in_use": "0x47 3x12"},
     "it has not answered for a minute": {"up": "1x56 0x3"},
     "it was started again": {"up": "1x40 0x4 1x15", "process_start_time_seconds": "10x40 _x4 700x15"},
+    "a caller was refused for a while": {"dalle_requests_refused_total rate": "0x20 0+60x10 600x30"},
+    "the queue refuses for a while": {"dalle_requests_refused_total queue": "0+6x60"},
     "a failure was long ago": {"dalle_images_failed_total": "0x10 1x50"},
     "one request in a hundred fails": {"dalle_http_requests_total 500": "0+1x60", "dalle_http_requests_total 200": "0+99x60"},
     "the oldest images are removed": {"dalle_disk_budget_used_ratio": "0.95x60", "dalle_saved_requests_removed_total": "8x60"},
@@ -144,11 +147,12 @@ def test_each_alert_fires_when_it_should_and_only_then(promtool: str, exported: 
 
 
 def series_of(exported: list[Sample], changes: dict[str, str]) -> Iterable[dict[str, str]]:
-    """Yield the series of a healthy server, which does nothing, with some changed; a request's status follows the name."""
+    """Yield the series of a healthy server, which does nothing, with some changed; a status or limit follows the name."""
     left = {"dalle_queue_limit_images": "64x60", "up": "1x60"} | changes
     scraped = {"job": JOB["job_name"], "instance": JOB["static_configs"][0]["targets"][0]}
     for sample in [*exported, Sample("up", {}, 1)]:
-        name = f"{sample.name} {sample.labels['status']}" if "status" in sample.labels else sample.name
+        kind = sample.labels.get("status") or sample.labels.get("limit")
+        name = f"{sample.name} {kind}" if kind else sample.name
         values = left.pop(name, f"{sample.value}x60")
         if not sample.name.endswith("_bucket"):
             labels = ",".join(f'{label}="{value}"' for label, value in {**sample.labels, **scraped}.items())
