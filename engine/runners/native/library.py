@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine.runners.native import layout
 from engine.runners.native.instructions import InstructionSet, missing_instructions, usable_sets
+from host.turn import turn
 from host.unfinished import sweep_unfinished, unfinished_folder
 
 _FOLDER = Path(__file__).parent
@@ -70,7 +71,10 @@ def _load(cache_dir: Path, instructions: InstructionSet) -> ctypes.CDLL:
     path = cache_dir / f"decoder-{instructions.name}-{digest}{_SUFFIX}"
     try:
         if not _is_intact(path):
-            _compile(path, flags)
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with turn(cache_dir):
+                if not _is_intact(path):  # another start may have compiled it meanwhile
+                    _compile(path, flags)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"{path} can't be compiled or loaded: {error.strerror or error}") from error
@@ -87,7 +91,6 @@ def _is_intact(path: Path) -> bool:
 def _compile(path: Path, flags: list[str]) -> None:
     """Compile decode.c to `path`, never leaving a partial file there, and remove older versions. Raises NativeUnavailable."""
     compiler = find_compiler()
-    path.parent.mkdir(parents=True, exist_ok=True)
     sweep_unfinished(path.parent)
     with unfinished_folder(path.parent) as folder:
         compiled = folder / path.name

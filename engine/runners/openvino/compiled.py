@@ -6,6 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ from engine.upstream import DalleBartDecoder
 from engine.weights.checkpoint import Checkpoint, ModelFiles
 from engine.weights.config import ModelConfig
 from host.malloc import release_freed_memory
+from host.turn import turn
 from host.unfinished import sweep_unfinished, unfinished_folder
 
 # The modules that converted weights depend on: after a change to one of them, a model is converted again.
@@ -85,12 +87,21 @@ def compile_model(
     folder = None if cache_dir is None else cache_dir / f"{files.config.name}-{precision.name}-{form.name}-{_key(files, form)}"
     converted = None if folder is None else _read(folder, files, precision, form)
     if converted is None:
-        with release_freed_memory():
-            converted = convert(lambda: files.load(None, progress=progress), precision, form, progress=progress)
-            if folder is not None and _keep(folder, converted):
-                # Mapped from the file, weights are pages that the system may drop, not copies.
-                converted = _read(folder, files, precision, form) or converted
+        # In turn: several starts at once, of replicas for example, would need the memory of several conversions.
+        with release_freed_memory(), nullcontext() if cache_dir is None else turn(cache_dir):
+            converted = _read_or_convert(folder, files, precision, form, progress=progress)
     return _compile(converted, files, precision, threads)
+
+
+def _read_or_convert(folder: Path | None, files: ModelFiles, precision: Precision, form: Form, *, progress: bool) -> Converted:
+    """Read what another start may have kept meanwhile; else convert the model and keep it."""
+    if folder is not None and (kept := _read(folder, files, precision, form)) is not None:
+        return kept
+    converted = convert(lambda: files.load(None, progress=progress), precision, form, progress=progress)
+    if folder is not None and _keep(folder, converted):
+        # Mapped from the file, weights are pages that the system may drop, not copies.
+        return _read(folder, files, precision, form) or converted
+    return converted
 
 
 def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: int, form: Form = PAGED) -> CompiledModel:
