@@ -10,10 +10,13 @@ from engine.request import DrawingRequest
 
 
 class Link(Protocol):
-    """A way to all replicas. The coroutines run on the front's event loop; they raise whatever a lost replica causes."""
+    """A way to all replicas.
+
+    `watch` and the coroutines run on the front's event loop; the coroutines raise whatever a lost replica causes.
+    """
 
     def watch(self, on_change: Callable[[Collection[str]], None]) -> None:
-        """Call `on_change` with the names of the replicas that run, now and whenever they change, on any thread."""
+        """Call `on_change` with the names of the replicas that run, now and whenever they change."""
 
     async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
         """Ask a replica how it is; a Failure if it could not load its model. `images` wait or are drawn at this front."""

@@ -80,12 +80,12 @@ class ServeLink:
         target = serve.RunTarget(deployment.bind(settings, bind_to_node), APPLICATION, route_prefix=None)
         [handle] = serve.run_many([target], wait_for_applications_running=False)
         self._handle: DeploymentHandle = handle
-        self._stream = handle.options(stream=True)  # this also begins to watch the replicas
         self._owns_ray = owns_ray
 
     def watch(self, on_change: Callable[[Collection[str]], None]) -> None:
         """Call `on_change` with the names of the replicas that run, now and whenever they change."""
         MEMBERSHIP.watch(on_change)
+        self._stream = self._handle.options(stream=True)  # starts Serve's router, on this event loop
 
     async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
         """Ask a replica how it is."""

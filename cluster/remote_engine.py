@@ -90,7 +90,7 @@ class RemoteEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cluster", daemon=True)
         self._thread.start()
-        link.watch(lambda names: self._call_soon(self._update_members, names))
+        self._call_soon(link.watch, self._update_members)
         self._await_first()
 
     @property
