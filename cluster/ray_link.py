@@ -19,7 +19,7 @@ from ray.serve.schema import ApplicationStatusOverview
 
 from cluster.autoscaling import ImagesPolicy
 from cluster.membership import MEMBERSHIP
-from cluster.messages import Failure, Message, Report
+from cluster.messages import About, Failure, Message, Report
 from cluster.open_port import bind_to_node
 from cluster.ray_process import stop_ray
 from cluster.replica import Replica, ReplicaSettings
@@ -87,9 +87,14 @@ class ServeLink:
         MEMBERSHIP.watch(on_change)
         self._stream = self._handle.options(stream=True)  # starts Serve's router, on this event loop
 
-    async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
+    async def describe(self, replica: str) -> About | Failure:
+        """Ask a replica what it is."""
+        answer: About | Failure = await _result(self._handle.describe.remote(replica=replica))
+        return answer
+
+    async def ask(self, replica: str, front: str, images: int) -> Report:
         """Ask a replica how it is."""
-        answer: Report | Failure = await _result(self._handle.ask.remote(front, images, replica=replica))
+        answer: Report = await _result(self._handle.ask.remote(front, images, replica=replica))
         return answer
 
     async def draw(self, replica: str, request: DrawingRequest, has_progress: bool) -> AsyncGenerator[Sequence[Message], None]:
