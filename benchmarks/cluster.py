@@ -84,13 +84,13 @@ def measure_cluster(plan: Plan, figures: Figures) -> None:
 
 def _cpu_alone() -> float:
     """Return the CPU time of an image, in seconds, in a process that draws it by itself; without the engine's."""
-    model = SimulatedReplica(_SETTINGS).model
-    engine: Any = model._engine
+    replica = SimulatedReplica(_SETTINGS)
+    engine: Any = replica.model._engine
     clock = time.pthread_getcpuclockid(engine._thread.ident)
     before = time.process_time() - time.clock_gettime(clock)
-    images = _draw_all(model, 1)
+    images = _draw_all(replica.model, 1)
     cpu = time.process_time() - time.clock_gettime(clock) - before
-    model.close(5)
+    replica.model.close(5)
     return cpu / images
 
 
