@@ -1,6 +1,7 @@
 """Images a second by the number of machines, and what the front costs, with simulated machines: a step sleeps a fixed time.
 
 So that one machine can carry several: a step's time is that of a real one, and takes no CPU. Everything else is the real thing.
+The front's CPU is compared with that of a process that draws by itself, its engine's thread left out.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from tqdm import tqdm
 from benchmarks.calling import PROMPTS
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
+from cluster.front_queue import ClusterLimits
 from cluster.ray_process import start_ray, stop_ray
-from cluster.remote_engine import ClusterLimits, RemoteEngine
+from cluster.remote_engine import RemoteEngine
 from cluster.replica import Replica, ReplicaSettings
 from dalle_model import DalleModel, DrawingRequest
 
@@ -28,6 +30,8 @@ STEP_SECONDS = 0.02  # an image takes 5 s
 BATCH = 4
 ROUNDS_OF_BATCHES = 4
 WAITING = 2  # callers for each machine beyond its batch
+IDLE_SECONDS = 10
+_SETTINGS = ReplicaSettings("tiny", threads=1, max_batch_size=BATCH)
 
 
 class _SlowRunner:
@@ -52,6 +56,11 @@ class _SlowRunner:
 class SimulatedReplica(Replica):
     """A replica with Tiny, whose steps take a fixed time."""
 
+    @property
+    def model(self) -> DalleModel:
+        """The model with its simulated runner."""
+        return self._loaded
+
     def _load(self) -> DalleModel:
         model = super()._load()
         engine: Any = model._engine
@@ -60,40 +69,63 @@ class SimulatedReplica(Replica):
 
 
 def measure_cluster(plan: Plan, figures: Figures) -> None:
-    """Measure 1 to 8 machines, in each round."""
+    """Measure a process that draws by itself, then 1 to 8 machines, in each round."""
+    alone = [_cpu_alone() for _ in range(plan.rounds)]
     start_ray(None, max(MACHINES))
     try:
         for machines in tqdm(MACHINES, desc="cluster", unit="size"):
             model = _start(machines)
-            for _ in range(plan.rounds):
-                _measure(model, machines, figures)
+            for cpu in alone:
+                _measure(model, machines, cpu, figures)
             model.close(5)
     finally:
         stop_ray()
+
+
+def _cpu_alone() -> float:
+    """Return the CPU time of an image, in seconds, in a process that draws it by itself; without the engine's."""
+    replica = SimulatedReplica(_SETTINGS)
+    engine: Any = replica.model._engine
+    clock = time.pthread_getcpuclockid(engine._thread.ident)
+    before = time.process_time() - time.clock_gettime(clock)
+    images = _draw_all(replica.model, 1)
+    cpu = time.process_time() - time.clock_gettime(clock) - before
+    replica.model.close(5)
+    return cpu / images
 
 
 def _start(machines: int) -> DalleModel:
     """Have so many machines run, and return the model over them."""
     from cluster.ray_link import Scale, ServeLink
 
-    settings = ReplicaSettings("tiny", threads=1, max_batch_size=BATCH)
-    link = ServeLink(settings, Scale(machines, machines), drain_timeout=60, replica=SimulatedReplica, owns_ray=False)
+    link = ServeLink(_SETTINGS, Scale(machines, machines), drain_timeout=60, replica=SimulatedReplica, owns_ray=False)
     engine = RemoteEngine(link, ClusterLimits(BATCH, machines, inf, None, inf))
     while engine.state.machines < machines:
         time.sleep(0.1)
     return DalleModel.over(engine, "tiny")
 
 
-def _measure(model: DalleModel, machines: int, figures: Figures) -> None:
-    images = machines * BATCH * ROUNDS_OF_BATCHES
+def _measure(model: DalleModel, machines: int, cpu_alone: float, figures: Figures) -> None:
+    busy = time.process_time()
+    time.sleep(IDLE_SECONDS)
+    idle = (time.process_time() - busy) / IDLE_SECONDS
     began, busy = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(machines * (BATCH + WAITING)) as callers:
-        for done in callers.map(lambda number: _draw(model, number), range(images)):
-            assert len(done) == 1
+    images = _draw_all(model, machines)
     seconds, cpu = time.perf_counter() - began, time.process_time() - busy
     lasted = Figure("cluster", f"time an image, simulated machines: {machines}", "ms", "share", "without any loss")
     figures.add(lasted, 1000 * seconds / images, 1000 * 256 * STEP_SECONDS / (machines * BATCH))
-    figures.add(Figure("cluster", f"CPU of the front, an image, machines: {machines}", "ms"), 1000 * cpu / images)
+    cost = Figure("cluster", f"CPU of the front, an image, machines: {machines}", "ms", "lasts", "without Ray")
+    figures.add(cost, 1000 * (cpu - idle * seconds) / images, 1000 * cpu_alone)
+    figures.add(Figure("cluster", f"CPU of the front, a second without work, machines: {machines}", "ms"), 1000 * idle)
+
+
+def _draw_all(model: DalleModel, machines: int) -> int:
+    """Have more callers than a number of machines draw at once; return how many images they drew."""
+    images = machines * BATCH * ROUNDS_OF_BATCHES
+    with ThreadPoolExecutor(machines * (BATCH + WAITING)) as callers:
+        for done in callers.map(lambda number: _draw(model, number), range(images)):
+            assert len(done) == 1
+    return images
 
 
 def _draw(model: DalleModel, number: int) -> list[Any]:

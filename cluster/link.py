@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import Protocol
 
-from cluster.messages import Failure, Message, Report
+from cluster.messages import About, Failure, Message, Report
 from engine.request import DrawingRequest
 
 
 class Link(Protocol):
-    """A way to all replicas. The coroutines run on the front's event loop; they raise whatever a lost replica causes."""
+    """A way to all replicas.
+
+    `watch` and the coroutines run on the front's event loop; the coroutines raise whatever a lost replica causes.
+    """
 
     def watch(self, on_change: Callable[[Collection[str]], None]) -> None:
-        """Call `on_change` with the names of the replicas that run, now and whenever they change, on any thread."""
+        """Call `on_change` with the names of the replicas that run, now and whenever they change."""
 
-    async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
-        """Ask a replica how it is; a Failure if it could not load its model. `images` wait or are drawn at this front."""
+    async def describe(self, replica: str) -> About | Failure:
+        """Ask a replica what it is; a Failure if it could not load its model."""
+
+    async def ask(self, replica: str, front: str, images: int) -> Report:
+        """Ask a replica how it is. `images` wait or are drawn at this front."""
 
     def draw(self, replica: str, request: DrawingRequest, has_progress: bool) -> AsyncGenerator[Sequence[Message], None]:
         """Draw a request. Closing the generator cancels it. Without `has_progress`, only complete images are reported."""

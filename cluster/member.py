@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cluster.messages import Report
+from cluster.kind import Kind
+from cluster.messages import About, Report
 from cluster.remote_job import RemoteJob
 from engine.batching.job import Slot, SlotState
 
@@ -20,10 +21,9 @@ class Call:
     task: asyncio.Task[None] | None = None
 
     @property
-    def unfinished(self) -> list[Slot]:
+    def unfinished(self) -> Sequence[Slot]:
         """The slots whose picture has not come."""
-        slots = dict.fromkeys(slot for index in self.indices for slot in self.job.slots_of(index))
-        return [slot for slot in slots if slot.state in (SlotState.DECODING, SlotState.DECODED)]
+        return self.job.unfinished(self.indices)
 
     @property
     def decoding_count(self) -> int:
@@ -33,9 +33,10 @@ class Call:
 
 @dataclass(eq=False)
 class Member:
-    """A replica: its last report, what it draws, and whether it may be sent more."""
+    """A replica: what it is, its last report, what it draws, and whether it may be sent more."""
 
     name: str
+    about: About | None = None  # None until it has said
     report: Report | None = None  # None before the first
     is_listed: bool = True  # False once it is to stop: it finishes what it draws
     is_responding: bool = False
@@ -47,6 +48,11 @@ class Member:
         return self.is_listed and self.is_responding
 
     @property
+    def kind(self) -> Kind | None:
+        """Its kind of machine, if it has said."""
+        return None if self.about is None else self.about.kind
+
+    @property
     def in_use(self) -> int:
         """How many images it draws."""
         return sum(call.decoding_count for call in self.calls)
@@ -55,8 +61,3 @@ class Member:
     def capacity(self) -> int:
         """How many images it draws at once."""
         return self.report.state.batch_limit if self.report is not None else 0
-
-
-def freest(members: Sequence[Member], more: dict[Member, int]) -> Member:
-    """Return the member with the most free slots, `more` being images that are about to be sent."""
-    return max(members, key=lambda member: member.capacity - member.in_use - more.get(member, 0))

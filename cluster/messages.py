@@ -11,6 +11,7 @@ from engine.batching.statistics import EngineState
 from engine.errors import DalleError
 from engine.events import Event
 from engine.request import SamplingSettings
+from engine.weights.known_words import KnownWords
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class About:
+    """What a replica is: it says so once."""
+
+    kind: Kind
+    sampling: SamplingSettings  # the model's defaults
+    known_words: KnownWords | None  # what the model draws; None if no list says that
+    host: str  # its name, for people
+
+
+@dataclass(frozen=True)
 class Report:
     """A replica's answer to the front's regular question how it is."""
 
-    kind: Kind
     state: EngineState
     steps: tuple[tuple[float, int], ...]  # seconds and images of each step since the front's last question
-    sampling: SamplingSettings  # the model's defaults
-    host: str  # its name, for people
 
 
 Message = Event | Failure

@@ -8,8 +8,8 @@ from typing import Any
 def bind_to_node() -> None:
     """Have the replica's gRPC server, which starts after the model, listen on the node's own address only.
 
-    The server asks for the token, and nothing here calls it, but a port that is open to all needs a reason. There is no setting;
-    tests/cluster/test_ray.py looks at the addresses.
+    The front calls it, with the token; others need not reach it. There is no setting; tests/cluster/test_ray.py looks at the
+    addresses.
     """
     import ray
     from ray.serve._private import replica

@@ -19,7 +19,7 @@ from ray.serve.schema import ApplicationStatusOverview
 
 from cluster.autoscaling import ImagesPolicy
 from cluster.membership import MEMBERSHIP
-from cluster.messages import Failure, Message, Report
+from cluster.messages import About, Failure, Message, Report
 from cluster.open_port import bind_to_node
 from cluster.ray_process import stop_ray
 from cluster.replica import Replica, ReplicaSettings
@@ -80,16 +80,21 @@ class ServeLink:
         target = serve.RunTarget(deployment.bind(settings, bind_to_node), APPLICATION, route_prefix=None)
         [handle] = serve.run_many([target], wait_for_applications_running=False)
         self._handle: DeploymentHandle = handle
-        self._stream = handle.options(stream=True)  # this also begins to watch the replicas
         self._owns_ray = owns_ray
 
     def watch(self, on_change: Callable[[Collection[str]], None]) -> None:
         """Call `on_change` with the names of the replicas that run, now and whenever they change."""
         MEMBERSHIP.watch(on_change)
+        self._stream = self._handle.options(stream=True)  # starts Serve's router, on this event loop
 
-    async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
+    async def describe(self, replica: str) -> About | Failure:
+        """Ask a replica what it is."""
+        answer: About | Failure = await _result(self._handle.describe.remote(replica=replica))
+        return answer
+
+    async def ask(self, replica: str, front: str, images: int) -> Report:
         """Ask a replica how it is."""
-        answer: Report | Failure = await _result(self._handle.ask.remote(front, images, replica=replica))
+        answer: Report = await _result(self._handle.ask.remote(front, images, replica=replica))
         return answer
 
     async def draw(self, replica: str, request: DrawingRequest, has_progress: bool) -> AsyncGenerator[Sequence[Message], None]:

@@ -9,6 +9,12 @@ from typing import Any
 
 from engine.errors import DalleError, first_line
 
+# Calls go straight from the front's own event loop to a replica, past Ray's task system: a third of its CPU.
+_CALLS = {
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**30),  # bytes; gRPC's default, 4 MiB, is 21 images
+}
 _OBJECT_STORE_BYTES = 200 * 2**20  # images pass through it; one takes 200 kB
 
 
@@ -23,6 +29,7 @@ def prepare(environment: MutableMapping[str, str], address: str | None) -> None:
     """
     environment.setdefault("RAY_AUTH_MODE", "token")
     environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    environment.update(_CALLS)
     environment.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, starves replicas on a busy machine
     if address is None and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & environment.keys():
         environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # known to the processes that this one starts

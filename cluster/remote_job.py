@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from cluster.kind import Kind
-from engine.batching.job import Job, Slot
+from engine.batching.job import Job, Slot, SlotState
 from engine.events import Preview, Progress
 from engine.request import DrawingRequest
 
@@ -25,6 +26,11 @@ class RemoteJob(Job):
     def slots_of(self, index: int) -> list[Slot]:
         """Return the slots that are drawn together with image `index`."""
         return self.slots if self.request.seamless else self.candidates(index)
+
+    def unfinished(self, indices: Iterable[int]) -> list[Slot]:
+        """Return the slots of images that were sent out and whose picture has not come."""
+        slots = dict.fromkeys(slot for index in indices for slot in self.slots_of(index))
+        return [slot for slot in slots if slot.state in (SlotState.DECODING, SlotState.DECODED)]
 
     def tell_news(self, event: Preview | Progress) -> None:
         """Send the caller an event, unless the image was drawn that far before, on a replica that was lost."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.kind import kind_here
-from cluster.messages import Failure, Message, Report
+from cluster.messages import About, Failure, Message, Report
 from dalle_model import DalleModel, Drawing, Observer
 from engine.errors import DalleError
 from engine.events import Progress, Queued
@@ -89,7 +89,7 @@ class Replica:
     """One machine's model, for the fronts. Coroutines run on the event loop of the replica's process."""
 
     def __init__(self, settings: ReplicaSettings, prepare: Callable[[], None] | None = None) -> None:
-        """Load the model and draw a first picture. If that fails, `ask` answers why: raised here, it would be tried for ever.
+        """Load the model and draw a first picture. If that fails, `describe` says why: raised here, it would be tried for ever.
 
         `prepare` is called first, in the replica's process.
         """
@@ -101,9 +101,10 @@ class Replica:
         self._model: DalleModel | None = None
         try:
             self._model = self._load()
-            self._kind = kind_here(settings.drawing, self._model.generate_images(_PROMPT, seed=0)[0])
+            kind = kind_here(settings.drawing, self._model.generate_images(_PROMPT, seed=0)[0])
+            self._about: About | Failure = About(kind, self._model.sampling, self._model.known_words, socket.gethostname())
         except DalleError as error:
-            self._failure = Failure.of(error)
+            self._about = Failure.of(error)
 
     def _load(self) -> DalleModel:
         own = self._settings
@@ -119,11 +120,13 @@ class Replica:
             observer=self._fronts,
         )
 
-    async def ask(self, front: str, images: int, replica: str = "") -> Report | Failure:
-        """Return how the replica is. `images` wait or are drawn at the front; the router reads `replica`."""
-        if self._model is None:
-            return self._failure
-        return Report(self._kind, self._model.state, self._fronts.hear(front, images), self._model.sampling, socket.gethostname())
+    async def describe(self, replica: str = "") -> About | Failure:
+        """Return what the replica is, or why it could not load its model; the router reads `replica`."""
+        return self._about
+
+    async def ask(self, front: str, images: int, replica: str = "") -> Report:
+        """Return how the replica is. `images` wait or are drawn at the front."""
+        return Report(self._loaded.state, self._fronts.hear(front, images))
 
     async def count_text_tokens(self, prompt: str, replica: str = "") -> int:
         """Return how many tokens of a prompt the model reads."""

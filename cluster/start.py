@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
+from cluster.front_queue import ClusterLimits
 from cluster.ray_process import start_ray
-from cluster.remote_engine import ClusterLimits, RemoteEngine
+from cluster.remote_engine import RemoteEngine
 from cluster.replica import ReplicaSettings
 from dalle_model import DalleModel, Observer
 from host.threads import usable_threads

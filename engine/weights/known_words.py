@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from emoji import demojize  # as min-dalle does, but without loading torch: a front of --replicas has none
+
 from engine.errors import CheckpointError, first_line
-from engine.upstream import demojize
 
 # Words that say nothing to draw, or that people put around what they say.
 _LITTLE_WORDS = """
@@ -151,7 +152,7 @@ def read_known_words(path: Path) -> KnownWords:
 
 def _words(text: str) -> Iterator[str]:
     """Yield the words of a text in lower case, without accents and marks; of an emoji, those of its name."""
-    named: str = demojize(text.replace("’", "'"), delimiters=(" ", " "))
+    named = demojize(text.replace("’", "'"), delimiters=(" ", " "))
     plain = unicodedata.normalize("NFKD", named).encode("ascii", "ignore").decode().lower()
     for word in re.findall(r"[a-z0-9]+(?:'[a-z]+)*", plain):
         yield word.removesuffix("'s")

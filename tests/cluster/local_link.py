@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
-from cluster.messages import Failure, Message, Report
+from cluster.messages import About, Failure, Message, Report
 from cluster.replica import Replica
 from engine.request import DrawingRequest
 
@@ -24,7 +24,11 @@ class LocalLink:
     def watch(self, on_change: Callable[[Collection[str]], None]) -> None:
         on_change(list(self._replicas))
 
-    async def ask(self, replica: str, front: str, images: int) -> Report | Failure:
+    async def describe(self, replica: str) -> About | Failure:
+        await self._check(replica)
+        return await self._replicas[replica].describe()
+
+    async def ask(self, replica: str, front: str, images: int) -> Report:
         await self._check(replica)
         return await self._replicas[replica].ask(front, images)
 

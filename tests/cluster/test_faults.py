@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.end_to_end.server_process import ServerProcess, environment
 
 pytestmark = [needs_ray, pytest.mark.soak, pytest.mark.timeout(900)]
 
+ADDRESS = "127.0.0.1:6390"  # of the head of several nodes
 CALLERS = 32
 SECONDS = 60
 KILL_EVERY = 5
@@ -34,13 +35,13 @@ PROMPTS = ("a red circle", "two yellow hearts", "a small green star at the top")
 class Load:
     """Callers that each draw one image after the other, with seeds of their own."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, callers: int = CALLERS) -> None:
         self.images: dict[int, list[str]] = {}
         self.failures: list[str] = []
         self.seconds: list[float] = []
         self._server = server
         self._is_over = threading.Event()
-        self._callers = [threading.Thread(target=self._call, args=(number,)) for number in range(CALLERS)]
+        self._callers = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
 
     def __enter__(self) -> Load:
         for caller in self._callers:
@@ -48,6 +49,10 @@ class Load:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Wait for the last images, and draw no more."""
         self._is_over.set()
         for caller in self._callers:
             caller.join()
@@ -99,44 +104,59 @@ def test_replicas_killed_every_five_seconds_lose_no_image(capsys: pytest.Capture
         assert killed >= SECONDS // KILL_EVERY - 2 and again > 0
 
 
-@contextmanager
-def nodes(folder: Path, count: int) -> Iterator[tuple[dict[str, str], list[subprocess.Popen[str]]]]:
-    """Run a cluster of nodes, each with an address of 127.0.0.0/8; yield the environment to join it, and the nodes."""
-    variables = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "5" * 64,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(folder),
-        "RAY_worker_niceness": "0",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    started: list[subprocess.Popen[str]] = []
-    try:
-        for number in range(1, count + 1):
-            address = f"127.0.0.{number}"
-            where = ["--head", "--port=6390", "--include-dashboard=false"] if number == 1 else ["--address=127.0.0.1:6390"]
-            command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-            started.append(
-                subprocess.Popen(
-                    [*command, *where, f"--node-ip-address={address}", "--object-store-memory=100000000"],
-                    env={**environment(), **variables},
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,  # it would stop the tests' process group with the terminal's
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
+class Nodes:
+    """A cluster of nodes, each with an address of 127.0.0.0/8 and room for one replica; the first is its head."""
+
+    def __init__(self, folder: Path) -> None:
+        self.variables = {  # the environment to join it
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "5" * 64,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": str(folder),
+            "RAY_worker_niceness": "0",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, cpus: int = 1) -> None:
+        """Start one more node."""
+        number = len(self.started) + 1
+        where = ["--head", "--port=6390", "--include-dashboard=false"] if number == 1 else [f"--address={ADDRESS}"]
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--num-cpus={cpus}", "--disable-usage-stats"]
+        self.started.append(
+            subprocess.Popen(
+                [*command, *where, f"--node-ip-address=127.0.0.{number}", "--object-store-memory=100000000"],
+                env={**environment(), **self.variables},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # it would stop the tests' process group with the terminal's
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
             )
-            # One after the other: two at once on one machine take the same ports.
-            assert eventually(lambda: any("/raylet " in title(pid) for pid in descendants(started[-1].pid)))
-            assert number > 1 or eventually(lambda: is_open("127.0.0.1", 6390))
-            time.sleep(2)
-        yield variables, started
-    finally:
-        for node in reversed(started):
-            for pid in [*descendants(node.pid), node.pid]:
-                end(pid)
-            node.wait()
+        )
+        # Return only then: two that start at once on one machine take the same ports.
+        assert eventually(lambda: any("/raylet " in title(pid) for pid in descendants(self.started[-1].pid)))
+        assert number > 1 or eventually(lambda: is_open("127.0.0.1", 6390))
+        time.sleep(2)
+
+    def kill(self, number: int) -> None:
+        """End all processes of a node, 0 being the head."""
+        node = self.started[number]
+        for pid in [*descendants(node.pid), node.pid]:
+            end(pid)
+
+    def replicas(self) -> list[list[int]]:
+        """Return the replicas of each node."""
+        return [replicas_of(node.pid) for node in self.started]
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    running = Nodes(Path("/tmp") / f"ray-{os.getpid()}")  # a short path, for its sockets
+    yield running
+    for number in reversed(range(len(running.started))):
+        running.kill(number)
+        running.started[number].wait()
 
 
 def end(pid: int) -> None:
@@ -150,10 +170,6 @@ def is_open(address: str, port: int) -> bool:
         return probe.connect_ex((address, port)) == 0
 
 
-def replicas_in(node: subprocess.Popen[str]) -> list[int]:
-    return replicas_of(node.pid)
-
-
 def until(condition: Callable[[], bool], seconds: float) -> float:
     """Wait for a condition; return how many seconds it took."""
     began = time.monotonic()
@@ -163,22 +179,23 @@ def until(condition: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - began
 
 
-def test_three_nodes_lose_one_and_a_second_front_joins(tmp_path_factory: pytest.TempPathFactory, capsys: Any) -> None:
-    flags = ("--replicas", "3", "--ray_address", "127.0.0.1:6390", "--max_batch_size", "8", "--log_level", "warning")
-    with nodes(Path("/tmp") / f"ray-{os.getpid()}", 3) as (variables, started), ServerProcess(*flags, **variables) as server:
+def test_three_nodes_lose_one_and_a_second_front_joins(nodes: Nodes, capsys: Any) -> None:
+    for _ in range(3):
+        nodes.start()
+    flags = ("--replicas", "3", "--ray_address", ADDRESS, "--max_batch_size", "8", "--log_level", "warning")
+    with ServerProcess(*flags, **nodes.variables) as server:
         assert eventually_shows(server, machines=3)
-        assert [len(replicas_in(node)) for node in started] == [1, 1, 1]
-        running = {pid for node in started for pid in replicas_in(node)}
-        with ServerProcess(*flags, **variables) as second:  # with the same settings, so no replica starts again
+        running = nodes.replicas()
+        assert [len(each) for each in running] == [1, 1, 1]
+        with ServerProcess(*flags, **nodes.variables) as second:  # with the same settings, so no replica starts again
             assert eventually_shows(second, machines=3)
             assert draw(second, seed=1) == draw(server, seed=1)
             assert second.stop(within=90) == 0
-        assert {pid for node in started for pid in replicas_in(node)} == running
+        assert nodes.replicas() == running
         drawn_before = metric(server, "dalle_images_drawn_total")
         with Load(server) as load:
             time.sleep(3)
-            for pid in [*descendants(started[2].pid), started[2].pid]:
-                end(pid)
+            nodes.kill(2)
             killed = time.monotonic()
             noticed = until(lambda: metric(server, "dalle_machines") == 2, 60)
             time.sleep(max(0.0, 15 - (time.monotonic() - killed)))
@@ -188,7 +205,54 @@ def test_three_nodes_lose_one_and_a_second_front_joins(tmp_path_factory: pytest.
                 f"\n{len(load.images)} images while a node died, noticed after {noticed:.1f} s; longest {max(load.seconds):.1f} s"
             )
         assert server.stop(within=90) == 0
-        assert any(title(pid).startswith("ray::ServeReplica") for pid in descendants(started[0].pid))  # for the next front
+        assert nodes.replicas()[0] != []  # for the next front
+
+
+def test_a_full_cluster_is_waited_for_and_takes_nodes_as_they_join(nodes: Nodes, capsys: Any) -> None:
+    nodes.start(cpus=0)
+    server = ServerProcess("--replicas", "2", "--ray_address", ADDRESS, "--log_level", "warning", **nodes.variables)
+    try:
+        until(lambda: any("no machine is ready yet" in line for line in server.log), 120)
+        with capsys.disabled():
+            print("".join(["\n", *server.log]))
+        nodes.start()
+        with server:
+            assert eventually_shows(server, machines=1)
+            first = draw(server, seed=3)
+            nodes.start()
+            assert eventually_shows(server, machines=2)
+            assert draw(server, seed=3) == first
+    finally:
+        server.process.kill()
+
+
+def test_an_upgrade_loses_no_image(nodes: Nodes, capsys: Any) -> None:
+    for _ in range(2):
+        nodes.start()
+    flags = ("--replicas", "2", "--ray_address", ADDRESS, "--log_level", "warning")
+    with ServerProcess(*flags, "--max_batch_size", "8", **nodes.variables) as old:
+        assert eventually_shows(old, machines=2)
+        before = {pid for each in nodes.replicas() for pid in each}
+        drawn_before, began = metric(old, "dalle_images_drawn_total"), time.monotonic()
+        # Other settings, as a new version has. Ray Serve replaces the replicas while both fronts run.
+        new_flags = (*flags, "--max_batch_size", "7")
+        with Load(old, callers=8) as load, ServerProcess(*new_flags, **nodes.variables) as new:
+            ready = time.monotonic() - began
+            replaced = ready + until(lambda: before.isdisjoint(pid for each in nodes.replicas() for pid in each), 240)
+            assert eventually_shows(new, machines=2, slots=14)
+            assert eventually_shows(old, machines=2)
+            count = len(load.seconds)
+            until(lambda: len(load.seconds) > count + 8, 120)
+            assert draw(new, seed=2) == draw(old, seed=2)
+            load.end()
+            assert_complete(load, old, drawn_before + 1)
+            assert old.stop(within=90) == 0
+            assert len(draw(new, seed=4)) == 1
+        with capsys.disabled():
+            print(
+                f"\n{len(load.images)} images during an upgrade; the new front was ready after {ready:.0f} s, the old replicas "
+                f"gone after {replaced:.0f} s; median {statistics.median(load.seconds):.1f} s, longest {max(load.seconds):.1f} s"
+            )
 
 
 def test_replicas_come_and_go_with_the_images_that_wait(capsys: Any) -> None:

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.cluster.processes import descendants, environment_of, listening, needs_ray, replicas_of, title
 from tests.end_to_end.callers import ask, draw, eventually, eventually_shows, metric, post
@@ -24,7 +27,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("--replicas", "2", "--max_batch_size", "4", "--step_timeout", "20") as running:
+    with ServerProcess("--replicas", "2", "--max_batch_size", "4", "--step_timeout", "20", "--max_images", "25") as running:
         yield running
         running.stop(within=90)
 
@@ -49,6 +52,12 @@ def test_both_replicas_draw_what_one_process_draws(server: ServerProcess, images
     assert len(replicas_of(server.process.pid)) == 2
     assert draw(server, seed=5, num_images=IMAGES) == images
     assert eventually(lambda: metric(server, "dalle_step_duration_seconds_count") > 256)
+
+
+def test_a_picture_may_be_larger_than_a_message_of_grpc_usually_is(server: ServerProcess) -> None:
+    [picture] = draw(server, seed=5, num_images=25, seamless=True)
+    width, height = Image.open(BytesIO(b64decode(picture))).size
+    assert width == height == 5 * 256 and width * height * 3 > 4 * 2**20
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from cluster.messages import Failure
-from cluster.remote_engine import ClusterLimits, RemoteEngine
+from cluster.front_queue import ClusterLimits
+from cluster.messages import About, Failure
+from cluster.remote_engine import RemoteEngine
 from cluster.replica import Replica, ReplicaSettings
 from dalle_model import (
     CallerQueueFull,
@@ -30,6 +31,7 @@ from dalle_model import (
     SamplingSettings,
     consecutive_seeds,
 )
+from engine.weights.known_words import KnownWords
 from tests.cluster.local_link import LocalLink
 
 BATCH = 2  # images that a replica draws at once
@@ -217,7 +219,22 @@ def test_a_model_that_cannot_be_loaded_is_the_fronts_error(tmp_path: Any) -> Non
 def test_a_request_stays_on_machines_of_one_kind_and_unlike_ones_are_reported(
     start: Start, link: LocalLink, replicas: dict[str, Replica], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas["two"], "_kind", replace(replicas["two"]._kind, processor="another processor"))
+    about = about_of(replicas["two"])
+    monkeypatch.setattr(replicas["two"], "_about", replace(about, kind=replace(about.kind, processor="another processor")))
     assert len(start().start(request_of(4)).result()) == 4
     assert len({name for name, _ in link.drawn}) == 1
     assert "the machines are not alike" in caplog.text and "another processor" in caplog.text
+
+
+def test_the_front_knows_the_models_words(start: Start, replicas: dict[str, Replica], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = KnownWords({"things": {"circle": ("disc",)}})
+    for replica in replicas.values():
+        monkeypatch.setattr(replica, "_about", replace(about_of(replica), known_words=words))
+    model = start()
+    assert model.known_words is not None
+    assert model.known_words.unknown_words("a disc and a unicorn") == ["unicorn"]
+
+
+def about_of(replica: Replica) -> About:
+    assert isinstance(replica._about, About)
+    return replica._about

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from server.config.settings import FLAGS
 
@@ -62,6 +63,19 @@ def test_nodes_have_the_token_and_only_the_front_is_open() -> None:
         assert {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"} <= names
     pinned = (ROOT / "requirements-cluster.txt").read_text(encoding="utf-8")
     assert f"ray[serve]=={parts['RayCluster']['rayVersion']} " in pinned
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose-cluster.yaml"])
+def test_compose_files_fit_their_specification(file: str) -> None:
+    text = (DEPLOY / file).read_text(encoding="utf-8")
+
+    def check(text: str) -> None:
+        PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(text))).validate()  # without aliases, which it does not resolve
+
+    check(text)
+    for broken in (text.replace("restart:", "restarts:"), text.replace("unless-stopped", "sometimes")):
+        with pytest.raises(ValueError, match="restart"):
+            check(broken)
 
 
 def test_compose_is_yaml_that_builds_our_dockerfile() -> None:

@@ -1,4 +1,4 @@
-"""deploy/kubernetes.yaml is valid for Kubernetes and fits the program and its image. No cluster runs here."""
+"""deploy/kubernetes.yaml and raycluster.yaml are valid for Kubernetes and fit the program and its image. No cluster runs here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ DOCUMENTS = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encod
 CLAIM, DEPLOYMENT, SERVICE = DOCUMENTS
 POD: dict[str, Any] = DEPLOYMENT["spec"]["template"]["spec"]
 [CONTAINER] = POD["containers"]
+RAY, *BESIDE_RAY = yaml.safe_load_all((DEPLOY / "raycluster.yaml").read_text(encoding="utf-8"))
+# KubeRay's own schema is in no package; that of its pods is Kubernetes'.
+RAY_PODS = [
+    {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pods"}, "template": group["template"]}
+    for group in (RAY["spec"]["headGroupSpec"], *RAY["spec"]["workerGroupSpecs"])
+]
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])
+@pytest.mark.parametrize("document", [*DOCUMENTS, *BESIDE_RAY, *RAY_PODS], ids=lambda document: document["kind"])
 def test_it_is_valid_for_kubernetes(document: dict[str, Any]) -> None:
     for version in ("1.25", "1.37"):
         kubernetes_validate.validate(document, version, strict=True)
