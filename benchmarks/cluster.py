@@ -24,6 +24,7 @@ from cluster.ray_process import start_ray, stop_ray
 from cluster.remote_engine import RemoteEngine
 from cluster.replica import Replica, ReplicaSettings
 from dalle_model import DalleModel, DrawingRequest
+from engine.runners import SamplingRunner
 
 MACHINES = (1, 2, 4, 8)
 STEP_SECONDS = 0.02  # an image takes 5 s
@@ -64,7 +65,7 @@ class SimulatedReplica(Replica):
     def _load(self) -> DalleModel:
         model = super()._load()
         engine: Any = model._engine
-        engine._runner = _SlowRunner(engine._runner)
+        engine._runner = SamplingRunner(_SlowRunner(engine._runner.logits_runner), engine.config)
         return model
 
 

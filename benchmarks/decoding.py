@@ -14,7 +14,7 @@ from benchmarks.bandwidth import memory_bandwidth
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import PROMPT, Plan
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
-from engine.runners import Runner, default_cache, runner_on
+from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import Precision
 from engine.runners.quantization import INT4_GROUP, WeightKind
@@ -69,7 +69,7 @@ def _matrix_bytes(weight: Tensor, kind: WeightKind) -> int:
 class Decoding:
     """A drawing of several images, step by step, without the engine."""
 
-    def __init__(self, checkpoint: Checkpoint, runner: Runner, images: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, runner: LogitsRunner, images: int) -> None:
         config = checkpoint.config
         self._runner, self._images = runner, images
         self._settings = [SamplingSettings()] * images
@@ -85,7 +85,8 @@ class Decoding:
             started = time.perf_counter()
             logits = runner.step(self._tokens, [position] * self._images)
             decoded = time.perf_counter()
-            self._tokens = sample(logits, self._settings, [own[position] for own in self._chances])
+            tokens, _ = sample(logits, self._settings, [own[position] for own in self._chances])
+            self._tokens = tokens.tolist()
             yield decoded - started, time.perf_counter() - decoded
         runner.rearrange([])
 
@@ -93,7 +94,7 @@ class Decoding:
 def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
     """Measure the steps of whole images, for each precision and number of images in turn, and the bandwidth in each round."""
     runners = {
-        name: (precision, runner_on(checkpoint, precision, plan.threads, default_cache()))
+        name: (precision, logits_runner_on(checkpoint, precision, plan.threads, default_cache()))
         for name, precision in plan.chosen.items()
     }
     for _, runner in runners.values():  # warm up

@@ -14,7 +14,7 @@ from benchmarks.plan import PROMPT, Plan
 from benchmarks.reference import min_dalle_on
 from engine.batching.engine import Engine
 from engine.request import DrawingRequest
-from engine.runners import default_cache, runner_on
+from engine.runners import SamplingRunner, default_cache, logits_runner_on
 from engine.runners.openvino.precision import Precision
 from engine.weights.checkpoint import Checkpoint
 
@@ -48,8 +48,9 @@ def measure_drawing(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> Non
 
 
 def _engine(checkpoint: Checkpoint, precision: Precision, plan: Plan) -> Engine:
-    runner = runner_on(checkpoint, precision, plan.threads, default_cache())
-    return Engine(lambda: (checkpoint, runner), max(plan.images))
+    runner = logits_runner_on(checkpoint, precision, plan.threads, default_cache())
+    sampling = SamplingRunner(runner, checkpoint.config)
+    return Engine(lambda: (checkpoint, sampling), max(plan.images))
 
 
 def _warm(checkpoint: Checkpoint, engines: dict[str, Engine], plan: Plan) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from consts import RUNNERS
 from engine.picture import GRID
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.runners import Runner, default_cache, runner_on
+from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.sampler import guide, sample, uniforms
 from engine.text import tokenize_prompt
@@ -45,7 +45,7 @@ def _mixed(count: int) -> list[Trial]:
     return chosen[:: len(chosen) // count][:count]
 
 
-def forced_logits(runner: Runner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def forced_logits(runner: LogitsRunner, prompts: list[list[int]], tokens: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield each step's logits, [N, 2, V], on forced tokens int64 [N, 256]; the caller may fill them in step by step."""
     runner.admit([runner.encode(prompt) for prompt in prompts])
     for step in range(IMAGE_TOKEN_COUNT):
@@ -74,17 +74,17 @@ def compare(checkpoint: Checkpoint, names: list[str], count: int, threads: int, 
     tokens = np.full((len(prompts), IMAGE_TOKEN_COUNT + 1), checkpoint.config.decoder_start_token_id)
     chances = [uniforms(seed) for seed in range(len(prompts))]
     exact = []
-    runner = runner_on(checkpoint, CPU_PRECISIONS["float32"], threads, default_cache(), runner=kind)
+    runner = logits_runner_on(checkpoint, CPU_PRECISIONS["float32"], threads, default_cache(), runner=kind)
     for step, logits in enumerate(
         tqdm(forced_logits(runner, prompts, tokens), total=IMAGE_TOKEN_COUNT, desc="float32", unit="step")
     ):
         exact.append(log_probabilities(logits, factor, temperature))
-        tokens[:, step + 1] = sample(logits, [settings] * len(prompts), [own[step] for own in chances])
+        tokens[:, step + 1], _ = sample(logits, [settings] * len(prompts), [own[step] for own in chances])
     grids = tokens[:, 1:].reshape(-1, GRID, GRID)
     pixels = runner.detokenize(grids)
     costs = {}
     for name in names:
-        runner = runner_on(checkpoint, CPU_PRECISIONS[name], threads, default_cache(), runner=kind)
+        runner = logits_runner_on(checkpoint, CPU_PRECISIONS[name], threads, default_cache(), runner=kind)
         steps = tqdm(
             zip(exact, forced_logits(runner, prompts, tokens), strict=True), total=IMAGE_TOKEN_COUNT, desc=name, unit="step"
         )

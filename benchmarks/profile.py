@@ -13,7 +13,7 @@ from tqdm import tqdm
 from benchmarks.decoding import Decoding
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
-from engine.runners import Runner, default_cache, runner_on
+from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.compiled import compile_checkpoint
 from engine.runners.openvino.precision import Precision
@@ -59,9 +59,11 @@ def measure_profile(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> Non
             before = after
 
 
-def _profiled_runner(checkpoint: Checkpoint, precision: Precision, threads: int) -> tuple[Runner, Callable[[int], Counter[str]]]:
+def _profiled_runner(
+    checkpoint: Checkpoint, precision: Precision, threads: int
+) -> tuple[LogitsRunner, Callable[[int], Counter[str]]]:
     """Return a runner, and a function from the number of steps so far to their seconds by kind of work."""
-    runner = runner_on(checkpoint, precision, threads, default_cache())
+    runner = logits_runner_on(checkpoint, precision, threads, default_cache())
     if isinstance(runner, NativeRunner):
         return runner, lambda _: Counter(runner.decoder.seconds_spent())
     profiled = replace(precision, decoding={**precision.decoding, "PERF_COUNT": True})

@@ -67,36 +67,38 @@ def draw(logits: NDArray[Any], temperatures: Sequence[float], uniforms: Sequence
     return np.minimum(drawn, np.isfinite(logits).sum(1) - 1)
 
 
-def log_likelihoods(logits: NDArray[Any], tokens: Sequence[int]) -> list[float]:
-    """Return the log-likelihood of each token by its row of logits [N, V], in nats, at temperature 1."""
+def log_likelihoods(logits: NDArray[Any], tokens: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
+    """Return the log-likelihood of each token by its row of logits [N, V], in nats, at temperature 1: float64 [N]."""
     shifted = (logits - logits.max(1, keepdims=True)).astype(np.float64)
     drawn = shifted[np.arange(len(tokens)), tokens]
-    likelihoods: list[float] = (drawn - np.log(np.exp(shifted).sum(1))).tolist()
-    return likelihoods
+    return drawn - np.log(np.exp(shifted).sum(1))
 
 
-class NotFinite(ArithmeticError):
-    """Logits that are NaN or infinite; `rows` are the images concerned."""
+def sample(
+    logits: NDArray[Any], settings: Sequence[SamplingSettings], uniforms: Sequence[float]
+) -> tuple[NDArray[Any], list[int]]:
+    """Draw the next token of each image: logits float32 [N, 2, V] -> tokens int64 [N], and the rows that are not finite.
 
-    def __init__(self, rows: list[int]) -> None:
-        super().__init__(f"the logits of {len(rows)} images are not finite")
-        self.rows = rows
-
-
-def sample(logits: NDArray[Any], settings: Sequence[SamplingSettings], uniforms: Sequence[float]) -> list[int]:
-    """Draw the next token of each image: logits float32 [N, 2, V] -> N tokens. Raises NotFinite."""
-    tokens = np.empty(len(logits), dtype=np.int64)
+    The tokens of these rows are 0; the others are drawn as without them.
+    """
+    tokens = np.zeros(len(logits), dtype=np.int64)
+    not_finite: list[int] = []
     chunk = max(1, _CHUNK_LOGITS // logits.shape[2])
     for top_k in {each.top_k for each in settings}:
         same_k = [row for row, each in enumerate(settings) if each.top_k == top_k]
-        for rows in (same_k[first : first + chunk] for first in range(0, len(same_k), chunk)):
+        for first in range(0, len(same_k), chunk):
+            rows = same_k[first : first + chunk]
             is_contiguous = rows[-1] - rows[0] + 1 == len(rows)  # a slice needs no copy
             chosen = logits[rows[0] : rows[-1] + 1] if is_contiguous else logits[rows]
             guided = guide(chosen, [settings[row].supercondition_factor for row in rows])
             is_finite = np.isfinite(guided.max(1))  # NaN and infinity propagate to the maximum
             if not is_finite.all():
-                raise NotFinite([row for row, is_good in zip(rows, is_finite, strict=True) if not is_good])
+                not_finite += [row for row, is_good in zip(rows, is_finite, strict=True) if not is_good]
+                rows = [row for row, is_good in zip(rows, is_finite, strict=True) if is_good]
+                guided = guided[is_finite]
+                if not rows:
+                    continue
             kept, kept_logits = keep_top_k(guided, top_k)
             drawn = draw(kept_logits, [settings[row].temperature for row in rows], [uniforms[row] for row in rows])
             tokens[rows] = kept[np.arange(len(rows)), drawn]
-    return tokens.tolist()
+    return tokens, sorted(not_finite)

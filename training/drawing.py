@@ -13,7 +13,8 @@ from tqdm import tqdm
 from engine.picture import GRID
 from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
 from engine.runners import Runner
-from engine.sampler import sample, uniforms
+from engine.runners.runner import Draw, Drawn
+from engine.sampler import uniforms
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import ModelFiles
 
@@ -21,7 +22,7 @@ BATCH = 32  # pictures at once
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Picture:
     """A picture: its tokens int64 [16, 16], and how likely the model finds them with the text, in nats."""
 
     tokens: NDArray[Any]
@@ -35,7 +36,7 @@ def draw_all(
     seeds: Sequence[int],
     settings: SamplingSettings,
     title: str = "drawing",
-) -> Iterator[Drawn]:
+) -> Iterator[Picture]:
     """Draw a picture of each prompt by its seed. What a prompt leaves unsaid is said, if the model has a list for it."""
     words = files.known_words()
     said = prompts if words is None else [words.complete(prompt) for prompt in prompts]
@@ -43,7 +44,7 @@ def draw_all(
     with tqdm(total=len(prompts), desc=title, unit="picture", mininterval=5) as bar:
         for first in range(0, len(prompts), BATCH):
             batch = slice(first, first + BATCH)
-            yield from _draw_batch(files, runner, texts[batch], seeds[batch], settings)
+            yield from _draw_batch(runner, texts[batch], seeds[batch], settings)
             bar.update(len(seeds[batch]))
 
 
@@ -58,21 +59,12 @@ def draw_best(
     return pixels, np.stack([each.tokens for each in drawn]).reshape(len(prompts), best_of, GRID, GRID)
 
 
-def _draw_batch(
-    files: ModelFiles, runner: Runner, texts: list[list[int]], seeds: Sequence[int], settings: SamplingSettings
-) -> Iterator[Drawn]:
-    count = len(texts)
-    chances = [uniforms(seed) for seed in seeds]
-    tokens = np.full((count, IMAGE_TOKEN_COUNT + 1), files.config.decoder_start_token_id)
-    likelihoods = np.zeros(count)
-    runner.admit([runner.encode(text) for text in texts])
-    for step in range(IMAGE_TOKEN_COUNT):
-        logits = runner.step(tokens[:, step].tolist(), [step] * count)
-        tokens[:, step + 1] = sample(logits, [settings] * count, [own[step] for own in chances])
-        conditional = logits[:, 1]
-        highest = conditional.max(1, keepdims=True)
-        whole = np.log(np.exp(conditional - highest).sum(1)) + highest[:, 0]
-        likelihoods += conditional[np.arange(count), tokens[:, step + 1]] - whole
+def _draw_batch(runner: Runner, texts: list[list[int]], seeds: Sequence[int], settings: SamplingSettings) -> Iterator[Picture]:
+    runner.admit([runner.encode(text) for text in texts], [Draw(settings, uniforms(seed), True) for seed in seeds])
+    parts: list[Drawn] = []
+    while (left := IMAGE_TOKEN_COUNT - sum(part.tokens.shape[1] for part in parts)) > 0:
+        parts.append(runner.draw(left))
     runner.rearrange([])
-    for row, likelihood in zip(tokens[:, 1:], likelihoods, strict=True):
-        yield Drawn(row.reshape(GRID, GRID), float(likelihood))
+    tokens, likelihoods = (np.concatenate(each, axis=1) for each in zip(*((p.tokens, p.likelihoods) for p in parts), strict=True))
+    for row, likelihood in zip(tokens, likelihoods.sum(1), strict=True):
+        yield Picture(row.reshape(GRID, GRID), float(likelihood))

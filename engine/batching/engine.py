@@ -3,7 +3,7 @@
 submit ─> queue ─> batch ─> events
 
 Each step: _admit    let waiting images into the batch; encode new prompts
-           _decode   sample one token of every image; an image needs 256 steps
+           _decode   draw the next tokens of every image, one or a few; an image needs 256
            _retire   free the slots of images that have all their tokens, or are cancelled
            _detokenize_due   turn finished pictures and previews into pixels and send them
 """
@@ -33,11 +33,12 @@ from engine.memory import explaining_exhausted_memory, is_memory_exhausted
 from engine.picture import paint_undrawn
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest, SamplingSettings
 from engine.runners import Runner
-from engine.sampler import NotFinite, log_likelihoods, sample
+from engine.runners.runner import Draw
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint, ModelFiles
 
 PROGRESS_EVERY = 8  # tokens
+MAX_STEPS = PROGRESS_EVERY  # of a runner in one go: so long an image waits for its place, and a cancelled one for its end
 
 _log = logging.getLogger(__name__)
 
@@ -140,15 +141,18 @@ class Engine:
                 max_queue=self._scheduler.max_queue,
             )
 
-    def step(self) -> int:
-        """Sample one more token of every image in the batch and detokenize pictures that are due; return the number of images."""
+    def step(self) -> tuple[int, int]:
+        """Draw the next tokens of every image in the batch and detokenize pictures that are due.
+
+        Return the number of images, and of tokens of each.
+        """
         self._retire()  # cancelled images
         self._admit()
-        batch = self._decode()
+        batch, steps = self._decode()
         self._retire()  # images that have all their tokens
-        self._detokenize_due()
-        self._raise_limits()
-        return batch
+        self._detokenize_due(max(1, steps))
+        self._raise_limits(max(1, steps))
+        return batch, steps
 
     def _run(self, load: Callable[[], tuple[Checkpoint | ModelFiles, Runner]]) -> None:
         """Load the model, then step while there is work. Runs on the engine's thread."""
@@ -164,13 +168,13 @@ class Engine:
             self._is_loaded.set()
         try:
             while self._wait_for_work():
-                self._statistics.step_begins()
-                batch = 0
+                self._statistics.steps_begin()
+                batch = steps = 0
                 try:
-                    batch = self.step()
+                    batch, steps = self.step()
                 except Exception as error:
                     self._recover(error)
-                self._statistics.step_ends(batch)
+                self._statistics.steps_end(batch, steps)
         except BaseException:
             _log.critical("the engine's thread ends: nothing can be drawn any more", exc_info=True)
         finally:
@@ -232,8 +236,9 @@ class Engine:
                 self._encode(job)
         with self._changed:
             self._scheduler.running = [slot for slot in self._scheduler.running if slot.job.encoded is not None]
+        encoded = [slot for slot in admitted if slot.job.encoded is not None]
         if admitted:
-            self._runner.admit([slot.job.encoded for slot in admitted if slot.job.encoded is not None])
+            self._runner.admit([slot.job.encoded for slot in encoded], [_draw_of(slot) for slot in encoded])
 
     def _encode(self, job: Job) -> None:
         """Encode a job's prompt; if that fails, only this job ends."""
@@ -244,33 +249,21 @@ class Engine:
                 raise
             self._fail([job], error)
 
-    def _decode(self) -> int:
-        """Sample the next token of every image in the batch, each at its own position; return the number of images."""
+    def _decode(self) -> tuple[int, int]:
+        """Draw the next tokens of every image in the batch; return the number of images, and of tokens of each."""
         running = self._scheduler.running
         if not running:
-            return 0
-        start = self.config.decoder_start_token_id
-        logits = self._runner.step(
-            [slot.tokens[-1] if slot.tokens else start for slot in running], [slot.position for slot in running]
-        )
-        uniforms = [slot.uniforms[slot.position] for slot in running]
-        try:
-            tokens = sample(logits, [slot.job.request.sampling for slot in running], uniforms)
-        except NotFinite as error:  # the other images repeat this step and get the same tokens
-            self._fail([running[row].job for row in error.rows], error)
-            return len(running)
-        likelihoods = self._likelihoods(logits, tokens)
-        for row, (slot, token) in enumerate(zip(running, tokens, strict=True)):
-            slot.add(token, likelihoods.get(row))
-            self._report_token(slot)
-        return len(running)
-
-    def _likelihoods(self, logits: NDArray[Any], tokens: Sequence[int]) -> dict[int, float]:
-        """Return, by row, the log-likelihood of the new token of each image that has other candidates."""
-        rows = [row for row, slot in enumerate(self._scheduler.running) if slot.job.request.sampling.best_of > 1]
-        if not rows:
-            return {}
-        return dict(zip(rows, log_likelihoods(logits[rows, 1], [tokens[row] for row in rows]), strict=True))
+            return 0, 0
+        drawn = self._runner.draw(min(MAX_STEPS, *(slot.steps_until_due for slot in running)))
+        if drawn.not_finite:
+            error = ArithmeticError(f"the logits of {len(drawn.not_finite)} images are not finite")
+            self._fail([running[row].job for row in drawn.not_finite], error)
+        for tokens, likelihoods in zip(drawn.tokens.T.tolist(), drawn.likelihoods.T.tolist(), strict=True):
+            for slot, token, likelihood in zip(running, tokens, likelihoods, strict=True):
+                if slot.state is SlotState.DECODING:
+                    slot.add(token, likelihood)
+                    self._report_token(slot)
+        return drawn.tokens.shape
 
     def _report_token(self, slot: Slot) -> None:
         """Report an image's progress, and pass it to the gallery when it has all its tokens or a preview is due."""
@@ -288,9 +281,9 @@ class Engine:
         elif job.request.has_preview_at(slot.position):
             self._gallery.add(slot)
 
-    def _detokenize_due(self) -> None:
-        """Detokenize and deliver pictures that are due: one at a time while images are decoded, because it delays them."""
-        self._in_detokenizer = self._gallery.take(self._scheduler.has_work)
+    def _detokenize_due(self, steps: int) -> None:
+        """Detokenize and deliver pictures that are due: at most one a step while images are decoded, because it delays them."""
+        self._in_detokenizer = self._gallery.take(self._scheduler.has_work, steps)
         if self._in_detokenizer:
             pixels = self._runner.detokenize(np.stack([picture.grid for picture in self._in_detokenizer]))
             for picture, own in zip(list(self._in_detokenizer), pixels, strict=True):
@@ -358,9 +351,9 @@ class Engine:
             self._scheduler.running = []
         self._runner.reset()
 
-    def _raise_limits(self) -> None:
-        """Count a successful step; after enough of them, the limits double again."""
-        if any([self._batch_limit.count_step(), self._picture_limit.count_step()]):
+    def _raise_limits(self, steps: int) -> None:
+        """Count successful steps; after enough of them, the limits double again."""
+        if any([self._batch_limit.count_steps(steps), self._picture_limit.count_steps(steps)]):
             self._apply_limits("memory was sufficient for many steps")
 
     def _apply_limits(self, reason: str) -> None:
@@ -384,3 +377,9 @@ class Engine:
                     failure = GenerationFailed("drawing failed inside the server")
                     failure.__cause__ = error
                     self._end(job, failure)
+
+
+def _draw_of(slot: Slot) -> Draw:
+    """Return how a slot's tokens are drawn."""
+    sampling = slot.job.request.sampling
+    return Draw(sampling, slot.uniforms, needs_likelihoods=sampling.best_of > 1)

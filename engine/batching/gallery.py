@@ -91,17 +91,19 @@ class Gallery:
         self._previews.pop(first, None)
         self._owed.append(picture)
 
-    def take(self, is_decoding: bool) -> list[Picture]:
+    def take(self, is_decoding: bool, steps: int = 1) -> list[Picture]:
         """Remove and return the next pictures, all of one shape; one by one while any of them is a suspect.
 
-        While images are decoded, call this once a step. It then returns one picture at most: one that no caller may miss at any
-        step, another preview now and then.
+        While images are decoded, call this every few steps, with their number. It then returns at most one picture a step that
+        no caller may miss; another preview only now and then, alone.
         """
         self._forget_unwanted()
-        count = 1 if is_decoding or self._suspects else self.at_once
-        self._steps_since_preview += 1
-        if is_decoding and not self._owed and self._steps_since_preview < PREVIEW_SPACING:
-            return []
+        count = 1 if self._suspects else self.at_once
+        self._steps_since_preview += steps
+        if is_decoding:
+            if not self._owed and self._steps_since_preview < PREVIEW_SPACING:
+                return []
+            count = min(count, steps, max(1, len(self._owed)))
         taken: list[Picture] = []
         while len(taken) < count and self and self._fits(taken):
             taken.append(self._pop())

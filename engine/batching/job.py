@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import DeadlineExceeded, GenerationFailed
 from engine.events import Event, Queued, Tick
-from engine.request import DrawingRequest
+from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest
 from engine.sampler import uniforms
 
 
@@ -39,10 +39,10 @@ class Slot:
     likelihoods: list[float] = field(default_factory=list)  # of the tokens up to each, as logarithms; empty if best_of is 1
     admitted_at: float = 0.0  # to the batch, on the monotonic clock
 
-    def add(self, token: int, log_likelihood: float | None) -> None:
-        """Append a token, with its log-likelihood if the image has other candidates."""
+    def add(self, token: int, log_likelihood: float) -> None:
+        """Append a token, and its log-likelihood if the image has other candidates."""
         self.tokens.append(token)
-        if log_likelihood is not None:
+        if self.job.request.sampling.best_of > 1:
             self.likelihoods.append(log_likelihood + (self.likelihoods[-1] if self.likelihoods else 0.0))
 
     def start_again(self) -> None:
@@ -59,6 +59,12 @@ class Slot:
     def position(self) -> int:
         """How many tokens are sampled, 0 to 256; below 256 also the position of the next token."""
         return len(self.tokens)
+
+    @property
+    def steps_until_due(self) -> int:
+        """How many tokens are missing until a picture of the image is due: a preview, or the finished one."""
+        previews = [position for position in self.job.request.previews if position > self.position]
+        return min([*previews, IMAGE_TOKEN_COUNT]) - self.position
 
 
 class Job:

@@ -24,11 +24,11 @@ class AdaptiveLimit:
         self.value = max(1, count // 2)
         self._good_steps = 0
 
-    def count_step(self) -> bool:
-        """Count a step that did not fail. Return whether it raised the limit."""
+    def count_steps(self, count: int) -> bool:
+        """Count steps that did not fail. Return whether they raised the limit."""
         if self.value == self._maximum:
             return False
-        self._good_steps += 1
+        self._good_steps += count
         if self._good_steps < self._patience:
             return False
         self.value = min(2 * self.value, self._maximum)

@@ -93,15 +93,15 @@ class Statistics:
             images_failed=self.images_failed,
         )
 
-    def step_begins(self) -> None:
-        """Start a step's clock."""
+    def steps_begin(self) -> None:
+        """Start the clock of one or more steps."""
         self._step_began_at = time.monotonic()
 
-    def step_ends(self, batch: int) -> None:
-        """Stop a step's clock. A step that failed, or drew nothing, is not counted."""
+    def steps_end(self, batch: int, steps: int) -> None:
+        """Stop the clock of one or more steps, each a token of every image; of 0 if they failed, or there was no image."""
         seconds, self._step_began_at = self.seconds_in_step, None
-        if batch:
-            self.add_step(seconds, batch)
+        for _ in range(steps):
+            self.add_step(seconds / steps, batch)
 
     def add_step(self, seconds: float, batch: int) -> None:
         """Add a step's time."""

@@ -1,11 +1,13 @@
 """Computing a model's tensors: a protocol, three implementations, and the choice among them.
 
-    encode ─> admit ─> step, step, ... (rearrange when images leave) ─> detokenize
+    encode ─> admit ─> draw, draw, ... (rearrange when images leave) ─> detokenize
 
 A runner knows slots, not requests: image i of the running batch is in slot i, and `rearrange` selects the slots that stay.
+torch, native and openvino compute logits, and `SamplingRunner` draws tokens from them.
 """
 
-from engine.runners.choice import default_cache, load_runner, runner_on
-from engine.runners.runner import Runner
+from engine.runners.choice import default_cache, load_runner, logits_runner_on
+from engine.runners.runner import LogitsRunner, Runner
+from engine.runners.sampling import SamplingRunner
 
-__all__ = ["Runner", "default_cache", "load_runner", "runner_on"]
+__all__ = ["LogitsRunner", "Runner", "SamplingRunner", "default_cache", "load_runner", "logits_runner_on"]

@@ -17,7 +17,8 @@ from platformdirs import user_cache_path
 
 from consts import RUNNERS
 from engine.errors import InvalidRequest, first_line
-from engine.runners.runner import Runner
+from engine.runners.runner import LogitsRunner, Runner
+from engine.runners.sampling import SamplingRunner
 from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
 from engine.weights.checkpoint import Checkpoint, ModelFiles, find_model
 from engine.weights.config import ModelConfig
@@ -75,7 +76,7 @@ def load_runner(
             if not _is_supported(files.config, runner, chosen_library):
                 return _load_torch(lambda: files, chosen_device, choose_dtype("auto", chosen_device, spec), count)
             torch.set_num_threads(count)
-            return files, NativeRunner(TorchEnds(files.load(torch.float32, progress=progress), kind), library, count)
+            return _sampling(files, NativeRunner(TorchEnds(files.load(torch.float32, progress=progress), kind), library, count))
 
         from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
         from engine.runners.openvino.compiled import compile_model
@@ -85,8 +86,8 @@ def load_runner(
         files = find()
         compiled = partial(compile_model, files, chosen_precision, count, folder, progress=progress)
         if library is None or not _is_supported(files.config, runner, chosen_library):
-            return files, OpenVinoRunner(compiled())
-        return files, NativeRunner(OpenVinoEnds(compiled(form=NATIVE)), library, count)
+            return _sampling(files, OpenVinoRunner(compiled()))
+        return _sampling(files, NativeRunner(OpenVinoEnds(compiled(form=NATIVE)), library, count))
 
 
 def _load_torch(
@@ -94,10 +95,17 @@ def _load_torch(
 ) -> tuple[ModelFiles, Runner]:
     files = find()
     torch.set_num_threads(threads)
-    return files, TorchRunner(files.load(dtype, progress=progress), device)
+    return _sampling(files, TorchRunner(files.load(dtype, progress=progress), device))
 
 
-def runner_on(checkpoint: Checkpoint, precision: Precision, threads: int, cache_dir: Path, *, runner: str = "auto") -> Runner:
+def _sampling(files: ModelFiles, runner: LogitsRunner) -> tuple[ModelFiles, Runner]:
+    """Return a model with a runner that draws from another one's logits."""
+    return files, SamplingRunner(runner, files.config)
+
+
+def logits_runner_on(
+    checkpoint: Checkpoint, precision: Precision, threads: int, cache_dir: Path, *, runner: str = "auto"
+) -> LogitsRunner:
     """Create a runner for an x86 CPU from modules in memory; `cache_dir` keeps only the compiled decoder.
 
     Raises InvalidRequest if `runner` is native and native is not available.

@@ -20,6 +20,8 @@ from typing import Any
 
 import app
 import engine.runners
+from engine.runners import SamplingRunner
+from tests.engine.loading import load_logits_runner
 
 POLL_SECONDS = 0.01
 
@@ -59,12 +61,11 @@ class FaultyRunner:
 
 def main() -> int:
     """Run app.py with a faulty runner."""
-    load = engine.runners.load_runner
     file = Path(os.environ["FAULT_FILE"])
 
     def load_faulty(*arguments: Any, **named: Any) -> Any:
-        checkpoint, runner = load(*arguments, **named)
-        return checkpoint, FaultyRunner(runner, file)
+        files, runner = load_logits_runner(*arguments, **named)
+        return files, SamplingRunner(FaultyRunner(runner, file), files.config)
 
     engine.runners.load_runner = load_faulty
     return app.main(sys.argv[1:], os.environ)

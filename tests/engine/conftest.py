@@ -10,34 +10,36 @@ import torch
 from torch import nn
 
 from engine.batching.engine import Engine
-from engine.runners import Runner, load_runner
+from engine.runners import LogitsRunner, SamplingRunner
 from engine.upstream import VQGanDetokenizer
 from engine.weights.checkpoint import ModelFiles
 from engine.weights.detokenizer import attend_over_any_grid
+from tests.engine.loading import load_logits_runner
 from tests.engine.watched_runner import WatchedRunner
 
 MakeEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session")
-def loaded(request: pytest.FixtureRequest) -> tuple[ModelFiles, Runner]:
+def loaded(request: pytest.FixtureRequest) -> tuple[ModelFiles, LogitsRunner]:
     """Load Tiny. A test can choose another runner than `auto` by indirect parametrization."""
-    return load_runner("tiny", device="cpu", runner=getattr(request, "param", "auto"), threads=1)
+    return load_logits_runner("tiny", device="cpu", runner=getattr(request, "param", "auto"), threads=1)
 
 
 @pytest.fixture
-def runner(loaded: tuple[ModelFiles, Runner]) -> WatchedRunner:
+def runner(loaded: tuple[ModelFiles, LogitsRunner]) -> WatchedRunner:
     loaded[1].reset()
     return WatchedRunner(loaded[1])
 
 
 @pytest.fixture
-def make_engine(loaded: tuple[ModelFiles, Runner], runner: WatchedRunner) -> Iterator[MakeEngine]:
+def make_engine(loaded: tuple[ModelFiles, LogitsRunner], runner: WatchedRunner) -> Iterator[MakeEngine]:
     """Return a function that makes engines; all are closed after the test."""
     engines: list[Engine] = []
+    files = loaded[0]
 
     def make(max_batch_size: int = 4, *arguments: Any) -> Engine:
-        engines.append(Engine(lambda: (loaded[0], runner), max_batch_size, *arguments))
+        engines.append(Engine(lambda: (files, SamplingRunner(runner, files.config)), max_batch_size, *arguments))
         return engines[-1]
 
     yield make

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from engine.batching.job import Job
 from engine.events import ImageDone
 from engine.request import DrawingRequest, SamplingSettings
-from engine.runners import Runner
+from engine.runners import LogitsRunner
 
 
 class WatchedRunner:
-    """A `Runner` around another one, controlled by a test."""
+    """A `LogitsRunner` around another one, controlled by a test."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: LogitsRunner) -> None:
         self._runner = runner
         self.calls: list[tuple[str, int]] = []  # the name of each called method and its number of images, in order
         self.faults: dict[str, list[BaseException]] = {}  # the errors that a method's next calls raise

@@ -15,7 +15,7 @@ from benchmarks.reference import min_dalle_on
 from engine.batching.engine import Engine
 from engine.events import ImageDone
 from engine.request import DrawingRequest, SamplingSettings
-from engine.runners import Runner, default_cache, runner_on
+from engine.runners import LogitsRunner, SamplingRunner, default_cache, logits_runner_on
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.torch.runner import TorchRunner
 from engine.text import tokenize_prompt
@@ -34,11 +34,11 @@ PROMPT = "a red circle on a blue background"
 GREEDY = SamplingSettings(top_k=1, supercondition_factor=3.0)
 
 
-def make_runner(kind: str, checkpoint: Checkpoint) -> Runner:
+def make_runner(kind: str, checkpoint: Checkpoint) -> LogitsRunner:
     if kind == "torch":
         return TorchRunner(checkpoint, CPU)
     skip_unless_it_runs(kind)
-    return runner_on(checkpoint, CPU_PRECISIONS["float32"], THREADS, default_cache(), runner=kind)
+    return logits_runner_on(checkpoint, CPU_PRECISIONS["float32"], THREADS, default_cache(), runner=kind)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Runner:
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> LogitsRunner:
     return make_runner(request.param, checkpoint)
 
 
@@ -58,7 +58,7 @@ def min_dalle_leaves_threads_alone() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def our_logits(checkpoint: Checkpoint, runner: Runner, prompt: str, forced: list[int], negative: str = "") -> torch.Tensor:
+def our_logits(checkpoint: Checkpoint, runner: LogitsRunner, prompt: str, forced: list[int], negative: str = "") -> torch.Tensor:
     tokens = [tokenize_prompt(checkpoint.tokenizer, text, checkpoint.config) for text in (prompt, negative) if text]
     runner.rearrange([])
     runner.admit([runner.encode(*tokens)])
@@ -82,7 +82,7 @@ def test_token_ids_are_text_tokenizers_on_varied_prompts(checkpoint: Checkpoint)
         assert tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config) == theirs[:64]
 
 
-def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner: Runner) -> None:
+def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner: LogitsRunner) -> None:
     forced = random_tokens(checkpoint.config, 256)
     theirs = reference_logits(checkpoint, PROMPT, forced)
     ours = our_logits(checkpoint, runner, PROMPT, forced)
@@ -91,7 +91,7 @@ def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner
 
 
 @pytest.mark.parametrize("negative", ["red", "two yellow hearts and a small green star at the top, blue background"])
-def test_logits_agree_with_a_negative_prompt(checkpoint: Checkpoint, runner: Runner, negative: str) -> None:
+def test_logits_agree_with_a_negative_prompt(checkpoint: Checkpoint, runner: LogitsRunner, negative: str) -> None:
     """A negative prompt is min-dalle's first row, in place of the empty prompt; it may be longer than the prompt."""
     forced = random_tokens(checkpoint.config, 64)
     theirs = reference_logits(checkpoint, PROMPT, forced, negative)
@@ -99,8 +99,8 @@ def test_logits_agree_with_a_negative_prompt(checkpoint: Checkpoint, runner: Run
     torch.testing.assert_close(our_logits(checkpoint, runner, PROMPT, forced, negative), theirs, atol=1e-3, rtol=0)
 
 
-def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: Runner) -> None:
-    engine = Engine(lambda: (checkpoint, runner), max_batch_size=2)
+def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: LogitsRunner) -> None:
+    engine = Engine(lambda: (checkpoint, SamplingRunner(runner, checkpoint.config)), max_batch_size=2)
     try:
         job = engine.submit(DrawingRequest(PROMPT, (1,), GREEDY))
         list(job.events())
@@ -138,7 +138,7 @@ def their_image(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[bool
 
 
 @pytest.fixture(scope="module")
-def small_runner(small: Checkpoint) -> Callable[[str], Runner]:
+def small_runner(small: Checkpoint) -> Callable[[str], LogitsRunner]:
     """Return a function from a kind to a runner on the small model, created once."""
     return cache(lambda kind: make_runner(kind, small))
 
@@ -146,10 +146,10 @@ def small_runner(small: Checkpoint) -> Callable[[str], Runner]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_min_dalle_itself_draws_the_same_images(
-    small: Checkpoint, small_runner: Callable[[str], Runner], their_image: tuple[bool, torch.Tensor], kind: str
+    small: Checkpoint, small_runner: Callable[[str], LogitsRunner], their_image: tuple[bool, torch.Tensor], kind: str
 ) -> None:
     seamless, theirs = their_image
-    engine = Engine(lambda: (small, small_runner(kind)), max_batch_size=4)
+    engine = Engine(lambda: (small, SamplingRunner(small_runner(kind), small.config)), max_batch_size=4)
     try:
         seeds = (1, 2, 3, 4) if seamless else (1,)
         events = list(engine.submit(DrawingRequest(PROMPT, seeds, GREEDY, seamless=seamless)).events())
@@ -174,7 +174,7 @@ def test_logits_and_greedy_tokens_agree_at_minis_sizes(checkpoint: Checkpoint) -
         assert torch.equal(ours.argmax(-1), theirs.argmax(-1))
 
 
-def test_the_first_token_is_the_configurations_not_min_dalles(checkpoint: Checkpoint, runner: Runner) -> None:
+def test_the_first_token_is_the_configurations_not_min_dalles(checkpoint: Checkpoint, runner: LogitsRunner) -> None:
     assert MODELS["mini"].sizes is not None
     assert MODELS["mini"].sizes.decoder_start_token_id == 16384 != MIN_DALLE_START
     right = our_logits(checkpoint, runner, PROMPT, [checkpoint.config.decoder_start_token_id])

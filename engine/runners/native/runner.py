@@ -49,7 +49,7 @@ PromptPair = tuple[NativePrompt, NativePrompt]  # negative and positive: an imag
 
 
 class NativeRunner:
-    """A `Runner` on the decoder in C."""
+    """A `LogitsRunner` on the decoder in C."""
 
     def __init__(self, ends: Ends, library: ctypes.CDLL, threads: int) -> None:
         self._ends = ends

@@ -34,7 +34,7 @@ class _Slot:
 
 
 class OpenVinoRunner:
-    """A `Runner` of a compiled model of the form `PAGED`."""
+    """A `LogitsRunner` of a compiled model of the form `PAGED`."""
 
     def __init__(self, model: CompiledModel) -> None:
         self._model = model

@@ -57,7 +57,7 @@ class TorchPrompt:
 
 
 class TorchRunner:
-    """A `Runner` of a checkpoint's modules."""
+    """A `LogitsRunner` of a checkpoint's modules."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         config = checkpoint.config

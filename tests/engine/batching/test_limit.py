@@ -6,7 +6,7 @@ from engine.batching.limit import PATIENCE, AdaptiveLimit
 
 
 def steps_until_raised(limit: AdaptiveLimit) -> int:
-    return next(count for count in range(1, 100 * PATIENCE) if limit.count_step())
+    return next(count for count in range(1, 100 * PATIENCE) if limit.count_steps(1))
 
 
 def test_the_limit_halves_and_then_doubles_after_many_good_steps() -> None:
@@ -14,7 +14,7 @@ def test_the_limit_halves_and_then_doubles_after_many_good_steps() -> None:
     limit.halve(20)
     assert limit.value == 10
     assert [(steps_until_raised(limit), limit.value) for _ in range(2)] == [(PATIENCE, 20), (PATIENCE, 32)]
-    assert not any(limit.count_step() for _ in range(2 * PATIENCE))
+    assert not any(limit.count_steps(1) for _ in range(2 * PATIENCE))
 
 
 def test_failing_again_after_a_raise_doubles_the_wait() -> None:

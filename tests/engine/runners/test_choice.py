@@ -16,6 +16,7 @@ from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import find_model
 from engine.weights.models import MODELS
 from host.threads import usable_threads
+from tests.engine.loading import load_logits_runner
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -49,7 +50,7 @@ def test_an_unavailable_runner_is_refused(asked: str, device: torch.device) -> N
 def test_torch_computes_if_it_is_chosen() -> None:
     before = torch.get_num_threads()
     try:
-        files, runner = load_runner("tiny", device="cpu", runner="torch", threads=2)
+        files, runner = load_logits_runner("tiny", device="cpu", runner="torch", threads=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from engine.runners import Runner, default_cache, runner_on
+from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.native.library import load_library
 from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
 from engine.runners.native.runner import NativeRunner
@@ -25,7 +25,7 @@ from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.cpu import skip_unless_it_runs
 
-MakeRunner = Callable[[str, str], Runner]
+MakeRunner = Callable[[str, str], LogitsRunner]
 
 THREADS = 2
 ON_CPU = ["native", "openvino"]
@@ -44,15 +44,15 @@ def make_runner(checkpoint: Checkpoint) -> MakeRunner:
     """Return a function that creates the runner of a kind and precision, once."""
 
     @cache
-    def make(kind: str, name: str) -> Runner:
+    def make(kind: str, name: str) -> LogitsRunner:
         skip_unless_it_runs(kind)
-        return runner_on(checkpoint, CPU_PRECISIONS[name], THREADS, default_cache(), runner=kind)
+        return logits_runner_on(checkpoint, CPU_PRECISIONS[name], THREADS, default_cache(), runner=kind)
 
     return make
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint, make_runner: MakeRunner) -> Runner:
+def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint, make_runner: MakeRunner) -> LogitsRunner:
     if request.param == "torch":
         return TorchRunner(checkpoint, torch.device("cpu"))
     return make_runner(*request.param.split())
@@ -63,7 +63,7 @@ def forced_tokens(config: Any, count: int = 256) -> list[int]:
     return [config.decoder_start_token_id, *(rng.randrange(config.logit_count) for _ in range(count - 1))]
 
 
-def alone(runner: Runner, forced: list[int], prompt: list[int], negative: list[int] | None = None) -> NDArray[Any]:
+def alone(runner: LogitsRunner, forced: list[int], prompt: list[int], negative: list[int] | None = None) -> NDArray[Any]:
     runner.reset()
     runner.admit([runner.encode(prompt, negative)])
     logits = np.stack([runner.step([token], [i])[0].copy() for i, token in enumerate(forced)])
@@ -73,7 +73,7 @@ def alone(runner: Runner, forced: list[int], prompt: list[int], negative: list[i
 
 @pytest.mark.parametrize("negative", [None, OTHERS[0]], ids=["", "negative"])
 def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(
-    runner: Runner, checkpoint: Checkpoint, negative: list[int] | None
+    runner: LogitsRunner, checkpoint: Checkpoint, negative: list[int] | None
 ) -> None:
     forced = forced_tokens(checkpoint.config)
     expected = alone(runner, forced, PROMPT, negative)
@@ -105,7 +105,7 @@ def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(
     assert len(batch_sizes) > 5
 
 
-def test_a_reset_runner_draws_as_a_new_one(runner: Runner, checkpoint: Checkpoint) -> None:
+def test_a_reset_runner_draws_as_a_new_one(runner: LogitsRunner, checkpoint: Checkpoint) -> None:
     forced = forced_tokens(checkpoint.config, 40)
     before = alone(runner, forced, PROMPT)
     runner.admit([runner.encode(prompt) for prompt in OTHERS])
@@ -113,7 +113,7 @@ def test_a_reset_runner_draws_as_a_new_one(runner: Runner, checkpoint: Checkpoin
     assert np.array_equal(alone(runner, forced, PROMPT), before)
 
 
-def test_a_picture_is_the_same_alone_and_among_others_and_may_be_wide(runner: Runner, checkpoint: Checkpoint) -> None:
+def test_a_picture_is_the_same_alone_and_among_others_and_may_be_wide(runner: LogitsRunner, checkpoint: Checkpoint) -> None:
     grid = np.array([*forced_tokens(checkpoint.config)[1:], 3], dtype=np.int64).reshape(16, 16)
     one = runner.detokenize(grid[None])
     assert one.shape == (1, 256, 256, 3) and one.dtype == np.uint8 and one.std() > 10

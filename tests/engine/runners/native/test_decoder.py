@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import InvalidRequest
-from engine.runners import Runner, default_cache, load_runner, runner_on
+from engine.runners import LogitsRunner, default_cache, load_runner, logits_runner_on
 from engine.runners.native import instructions, library
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.instructions import missing_instructions, usable_sets
@@ -34,6 +34,7 @@ from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.config import ModelConfig
 from engine.weights.models import MODELS
 from tests.cpu import needs_native
+from tests.engine.loading import load_logits_runner
 from tests.parity.reference import random_checkpoint
 
 PROMPT = [0, 5, 6, 2]
@@ -46,7 +47,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def native(checkpoint: Checkpoint) -> NativeRunner:
-    runner = runner_on(checkpoint, CPU_PRECISIONS["float32"], 2, default_cache(), runner="native")
+    runner = logits_runner_on(checkpoint, CPU_PRECISIONS["float32"], 2, default_cache(), runner="native")
     assert isinstance(runner, NativeRunner)
     return runner
 
@@ -85,7 +86,7 @@ def test_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
 @needs_native
 def test_auto_takes_it_and_openvino_can_be_chosen() -> None:
     for chosen, kind in (("auto", NativeRunner), ("native", NativeRunner), ("openvino", OpenVinoRunner)):
-        _, runner = load_runner("tiny", device="cpu", runner=chosen, threads=1)
+        _, runner = load_logits_runner("tiny", device="cpu", runner=chosen, threads=1)
         assert isinstance(runner, kind)
 
 
@@ -94,7 +95,7 @@ def test_auto_takes_it_and_openvino_can_be_chosen() -> None:
 def test_without_a_usable_cache_folder_it_is_compiled_to_a_private_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("where the folder should be")
     with caplog.at_level(logging.WARNING):
-        _, runner = load_runner("tiny", device="cpu", threads=1, cache_dir=tmp_path / "file")
+        _, runner = load_logits_runner("tiny", device="cpu", threads=1, cache_dir=tmp_path / "file")
     assert isinstance(runner, NativeRunner)
     assert "choose another with --cache_dir" in caplog.text
     runner.admit([runner.encode(PROMPT)])
@@ -121,7 +122,7 @@ def test_where_it_is_not_available_openvino_decodes_and_the_log_says_why(
         monkeypatch.setattr(instructions, "cpu_capabilities", lambda: {"architecture": "x86_64", "fma3": True, "f16c": True})
 
     with caplog.at_level(logging.INFO):
-        files, runner = load_runner("tiny", device="cpu", threads=1, cache_dir=tmp_path)
+        files, runner = load_logits_runner("tiny", device="cpu", threads=1, cache_dir=tmp_path)
     assert isinstance(runner, OpenVinoRunner) and reason in caplog.text
     runner.admit([runner.encode(PROMPT)])
     assert runner.step([files.config.decoder_start_token_id], [0]).std() > 0.5
@@ -194,6 +195,7 @@ prompt, tokens = [0, 5, 6, 2], [512, 3, 11]
 logits, pixels = [], []
 for runner, precision in (("torch", "float32"), ("auto", "float32")):
     files, each = load_runner("tiny", device="cpu", runner=runner, precision=precision, threads=1)
+    each = each.logits_runner
     each.admit([each.encode(prompt, [0, 7, 2])])
     tokens[0] = files.config.decoder_start_token_id
     logits.append(np.stack([each.step([token], [position]).copy() for position, token in enumerate(tokens)]))
@@ -269,7 +271,7 @@ def test_a_compiler_without_output_is_an_error(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_a_row_is_the_same_to_the_bit_beside_any_number_of_others(checkpoint: Checkpoint, precision: str) -> None:
     """Each number of rows up to 18 has its own code; more are computed in several tiles."""
-    runner = runner_on(checkpoint, CPU_PRECISIONS[precision], 1, default_cache(), runner="native")
+    runner = logits_runner_on(checkpoint, CPU_PRECISIONS[precision], 1, default_cache(), runner="native")
     prompt, other = runner.encode(PROMPT), runner.encode([0, 7, 2])
     start = checkpoint.config.decoder_start_token_id
     runner.admit([prompt])
@@ -314,11 +316,11 @@ def test_other_sizes_follow_torch(checkpoint: Checkpoint, sizes: dict[str, int])
     tokens = [config.decoder_start_token_id, *range(100, 139)]
     prompt = [0, *(3 + index % 400 for index in range(config.text_token_count - 2)), 2]
 
-    def logits(runner: Runner) -> NDArray[Any]:
+    def logits(runner: LogitsRunner) -> NDArray[Any]:
         runner.admit([runner.encode(prompt)])
         return np.stack([runner.step([token], [position])[0].copy() for position, token in enumerate(tokens)])
 
     exact = logits(TorchRunner(other, torch.device("cpu")))
     for precision, most in (("float32", 1e-5), ("bfloat16", 0.02), ("int4", 0.1)):
-        error = logits(runner_on(other, CPU_PRECISIONS[precision], 2, default_cache(), runner="native")) - exact
+        error = logits(logits_runner_on(other, CPU_PRECISIONS[precision], 2, default_cache(), runner="native")) - exact
         assert error.std() < most * exact.std(), precision

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from engine.runners import Runner
+from engine.runners import LogitsRunner
 from engine.weights.checkpoint import ModelFiles
 
 PROMPT = [0, 5, 6, 2]
@@ -28,7 +28,7 @@ def two_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("loaded", ["torch"], indirect=True)
-def test_with_two_threads_a_row_is_the_same_alone_and_beside_others(loaded: tuple[ModelFiles, Runner]) -> None:
+def test_with_two_threads_a_row_is_the_same_alone_and_beside_others(loaded: tuple[ModelFiles, LogitsRunner]) -> None:
     def logits_beside(others: list[list[int]]) -> NDArray[Any]:
         prompts = [*others, PROMPT]
         runner.reset()
