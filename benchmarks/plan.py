@@ -13,7 +13,7 @@ from host.threads import usable_threads
 
 PROMPT = "a red circle on a blue background"
 PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny", "fairness")
-ON_REQUEST = ("cluster",)  # needs Ray
+ON_REQUEST = ("cluster", "instruction-sets")  # needs Ray; several servers in memory at once
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def read_plan(arguments: Sequence[str] | None = None) -> tuple[Plan, argparse.Na
         "--model_version", choices=["mini", "mega"], default="mini", help="the model whose sizes to use (default: mini)"
     )
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS + ON_REQUEST, default=list(PARTS), help="what to measure (default: all but cluster)"
+        "--parts",
+        nargs="+",
+        choices=PARTS + ON_REQUEST,
+        default=list(PARTS),
+        help=f"what to measure (default: all but {', '.join(ON_REQUEST)})",
     )
     parser.add_argument("--rounds", type=int, default=3, help="the number of repetitions (default: 3)")
     parser.add_argument(

@@ -56,7 +56,7 @@ static int reserve_rows(Team *team, int rows) {
     buffers->attended = replace_buffer(buffers->attended, 4 * state);
     buffers->inputs = replace_buffer(buffers->inputs, 4 * in);
     buffers->outputs = replace_buffer(buffers->outputs, 4 * out);
-    buffers->quantized = replace_buffer(buffers->quantized, in);
+    buffers->quantized = replace_buffer(buffers->quantized, INPUT_BYTES * in);
     buffers->scales = replace_buffer(buffers->scales, 4 * rows * MAX_GROUPS);
     buffers->sums = replace_buffer(buffers->sums, 4 * rows * MAX_GROUPS);
     if (!buffers->state || !buffers->attended || !buffers->inputs || !buffers->outputs || !buffers->quantized ||

@@ -48,7 +48,7 @@ def load_library(cache_dir: Path) -> ctypes.CDLL:
     sets = usable_sets()
     for instructions in sets:
         try:
-            library = _load(cache_dir, instructions)
+            library = load_set(cache_dir, instructions)
         except NativeUnavailable as error:
             if instructions is sets[-1]:
                 raise
@@ -64,7 +64,8 @@ def compile_flags(instructions: InstructionSet) -> list[str]:
     return [*_FLAGS, *instructions.flags]
 
 
-def _load(cache_dir: Path, instructions: InstructionSet) -> ctypes.CDLL:
+def load_set(cache_dir: Path, instructions: InstructionSet) -> ctypes.CDLL:
+    """Load decode.c for one instruction set, as `load_library` does."""
     sources = b"".join(path.read_bytes() for path in sorted(_FOLDER.glob("*.[ch]")))
     flags = compile_flags(instructions)
     digest = hashlib.sha256(sources + repr(flags).encode()).hexdigest()[:16]

@@ -55,9 +55,8 @@ typedef struct {
 typedef struct {
     int32_t capacity, output_stride;
     float *state, *inputs, *outputs, *attended; /* [rows, width | INPUT_STRIDE | output_stride | width] */
-    int8_t *quantized;                          /* [rows, INPUT_STRIDE]: the inputs in int8, */
-    float *scales;                              /* [rows, MAX_GROUPS]: the scale of each group, */
-    int32_t *sums;                              /* [rows, MAX_GROUPS]: and its sum */
+    uint8_t *quantized;                         /* [rows, INPUT_STRIDE * INPUT_BYTES]: the inputs in int8, */
+    float *scales, *sums;                       /* [rows, MAX_GROUPS]: the scale of each group, and the sum in int8 */
 } Buffers;
 
 static int min_int(int a, int b) { return a < b ? a : b; }

@@ -8,9 +8,8 @@
 /* The rows of a tile: as floats, or quantized, with the scale and the sum of each group. */
 typedef struct {
     const float *x;
-    const int8_t *quantized;
-    const float *scales;
-    const int32_t *sums;
+    const uint8_t *quantized;
+    const float *scales, *sums;
 } Operand;
 
 #if STRIP_ROWS == MAX_TILE_ROWS
@@ -19,6 +18,9 @@ typedef struct {
 #define UNROLL_ROWS
 #endif
 #define COLUMNS (PIECE / LANES) /* registers of a piece's channels */
+/* Whether a group's weights of 4 or 8 bits are unpacked once for all strips of a tile, which has one panel then. */
+#define UNPACKS_INT4(panels) (STRIP_ROWS < MAX_TILE_ROWS && (panels) == 1)
+#define UNPACKS_INT8(panels) (UNPACKS_INT4(panels) && IS_INT8_PACKED)
 
 /* Prefetch weights. With few rows, memory is the limit, and one prefetch, to the nearest cache, is best. Many rows keep the core
  * busy for longer, so that a second one, to the next cache, pays. */
@@ -97,42 +99,76 @@ INLINE void multiply_floats(int kind, int rows, int panels, const Product *produ
                    min_int(i + step, product->inputs), in.x, sums);
 }
 
+/* Unpack a group's weights of 8 bits for all strips. */
+INLINE void unpack_int8(int rows, const uint8_t *weights, Weights8 (*unpacked)[PARTS]) {
+    for (int i = 0; i < GROUP / 4; i++, weights += 4 * PANEL) {
+        prefetch_weights(rows, weights);
+        UNROLL for (int turn = 0; turn < TURNS; turn++)
+            UNROLL for (int c = 0; c < PARTS; c++) unpacked[i * TURNS + turn][c] = load_weights(weights + c * 4 * LANES, turn);
+    }
+}
+
 /* Multiply a group of inputs by weights of 8 bits, stored as 0 to 255 for -128 to 127. */
-INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_bytes, int group, Operand in,
-                          Floats (*sums)[COLUMNS]) {
+INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_bytes, const Weights8 (*unpacked)[PARTS], int group,
+                          Operand in, Floats (*sums)[COLUMNS]) {
     int columns = strip.panels * PARTS;
     Ints dots[STRIP_ROWS][COLUMNS];
     UNROLL for (int r = 0; r < strip.count; r++)
-        UNROLL for (int c = 0; c < columns; c++)
-            dots[r][c] = (Ints){0} - EXCESS * in.sums[(strip.first + r) * MAX_GROUPS + group];
+        UNROLL for (int c = 0; c < columns; c++) dots[r][c] = (Ints){0};
     for (int i = 0; i < GROUP; i += 4 * FOURS)
         UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL) {
-            Weights8 weight[COLUMNS];
-            if (strip.first == 0) UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
-            UNROLL for (int c = 0; c < columns; c++) weight[c] = load_weights(column_at(weights, panel_bytes, c, 4 * LANES));
-            UNROLL for (int r = 0; r < strip.count; r++) {
-                Inputs inputs = load_inputs(in.quantized + (strip.first + r) * INPUT_STRIDE + group * GROUP + i, four);
-                UNROLL for (int c = 0; c < columns; c++) dots[r][c] = dot_weights(dots[r][c], weight[c], inputs, four);
+            if (!UNPACKS_INT8(strip.panels) && strip.first == 0)
+                UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
+            UNROLL for (int turn = 0; turn < TURNS; turn++) {
+                Weights8 weight[COLUMNS];
+                UNROLL for (int c = 0; c < columns; c++)
+                    weight[c] = UNPACKS_INT8(strip.panels) ? unpacked[(i / 4 + four) * TURNS + turn][c]
+                                                           : load_weights(column_at(weights, panel_bytes, c, 4 * LANES), turn);
+                UNROLL for (int r = 0; r < strip.count; r++) {
+                    const uint8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE * INPUT_BYTES;
+                    Inputs inputs = load_inputs(row, group * GROUP + i, four, turn);
+                    UNROLL for (int c = 0; c < columns; c++) dots[r][c] = dot_weights(dots[r][c], weight[c], inputs, four);
+                }
             }
         }
     UNROLL for (int r = 0; r < strip.count; r++) {
-        Floats scale = splat(in.scales[(strip.first + r) * MAX_GROUPS + group]), *to = sums[strip.first + r];
-        UNROLL for (int c = 0; c < columns; c++) to[c] = add_product(to[c], to_floats(dots[r][c]), scale);
+        int at = (strip.first + r) * MAX_GROUPS + group;
+        Floats scale = splat(in.scales[at]), excess = splat(EXCESS * in.sums[at]), *to = sums[strip.first + r];
+        UNROLL for (int c = 0; c < columns; c++) /* whole numbers below 2^24: exact */
+            to[c] = add_product(to[c], to_floats(dots[r][c]) - excess, scale);
     }
 }
 
 INLINE void multiply_int8(int rows, int panels, const Product *product, int panel, Operand in, Floats (*sums)[COLUMNS]) {
     size_t panel_bytes = (size_t)PANEL * product->inputs;
     const uint8_t *weights = product->weights + panel * panel_bytes;
-    for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL)
-        FOR_STRIPS(rows, panels, strip_of_int8, weights, panel_bytes, group, in, sums);
+    Weights8 unpacked[GROUP / 4 * TURNS][PARTS];
+    for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL) {
+        if (UNPACKS_INT8(panels)) unpack_int8(rows, weights, unpacked);
+        FOR_STRIPS(rows, panels, strip_of_int8, weights, panel_bytes, unpacked, group, in, sums);
+    }
     UNROLL_ROWS for (int r = 0; r < rows; r++)
         UNROLL for (int c = 0; c < panels * PARTS; c++) sums[r][c] *= load_floats(product->scales + panel * PANEL + c * LANES);
 }
 
+/* Of 8 inputs' weights of 4 bits, the first four are in the lower halves of the bytes, and the others in the upper ones. */
+INLINE Bytes half_of(Bytes both, int four) { return four % 2 ? both >> 4 : both & 15; }
+
+/* Unpack a group's weights of 4 bits for all strips. */
+INLINE void unpack_int4(int rows, const uint8_t *weights, Bytes (*unpacked)[PARTS]) {
+    for (int i = 0; i < GROUP / 4; i += 2, weights += 4 * PANEL) {
+        prefetch_weights(rows, weights);
+        UNROLL for (int c = 0; c < PARTS; c++) {
+            Bytes both = load_bytes(weights + c * 4 * LANES);
+            UNROLL for (int four = 0; four < 2; four++) unpacked[i + four][c] = half_of(both, four);
+        }
+    }
+}
+
 /* Multiply a group of inputs by weights of 4 bits. `scales` and `zeros` are the first panel's. */
-INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *weights, size_t panel_bytes, const float *scales,
-                          const uint8_t *zeros, int group, Operand in, Floats (*sums)[COLUMNS]) {
+INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *weights, size_t panel_bytes,
+                          const Bytes (*unpacked)[PARTS], const float *scales, const uint8_t *zeros, int group, Operand in,
+                          Floats (*sums)[COLUMNS]) {
     enum { AT_ONCE = FOURS < 2 ? 2 : FOURS };
     int columns = strip.panels * PARTS;
     Ints dots[STRIP_ROWS][COLUMNS];
@@ -143,18 +179,18 @@ INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *we
         UNROLL for (int r = 0; r < strip.count; r++)
             UNROLL for (int c = 0; c < columns; c++) small[r][c] = (Ints){0};
         for (int i = start; i < start + 4 * SMALL_FOURS; i += 4 * AT_ONCE)
-            UNROLL for (int pair = 0; pair < AT_ONCE; pair += 2, weights += 4 * PANEL) {
-                Bytes both[COLUMNS];
-                if (strip.first == 0) UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
-                UNROLL for (int c = 0; c < columns; c++) both[c] = load_bytes(column_at(weights, panel_bytes, c, 4 * LANES));
-                UNROLL for (int four = pair; four < pair + 2; four++) {
-                    Bytes weight[COLUMNS];
-                    UNROLL for (int c = 0; c < columns; c++) weight[c] = four % 2 ? both[c] >> 4 : both[c] & 15;
-                    UNROLL for (int r = 0; r < strip.count; r++) {
-                        const int8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE + group * GROUP + i;
-                        Inputs inputs = load_inputs(row, four);
-                        UNROLL for (int c = 0; c < columns; c++) small[r][c] = dot_small(small[r][c], weight[c], inputs, four);
-                    }
+            UNROLL for (int four = 0; four < AT_ONCE; four++) {
+                const uint8_t *both = weights + (i / 4 + four) / 2 * 4 * PANEL;
+                if (!UNPACKS_INT4(strip.panels) && four % 2 == 0)
+                    UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, both + p * panel_bytes);
+                Bytes weight[COLUMNS];
+                UNROLL for (int c = 0; c < columns; c++)
+                    weight[c] = UNPACKS_INT4(strip.panels) ? unpacked[i / 4 + four][c]
+                                                           : half_of(load_bytes(column_at(both, panel_bytes, c, 4 * LANES)), four);
+                UNROLL for (int r = 0; r < strip.count; r++) {
+                    const uint8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE * INPUT_BYTES;
+                    Inputs inputs = load_small_inputs(row, group * GROUP + i, four);
+                    UNROLL for (int c = 0; c < columns; c++) small[r][c] = dot_small(small[r][c], weight[c], inputs, four);
                 }
             }
         UNROLL for (int r = 0; r < strip.count; r++)
@@ -169,7 +205,7 @@ INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *we
     }
     UNROLL for (int r = 0; r < strip.count; r++) {
         int at = (strip.first + r) * MAX_GROUPS + group;
-        Floats scale = splat(in.scales[at]), sum = splat((float)in.sums[at]), *to = sums[strip.first + r];
+        Floats scale = splat(in.scales[at]), sum = splat(in.sums[at]), *to = sums[strip.first + r];
         UNROLL for (int c = 0; c < columns; c++) {
             Floats dot = subtract_product(to_floats(dots[r][c]), zero[c], sum); /* whole numbers below 2^24: exact */
             to[c] = add_product(to[c], dot * weight_scale[c], scale);
@@ -180,10 +216,12 @@ INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *we
 INLINE void multiply_int4(int rows, int panels, const Product *product, int panel, Operand in, Floats (*sums)[COLUMNS]) {
     size_t panel_bytes = (size_t)PANEL * product->inputs / 2;
     const uint8_t *weights = product->weights + panel * panel_bytes;
+    Bytes unpacked[GROUP / 4][PARTS];
     for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL / 2) {
         size_t at = ((size_t)panel * product->groups + group) * PANEL;
-        FOR_STRIPS(rows, panels, strip_of_int4, product, weights, panel_bytes, product->scales + at, product->zeros + at, group, in,
-                   sums);
+        if (UNPACKS_INT4(panels)) unpack_int4(rows, weights, unpacked);
+        FOR_STRIPS(rows, panels, strip_of_int4, product, weights, panel_bytes, unpacked, product->scales + at, product->zeros + at,
+                   group, in, sums);
     }
 }
 
@@ -218,7 +256,7 @@ static void multiply_panels(const Product *product, int panel, const Buffers *bu
             int row = rows * tile / tiles, count = rows * (tile + 1) / tiles - row;
             size_t at = (size_t)row * INPUT_STRIDE;
             int group = row * MAX_GROUPS;
-            Operand in = {buffers->inputs + at, buffers->quantized + at, buffers->scales + group, buffers->sums + group};
+            Operand in = {buffers->inputs + at, buffers->quantized + at * INPUT_BYTES, buffers->scales + group, buffers->sums + group};
             float *to = out + (size_t)row * out_stride + p * PANEL;
 #if STRIP_ROWS == MAX_TILE_ROWS
 #define TILE(count, panels) case 8 * count + panels: multiply_tile(count, panels, product, p, in, to, out_stride); break;

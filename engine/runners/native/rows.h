@@ -67,7 +67,7 @@ static float int8_scale(const float *x, int count) {
 /* Quantize a row's inputs to int8, each group with its own scale. */
 static void quantize_row(Buffers *buffers, int row, const Product *product, int count) {
     float *x = buffers->inputs + (size_t)row * INPUT_STRIDE;
-    int8_t *quantized = buffers->quantized + (size_t)row * INPUT_STRIDE;
+    uint8_t *quantized = buffers->quantized + (size_t)row * INPUT_STRIDE * INPUT_BYTES;
     for (int i = count; i < product->inputs; i++) x[i] = 0;
     for (int group = 0; group < product->groups; group++) {
         float scale = int8_scale(x + group * GROUP, GROUP);
@@ -76,9 +76,10 @@ static void quantize_row(Buffers *buffers, int row, const Product *product, int 
         for (int i = group * GROUP; i < (group + 1) * GROUP; i += LANES) {
             Ints y = round_to_ints(load_floats(x + i) * inverse);
             sum += y;
-            store_low_bytes(quantized + i, y);
+            if (product->kind == AS_INT8) store_inputs(quantized, i, y);
+            else store_low_bytes(quantized + i, y);
         }
         buffers->scales[row * MAX_GROUPS + group] = scale;
-        buffers->sums[row * MAX_GROUPS + group] = sum_ints(sum);
+        buffers->sums[row * MAX_GROUPS + group] = (float)sum_ints(sum);
     }
 }

@@ -12,11 +12,11 @@
     STRIP(1, 2, __VA_ARGS__) STRIP(2, 2, __VA_ARGS__) STRIP(3, 2, __VA_ARGS__)                    \
     STRIP(3, 1, __VA_ARGS__) STRIP(4, 1, __VA_ARGS__) STRIP(5, 1, __VA_ARGS__) STRIP(6, 1, __VA_ARGS__)
 #else
-#define STRIP_ROWS 4
+#define STRIP_ROWS 6
 #define PANELS_AT_ONCE(rows) ((rows) <= 2 ? 2 : 1)
 #define STRIPS(STRIP, ...)                                                                        \
     STRIP(1, 2, __VA_ARGS__) STRIP(2, 2, __VA_ARGS__)                                             \
-    STRIP(2, 1, __VA_ARGS__) STRIP(3, 1, __VA_ARGS__) STRIP(4, 1, __VA_ARGS__)
+    STRIP(3, 1, __VA_ARGS__) STRIP(4, 1, __VA_ARGS__) STRIP(5, 1, __VA_ARGS__) STRIP(6, 1, __VA_ARGS__)
 #endif
 #define FOURS 1 /* groups of four inputs that a loop takes at once */
 
@@ -82,39 +82,8 @@ INLINE __m256i four_bytes(const void *bytes) {
     return _mm256_set1_epi32(four);
 }
 
-/* Weights of 8 bits, stored as 0 to 255 for -128 to 127, but never 0. `maddubs` sums two products of bytes in 16 bits, and takes
- * unsigned bytes on the left: weights are magnitudes there, and inputs get their signs. 2 * 127 * 127 fits. */
-#define EXCESS 0
-typedef struct {
-    __m256i values, magnitudes;
-} Weights8;
-typedef __m256i Inputs;
-INLINE Weights8 load_weights(const uint8_t *from) {
-    __m256i values = _mm256_xor_si256(_mm256_loadu_si256((const void *)from), _mm256_set1_epi8(-128));
-    return (Weights8){values, _mm256_abs_epi8(values)};
-}
-INLINE Inputs load_inputs(const int8_t *from, int four) { return four_bytes(from + 4 * four); }
-INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
-    (void)four;
-    __m256i pairs = _mm256_maddubs_epi16(weights.magnitudes, _mm256_sign_epi8(inputs, weights.values));
-    return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-}
-
-/* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
-#define SMALL_FOURS 8
-INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
-    (void)four;
-    return (Ints)_mm256_add_epi16((__m256i)sums, _mm256_maddubs_epi16((__m256i)weights, inputs));
-}
-INLINE Ints whole_sums(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
-
-/* Numbers of 16 bits times bytes, for attention. Of four numbers, the first and the third lie before the second and the fourth,
- * as the even and odd bytes of a register become numbers of 16 bits. */
-typedef struct {
-    Ints even, odd;
-} WideSums;
-
-/* Write LANES numbers of 16 bits. */
+/* Write LANES numbers of 16 bits. Of four numbers, the first and the third lie before the second and the fourth, as the even and
+ * odd bytes of a register become numbers of 16 bits. */
 INLINE void store_wide(uint8_t *numbers, int j, Ints x) {
     __m256i each = _mm256_setr_epi8(0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, /* in both halves */
                                     0, 1, 8, 9, 4, 5, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
@@ -122,6 +91,52 @@ INLINE void store_wide(uint8_t *numbers, int j, Ints x) {
     _mm_storeu_si128((void *)(numbers + 2 * j),
                      _mm_unpacklo_epi64(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1)));
 }
+
+/* Add to sums what an instruction makes of weights and inputs. In assembler, as GCC 12 multiplies for all sums before it adds, and
+ * runs out of registers. */
+#define MULTIPLY_AND_ADD(multiply, add, sums, weights, inputs)                                    \
+    ({                                                                                            \
+        Ints sums_ = sums;                                                                        \
+        __m256i products_;                                                                        \
+        __asm__(multiply " %3, %2, %1\n\t" add " %1, %0, %0"                                      \
+                : "+x"(sums_), "=&x"(products_) : "x"(weights), "x"(inputs));                     \
+        sums_;                                                                                    \
+    })
+
+/* Weights of 8 bits, 0 to 255, times inputs, both as numbers of 16 bits: `maddubs` would have to sum two products in 16 bits. The
+ * even and the odd bytes take turns. The sum is too large by EXCESS times the inputs' sum. */
+#define EXCESS 128
+#define IS_INT8_PACKED 1 /* whether `load_weights` does more than load */
+#define TURNS 2 /* products of a register of weights */
+#define INPUT_BYTES 2 /* of an input beside weights of 8 bits */
+typedef __m256i Weights8;
+typedef __m256i Inputs;
+INLINE Weights8 load_weights(const uint8_t *from, int turn) {
+    __m256i bytes = _mm256_loadu_si256((const void *)from);
+    return turn ? _mm256_srli_epi16(bytes, 8) : _mm256_and_si256(bytes, _mm256_set1_epi16(255));
+}
+INLINE void store_inputs(uint8_t *row, int i, Ints x) { store_wide(row, i, x); }
+INLINE Inputs load_inputs(const uint8_t *row, int i, int four, int turn) {
+    return four_bytes(row + 2 * (i + 4 * four + 2 * turn));
+}
+INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
+    (void)four;
+    return MULTIPLY_AND_ADD("vpmaddwd", "vpaddd", sums, weights, inputs);
+}
+
+/* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
+#define SMALL_FOURS 8
+INLINE Inputs load_small_inputs(const uint8_t *row, int i, int four) { return four_bytes(row + i + 4 * four); }
+INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
+    (void)four;
+    return MULTIPLY_AND_ADD("vpmaddubsw", "vpaddw", sums, weights, inputs);
+}
+INLINE Ints whole_sums(Ints sums) { return (Ints)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
+
+/* Numbers of 16 bits times bytes, for attention. */
+typedef struct {
+    Ints even, odd;
+} WideSums;
 
 /* Write LANES of a query's numbers, -16256 to 16256. */
 INLINE void store_query(uint8_t *numbers, int count, int j, Ints x) {

@@ -77,12 +77,19 @@ INLINE Ints dot_bytes(Ints sums, int8x16_t a, int8x16_t b) { return (Ints)vdotq_
 
 /* Weights of 8 bits, stored as 0 to 255 for -128 to 127, times inputs. */
 #define EXCESS 0
+#define IS_INT8_PACKED 1 /* whether `load_weights` does more than load */
+#define TURNS 1 /* products of a register of weights */
+#define INPUT_BYTES 1 /* of an input beside weights of 8 bits */
 typedef int8x16_t Weights8;
 typedef int8x16_t Inputs;
-INLINE Weights8 load_weights(const uint8_t *from) { return less_128(from); }
-INLINE Inputs load_inputs(const int8_t *from, int four) {
-    (void)four;
-    return vld1q_s8(from);
+INLINE Weights8 load_weights(const uint8_t *from, int turn) {
+    (void)turn;
+    return less_128(from);
+}
+INLINE void store_inputs(uint8_t *row, int i, Ints x) { store_low_bytes(row + i, x); }
+INLINE Inputs load_inputs(const uint8_t *row, int i, int four, int turn) {
+    (void)four, (void)turn;
+    return vld1q_s8((const int8_t *)row + i);
 }
 INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     switch (four) { /* a constant; the instruction takes it as such */
@@ -95,6 +102,7 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
 
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32. */
 #define SMALL_FOURS (GROUP / 4)
+INLINE Inputs load_small_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
     return dot_weights(sums, vreinterpretq_s8_u8((uint8x16_t)weights), inputs, four);
 }

@@ -30,7 +30,8 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InvalidRequest("device", f"device {device!r} can't be used here; try auto or cpu") from error
+        needs = ": it needs a Mac with Apple silicon" if device == "mps" else ""
+        raise InvalidRequest("device", f"device {device!r} can't be used here{needs}; try auto or cpu") from error
     return chosen
 
 
@@ -39,8 +40,8 @@ def choose_dtype(precision: str, device: torch.device, spec: ModelSpec) -> torch
     if precision == "auto":
         if spec.dtype == "float32":
             return torch.float32
-        # bfloat16 on a CPU, which emulates float16.
-        return torch.float16 if device.type == "cuda" else torch.bfloat16
+        # A CPU emulates float16. Apple's GPUs before M3 emulate bfloat16, which needs macOS 14.
+        return torch.bfloat16 if device.type == "cpu" else torch.float16
     if precision not in _DTYPES:
         raise InvalidRequest("precision", f"torch does not compute in {precision!r}; take auto, {', '.join(_DTYPES)}")
     if precision == "float16" and device.type == "cpu":

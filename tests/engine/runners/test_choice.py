@@ -12,7 +12,7 @@ from engine.errors import InvalidRequest
 from engine.runners import default_cache, load_runner
 from engine.runners.choice import choose_library
 from engine.runners.openvino.precision import choose_precision
-from engine.runners.torch.runner import TorchRunner
+from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
 from engine.weights.checkpoint import find_model
 from engine.weights.models import MODELS
 from host.threads import usable_threads
@@ -73,6 +73,17 @@ def test_auto_is_int4_for_large_models() -> None:
 def test_a_precision_is_refused_before_weights_are_searched(runner: str, precision: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=precision):
         load_runner("mini", models_root=tmp_path, device="cpu", runner=runner, precision=precision)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has an Apple GPU")
+def test_mps_is_refused_where_there_is_no_apple_gpu() -> None:
+    with pytest.raises(InvalidRequest, match="device 'mps' can't be used here: it needs a Mac with Apple silicon; try auto"):
+        choose_device("mps")
+
+
+def test_the_type_of_half_precision_is_the_devices() -> None:
+    found = {device: choose_dtype("auto", torch.device(device), MODELS["mega"]) for device in ("cpu", "cuda", "mps")}
+    assert found == {"cpu": torch.bfloat16, "cuda": torch.float16, "mps": torch.float16}
 
 
 def test_float16_is_refused_on_a_cpu() -> None:
