@@ -65,7 +65,8 @@ class SimulatedReplica(Replica):
     def _load(self) -> DalleModel:
         model = super()._load()
         engine: Any = model._engine
-        engine._runner = SamplingRunner(_SlowRunner(engine._runner.logits_runner), engine.config)
+        batch = engine._batch
+        batch.runner = SamplingRunner(_SlowRunner(batch.runner.logits_runner), engine.config)
         return model
 
 

@@ -11,9 +11,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.errors import DeadlineExceeded, GenerationFailed
-from engine.events import Event, Queued, Tick
+from engine.events import Event, Progress, Queued, Tick
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest
 from engine.sampler import uniforms
+
+PROGRESS_EVERY = 8  # tokens
 
 
 class SlotState(Enum):
@@ -116,6 +118,14 @@ class Job:
     def tell(self, event: Event) -> None:
         """Put an event on the caller's queue."""
         self._events.put(event)
+
+    def tell_progress(self, index: int) -> None:
+        """Send the caller an image's progress if it has got far enough and the caller wants to know."""
+        if self.reports_progress:
+            candidates = self.candidates(index)
+            rounds, rest = divmod(sum(each.position for each in candidates), PROGRESS_EVERY * len(candidates))
+            if rest == 0:
+                self.tell(Progress(index, PROGRESS_EVERY * rounds))
 
     def tell_place(self, place: int) -> None:
         """Send the caller the request's place in the queue, if it has changed."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine.batching.engine import MAX_STEPS, Engine
+from engine.batching.batch import MAX_STEPS
+from engine.batching.engine import Engine
 from engine.batching.job import Job
 from engine.errors import GenerationFailed
 from engine.events import Event, Progress, Queued
