@@ -126,6 +126,7 @@ class ServeLink:
 
     def close(self) -> None:
         """Stop the replicas if Ray was started for them; otherwise leave them to the next front."""
+        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)  # it logs an error if its event loop has ended
         if self._owns_ray:
             stop_ray()
 
