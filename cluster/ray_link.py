@@ -78,8 +78,8 @@ class ServeLink:
         # no public way to set it: tests/cluster/test_ray.py fails if this one goes.
         deployment._version = _version(repr(settings), replica.__name__)
         target = serve.RunTarget(deployment.bind(settings, bind_to_node), APPLICATION, route_prefix=None)
-        [handle] = serve.run_many([target], wait_for_applications_running=False)
-        self._handle: DeploymentHandle = handle
+        serve.run_many([target], wait_for_applications_running=False)
+        self._handle = DeploymentHandle(DEPLOYMENT, APPLICATION)  # not Serve's, which it keeps for the next link, with its loop
         self._owns_ray = owns_ray
 
     def watch(self, on_change: Callable[[Collection[str]], None]) -> None:
@@ -126,6 +126,7 @@ class ServeLink:
 
     def close(self) -> None:
         """Stop the replicas if Ray was started for them; otherwise leave them to the next front."""
+        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)  # it logs an error if its event loop has ended
         if self._owns_ray:
             stop_ray()
 

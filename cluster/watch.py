@@ -20,7 +20,7 @@ from engine.errors import DalleError
 
 ASK_SECONDS = 1.0
 SILENCES = 2  # in a row, after which a replica's process is ended
-_PATIENCE_SECONDS = 30.0  # between two lines of log that say what the start waits for
+_PATIENCE_SECONDS = 40.0  # between two lines of log that say what the start waits for; Ray Serve knows that after 30 s
 
 _log = logging.getLogger(__name__)
 
