@@ -24,12 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from engine.request import SamplingSettings
-from engine.runners import Runner, load_runner
-from engine.weights.checkpoint import ModelFiles
+from dalle_model import DalleModel, SamplingSettings
 from training.caption import describe
 from training.catalogue import SHAPE_GROUP, catalogue
-from training.drawing import draw_best
+from training.drawing import draw_all
 from training.judge import Wanted, named, things_are_right, wanted_of
 from training.paths import DATA
 from training.reader import Reader, Reading
@@ -116,16 +114,15 @@ def is_right(trial: Trial, reading: Reading) -> bool:
 
 
 class Evaluation:
-    """An evaluation of one model: its runner, its settings, and how many pictures it draws for each one shown."""
+    """An evaluation of one model: its settings, and the first picture's seed."""
 
-    def __init__(self, files: ModelFiles, runner: Runner, settings: SamplingSettings, best_of: int, seed: int) -> None:
-        self._files, self._runner, self._settings, self._best_of, self._seed = files, runner, settings, best_of, seed
+    def __init__(self, model: DalleModel, settings: SamplingSettings, seed: int) -> None:
+        self._model, self._settings, self._seed = model, settings, seed
         self._reader = Reader()
 
     def pictures(self, prompts: list[str], title: str) -> NDArray[Any]:
         """Draw a picture of each prompt: uint8 [N, 256, 256, 3]."""
-        best_of, seed = self._best_of, self._seed
-        return draw_best(self._files, self._runner, prompts, self._settings, best_of=best_of, seed=seed, title=title)[0]
+        return draw_all(self._model, prompts, self._settings, seed=self._seed, title=title)
 
     def read(self, pictures: Iterable[NDArray[Any]]) -> list[Reading]:
         """Read pictures back."""
@@ -197,13 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--save_wrong", type=Path, help="a folder for what was read, and the pictures that were judged wrong")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args(arguments)
-    files, runner = load_runner(
-        "tiny", models_root=options.models_root, precision=options.precision, threads=options.threads, progress=True
-    )
-    settings = files.config.sampling.override(options.temperature, options.top_k, options.supercondition_factor)
     chosen = [trial for trial in trials(options.prompts, options.seed) if not options.rows or options.rows in trial.row]
-    measures = Evaluation(files, runner, settings, options.best_of, options.seed * 100_000).run(chosen, options.save_wrong)
-    print(f"\nTiny, {settings}, best of {options.best_of}\n\n{table(measures)}")
+    with DalleModel(
+        "tiny", models_root=options.models_root, precision=options.precision, threads=options.threads, show_progress=True
+    ) as model:
+        settings = model.sampling.override(options.temperature, options.top_k, options.supercondition_factor, options.best_of)
+        measures = Evaluation(model, settings, options.seed * 100_000).run(chosen, options.save_wrong)
+    print(f"\nTiny, {settings}\n\n{table(measures)}")
     if options.json:
         options.json.write_text(json.dumps([vars(m) for m in measures], indent=2) + "\n", encoding="utf8")
     return 0 if all(measure.is_met for measure in measures) else 1

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from engine.runners import load_runner
+from dalle_model import DalleModel
 from training.caption import BESIDE_WORDS, COUNT_WORDS, FILLERS, PLACE_WORDS, PREFIXES, RELATION_WORDS, SIZE_WORDS, SUFFIXES
 from training.catalogue import Thing, catalogue, trained_indices
 from training.evaluate import Evaluation
@@ -94,9 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args(arguments)
-    files, runner = load_runner("tiny", models_root=options.models_root, threads=options.threads, progress=True)
-    evaluation = Evaluation(files, runner, files.config.sampling, options.best_of, seed=7_000_000)
-    things, sceneries = measure(evaluation), scenery_shares(evaluation)
+    with DalleModel("tiny", models_root=options.models_root, threads=options.threads, show_progress=True) as model:
+        evaluation = Evaluation(model, model.sampling.override(best_of=options.best_of), seed=7_000_000)
+        things, sceneries = measure(evaluation), scenery_shares(evaluation)
     if options.json:
         named = {catalogue()[index].names[0]: share for index, share in things.items()}
         options.json.write_text(json.dumps({"things": named, "sceneries": sceneries}, indent=1) + "\n", encoding="utf8")

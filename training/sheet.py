@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.runners import load_runner
-from training.drawing import draw_best
+from dalle_model import DalleModel
+from training.drawing import draw_all
 from training.paths import ROOT
 
 PROMPTS = (
@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--best_of", type=int, default=4)
     parser.add_argument("--target", type=Path, default=ROOT / "docs" / "images" / "tiny.png")
     options = parser.parse_args(arguments)
-    files, runner = load_runner("tiny", models_root=options.models_root, progress=True)
-    drawn, _ = draw_best(files, runner, PROMPTS, files.config.sampling, best_of=options.best_of, seed=0, title="drawing")
+    with DalleModel("tiny", models_root=options.models_root, show_progress=True) as model:
+        drawn = draw_all(model, PROMPTS, model.sampling.override(best_of=options.best_of), seed=0)
     step = (_SIDE + _GAP, _SIDE + _CAPTION + _GAP)
     sheet = Image.new("RGB", (_COLUMNS * step[0] + _GAP, len(PROMPTS) // _COLUMNS * step[1] + _GAP), "white")
     pen = ImageDraw.Draw(sheet)

@@ -37,9 +37,10 @@ _log = logging.getLogger(__name__)
 class Batch:
     """The images that are drawn, a runner that computes their tokens and pixels, and the pictures that are due."""
 
-    def __init__(self, runner: Runner, queue: JobQueue, statistics: Statistics) -> None:
+    def __init__(self, runner: Runner, queue: JobQueue, statistics: Statistics, min_distinct_tokens: int = 1) -> None:
+        """An image with fewer different tokens than `min_distinct_tokens` is an empty sheet."""
         self.runner = runner
-        self.gallery = Gallery()
+        self.gallery = Gallery(min_distinct_tokens)
         self.in_detokenizer: list[Picture] = []  # of a step that fails, those that are not delivered
         self._queue, self._scheduler, self._statistics = queue, queue.scheduler, statistics
 

@@ -62,7 +62,7 @@ class Engine:
 
     def count_text_tokens(self, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads, start and end token included."""
-        return len(self._tokenize(prompt))
+        return len(self._read(prompt))
 
     def submit(self, request: DrawingRequest, timeout: float | None = None, caller: str | None = None) -> Job:
         """Queue a request of a caller, to be done within `timeout` seconds, and return its job.
@@ -72,7 +72,7 @@ class Engine:
         self._check_process()
         self._queue.check_room(request, caller)  # before any work, so that a refusal costs next to nothing
         negative_tokens = self._tokenize(request.negative_prompt) if request.negative_prompt.strip() else None
-        job = Job(request, self._tokenize(request.prompt), negative_tokens, timeout, caller)
+        job = Job(request, self._read(request.prompt), negative_tokens, timeout, caller)
         self._queue.add(job)
         return job
 
@@ -107,7 +107,7 @@ class Engine:
                 checkpoint, runner = load()
             self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
             self.known_words = checkpoint.known_words() if isinstance(checkpoint, ModelFiles) else None
-            self._batch = Batch(runner, self._queue, self._statistics)
+            self._batch = Batch(runner, self._queue, self._statistics, self.config.min_distinct_tokens)
         except BaseException as error:
             self._failure = error
             return
@@ -132,6 +132,10 @@ class Engine:
             except Exception as error:
                 recovery.recover(error)
             self._statistics.steps_end(images, steps)
+
+    def _read(self, prompt: str) -> list[int]:
+        """Return a prompt's tokens, with what it leaves unsaid if the model has words for that."""
+        return self._tokenize(prompt if self.known_words is None else self.known_words.complete(prompt))
 
     def _tokenize(self, prompt: str) -> list[int]:
         return tokenize_prompt(self._tokenizer, prompt, self.config)

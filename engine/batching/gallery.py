@@ -63,7 +63,9 @@ class Picture:
 class Gallery:
     """The pictures that are due: in order those that no caller may miss, then other previews, of each image only the newest."""
 
-    def __init__(self) -> None:
+    def __init__(self, min_distinct_tokens: int = 1) -> None:
+        """An image with fewer different tokens than `min_distinct_tokens` is an empty sheet, not shown if there is another."""
+        self._min_distinct_tokens = min_distinct_tokens
         self._owed: deque[Picture] = deque()  # finished ones, and previews of requests that want every one
         self._previews: dict[Slot, Picture] = {}
         self._steps_since_preview = PREVIEW_SPACING
@@ -83,7 +85,7 @@ class Gallery:
         images = [job.candidates(index) for index in (range(len(job.request.seeds)) if job.request.seamless else [slot.index])]
         if any(each.position < position for candidates in images for each in candidates):
             return
-        picture = Picture(tuple(_likeliest(candidates, position) for candidates in images), position)
+        picture = Picture(tuple(self._best(candidates, position) for candidates in images), position)
         first = images[0][0]
         if picture.is_preview and not job.request.every_preview:
             self._previews[first] = picture
@@ -129,6 +131,15 @@ class Gallery:
         self._previews.clear()
         self._owed = deque(picture for picture in self._owed if not picture.is_preview)
 
+    def _best(self, candidates: Sequence[Slot], position: int) -> Slot:
+        """Return the candidate whose first tokens are the likeliest, of equal ones the first; an empty sheet comes last."""
+
+        def merit(candidate: Slot) -> tuple[bool, float]:
+            is_full = position < IMAGE_TOKEN_COUNT or len(set(candidate.tokens)) >= self._min_distinct_tokens
+            return is_full, candidate.score_at(position)
+
+        return max(candidates, key=merit)
+
     def _fits(self, taken: Sequence[Picture]) -> bool:
         """Return whether the next picture has the shape of those taken."""
         return not taken or len(self._first().slots) == len(taken[0].slots)
@@ -143,8 +154,3 @@ class Gallery:
         self._suspects = {job for job in self._suspects if not job.is_over}
         self._owed = deque(picture for picture in self._owed if picture.is_wanted)
         self._previews = {slot: picture for slot, picture in self._previews.items() if picture.is_wanted}
-
-
-def _likeliest(candidates: Sequence[Slot], position: int) -> Slot:
-    """Return the candidate whose first tokens are the likeliest, of equal ones the first."""
-    return max(candidates, key=lambda candidate: candidate.score_at(position))

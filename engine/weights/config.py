@@ -41,6 +41,7 @@ class ModelConfig:
     text_token_count: int = 64
     detokenizer: DetokenizerConfig | None = None  # None: min-dalle's
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    min_distinct_tokens: int = 1  # an image with fewer different ones is an empty sheet: another candidate is shown, if there is
 
     @property
     def logit_count(self) -> int:
@@ -62,7 +63,7 @@ _COUNTS = {
     "max_text_length": "text_token_count",
     "decoder_start_token_id": "decoder_start_token_id",
 }
-_OTHER_KEYS = {"image_length", "detokenizer", "sampling", "name"}
+_OTHER_KEYS = {"image_length", "detokenizer", "sampling", "name", "min_distinct_tokens"}
 
 
 def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
@@ -92,6 +93,8 @@ def read_config(path: Path, defaults: ModelConfig | None = None) -> ModelConfig:
         raise CheckpointError(f"{path}: image_length is {values['image_length']!r}, but must be {IMAGE_TOKEN_COUNT}")
     if "detokenizer" in values:
         fields["detokenizer"] = _detokenizer(path, values["detokenizer"])
+    if "min_distinct_tokens" in values:
+        fields["min_distinct_tokens"] = _positive_int(path, "min_distinct_tokens", values["min_distinct_tokens"])
     if "sampling" in values:
         fields["sampling"] = _sampling(path, values["sampling"])
     if defaults is None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from consts import MAX_SEED
 from engine.batching.engine import Engine
+from engine.batching.job import Slot
 from engine.errors import InvalidRequest
 from engine.events import ImageDone, Preview, Progress
 from engine.request import PREVIEWS, DrawingRequest, SamplingSettings
+from engine.runners import LogitsRunner, SamplingRunner
 from engine.sampler import log_likelihoods
 from engine.weights.checkpoint import ModelFiles
 from tests.engine.conftest import MakeEngine
@@ -111,3 +115,25 @@ def test_more_candidates_than_there_is_ever_room_for_are_refused(make_engine: Ma
     with pytest.raises(InvalidRequest, match="best_of for each of 4 images makes 16, but this server holds 12") as refused:
         engine.submit(best_of(4, (1, 2, 3, 4)))
     assert refused.value.field == "best_of"
+
+
+def test_an_empty_sheet_is_shown_only_if_all_candidates_are_empty(
+    make_engine: MakeEngine, runner: WatchedRunner, loaded: tuple[ModelFiles, LogitsRunner]
+) -> None:
+    seeds = tuple(range(6))
+    job = make_engine(18).submit(best_of(COUNT, seeds))
+    images_of(job)
+    images = [job.candidates(index) for index in seeds]
+    least = 1 + min(len(set(likeliest(candidates).tokens)) for candidates in images)
+    full = [[slot for slot in candidates if len(set(slot.tokens)) >= least] for candidates in images]
+    chosen = [likeliest(some or candidates) for some, candidates in zip(full, images, strict=True)]
+    assert chosen != [likeliest(candidates) for candidates in images]
+    files = replace(loaded[0], config=replace(loaded[0].config, min_distinct_tokens=least))
+    strict = Engine(lambda: (files, SamplingRunner(runner, files.config)), 18)
+    scores = {event.index: event.score for event in strict.submit(best_of(COUNT, seeds)).events() if isinstance(event, ImageDone)}
+    strict.close()
+    assert [scores[index] for index in seeds] == [slot.score_at(256) for slot in chosen]
+
+
+def likeliest(candidates: list[Slot]) -> Slot:
+    return max(candidates, key=lambda slot: slot.score_at(256))

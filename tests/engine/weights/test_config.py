@@ -48,10 +48,11 @@ def test_the_published_configuration_equals_the_table(tmp_path: Path) -> None:
 
 def test_a_complete_configuration_is_read(tmp_path: Path) -> None:
     sampling = {"temperature": 1, "top_k": 64, "supercondition_factor": 3}
-    config = read_config(write(tmp_path, STRICT_SIZES | {"sampling": sampling, "name": "small"}))
+    config = read_config(write(tmp_path, STRICT_SIZES | {"sampling": sampling, "name": "small", "min_distinct_tokens": 5}))
     assert (config.name, config.embed_count, config.decoder_layer_count, config.decoder_start_token_id) == ("small", 64, 3, 512)
     assert config.detokenizer == DetokenizerConfig(32, (6, 5))
     assert config.sampling == SamplingSettings(1.0, 64, 3.0)
+    assert config.min_distinct_tokens == 5
 
 
 def test_a_detokenizer_may_have_more_blocks(tmp_path: Path) -> None:
