@@ -10,6 +10,7 @@ import pytest
 import requests
 import torch
 
+from dalle_model import PREVIEWS, DalleModel, Preview
 from engine.batching.engine import Engine
 from engine.events import ImageDone
 from engine.request import DrawingRequest, SamplingSettings
@@ -94,3 +95,25 @@ def test_a_server_draws_the_same_image_for_one_caller_and_for_many(gpu: torch.de
         alone = [draw(server.url, seed) for seed in (1, 2)]
         together = list(pool.map(lambda seed: draw(server.url, seed), range(24)))
     assert together[1:3] == alone and len(set(together)) > 12
+
+
+def test_every_kind_of_request_is_drawn_and_drawn_again(gpu: torch.device) -> None:
+    """Previews, candidates, a negative prompt, a seamless picture, and a caller who leaves."""
+    sampling = SamplingSettings(best_of=3)
+    wanted = [
+        DrawingRequest("a red circle", (1, 2), previews=PREVIEWS),
+        DrawingRequest("a blue star", (3,), sampling, negative_prompt="a circle"),
+        DrawingRequest("a pink ring", (4, 5, 6, 7), seamless=True),
+    ]
+
+    def draw(model: DalleModel) -> list[list[bytes]]:
+        left = model.start(DrawingRequest("two yellow hearts", (9,)))
+        drawings = [model.start(request) for request in wanted]
+        left.cancel()
+        return [[image.tobytes() for image in drawing.result()] for drawing in drawings]
+
+    with DalleModel("tiny", device="cuda", runner="cuda") as model:
+        first = draw(model)
+        previews = [event for event in model.start(wanted[0]).events() if isinstance(event, Preview)]
+        assert draw(model) == first
+    assert [len(images) for images in first] == [2, 1, 1] and previews

@@ -23,7 +23,8 @@ from engine.weights.config import ModelConfig
 POSITIONS = (0, 1, 2, 127, 128, 129, 255)
 PROMPT_LENGTHS = (7, 64, 2)  # of three images; the last has a negative prompt, too
 GRAPH_STEPS = 8
-# The greatest error of a row of logits, beside the logits' spread, that rounding explains: a few times what was measured.
+# The greatest error of a row of logits, beside the logits' spread, that rounding explains: Tiny's are 0.002 in
+# float16 and 0.03 in bfloat16, and the large models have five times as many layers.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
 # Settings that cut the logits in different ways.
 SAMPLING = (SamplingSettings(), SamplingSettings(0.5, 10, 4.0), SamplingSettings(1.5, 1000, 1.0))
@@ -75,7 +76,7 @@ class Proof:
         Raises Unproven. Logits with other bits alone than in a batch cost exactness only, and are logged.
         """
         encoded = self.encoded(runner)
-        draws = [Draw(sampling, uniforms(seed)) for seed, sampling in enumerate(SAMPLING)]
+        draws = [Draw(sampling, uniforms(seed)) for seed, (sampling, _) in enumerate(zip(SAMPLING, encoded, strict=False))]
         logits = self._check_logits(runner, encoded, draws, reference, tolerance)
         self._check_graphs(runner, encoded, draws)
         runner.admit(encoded[-1:], draws[-1:])
@@ -89,21 +90,18 @@ class Proof:
     ) -> NDArray[Any]:
         runner.admit(encoded, draws)
         steps = []
-        for row, position in zip(self.tokens, self.positions, strict=True):
+        for row, position, expected in zip(self.tokens, self.positions, reference, strict=True):
             logits, drawn = runner.force(row.tolist(), [position] * len(row))
-            chances = [draw.uniforms[position] for draw in draws]
-            expected, _ = sample(logits, [draw.sampling for draw in draws], chances)
-            if not np.array_equal(drawn, expected):
-                raise Unproven(f"it draws the tokens {drawn.tolist()} where the CPU draws {expected.tolist()}")
+            spread = expected - expected.mean(-1, keepdims=True)
+            error = float((np.linalg.norm(logits - expected, axis=-1) / np.linalg.norm(spread, axis=-1)).max())
+            if not error < tolerance:  # NaN is no proof either
+                raise Unproven(f"at position {position} its logits are {error:.2g} of their spread from torch's")
+            tokens, _ = sample(logits, [draw.sampling for draw in draws], [draw.uniforms[position] for draw in draws])
+            if not np.array_equal(drawn, tokens):
+                raise Unproven(f"it draws the tokens {drawn.tolist()} where the CPU draws {tokens.tolist()}")
             steps.append(logits)
         runner.rearrange([])
-        logits = np.stack(steps)
-        errors = np.linalg.norm(logits - reference, axis=-1) / (reference.std(-1) * reference.shape[-1] ** 0.5)
-        if not errors.max() < tolerance:  # NaN is no proof either
-            raise Unproven(
-                f"its logits differ from torch's by {errors.max():.2g} of their spread; rounding explains {tolerance:.2g}"
-            )
-        return logits
+        return np.stack(steps)
 
     def _check_graphs(self, runner: CudaRunner, encoded: list[Any], draws: list[Draw]) -> None:
         runner.admit(encoded, draws)

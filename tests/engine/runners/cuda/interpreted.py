@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,13 +44,25 @@ def checkpoint() -> Checkpoint:
     return small_checkpoint()
 
 
-@pytest.fixture(scope="module")
-def cuda(checkpoint: Checkpoint) -> CudaRunner:
-    """The runner as it is on a GPU, but without its room for more images, which the interpreter copies at each launch."""
+@pytest.fixture(scope="module", autouse=True)
+def little_room() -> Iterator[None]:
+    """Reserve one slot: the interpreter copies all of them at each launch, and a second image makes the room grow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "FIRST_SLOTS", 1)
         patch.setattr(runner, "CAPTURED_AT_START", ())
-        return CudaRunner(checkpoint, CPU)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cuda(checkpoint: Checkpoint) -> CudaRunner:
+    """Return the runner as it is on a GPU."""
+    return CudaRunner(checkpoint, CPU)
+
+
+@pytest.fixture(scope="module")
+def quick(checkpoint: Checkpoint) -> CudaRunner:
+    """Return a runner whose products are not Triton's, which take half of the interpreter's time."""
+    return CudaRunner(checkpoint, CPU, cublas_product)
 
 
 @torch.inference_mode()
@@ -67,11 +79,13 @@ def test_logits_follow_min_dalle(cuda: CudaRunner, checkpoint: Checkpoint) -> No
 
 def test_the_runner_proves_itself_beside_torchs(cuda: CudaRunner, checkpoint: Checkpoint) -> None:
     whole = Proof.of(checkpoint.config, 0, 2)
-    proof = replace(whole, tokens=whole.tokens[[0, 3]], positions=(0, 129), graph_steps=1)
+    proof = replace(
+        whole, prompts=whole.prompts[:2], tokens=whole.tokens[[0, 5], :2], positions=(0, 129), graph_steps=1
+    )  # less of it
     reference = proof.reference(TorchRunner(checkpoint, CPU))
     cuda.reset()
     proof.check(cuda, reference, tolerance=1e-5)
-    with pytest.raises(Unproven, match=r"logits differ from torch's by 0\.0"):
+    with pytest.raises(Unproven, match=r"at position 0 its logits are 0\.0\d* of their spread from torch's"):
         proof.check(cuda, reference + 0.02 * reference.std(), tolerance=TOLERANCE[torch.float32])
 
 
@@ -85,9 +99,7 @@ def test_a_runner_that_multiplies_wrongly_is_found(checkpoint: Checkpoint) -> No
 
         return multiply
 
-    with pytest.raises(Unproven, match="logits differ"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "FIRST_SLOTS", 3)
-        patch.setattr(runner, "CAPTURED_AT_START", ())
+    with pytest.raises(Unproven, match="at position 0 its logits"):
         proven_runner(checkpoint, CPU, wrong_product)
 
 
@@ -99,7 +111,7 @@ def draw_together(drawer: Runner, draws: Sequence[Draw]) -> tuple[NDArray[Any], 
     def draw(steps: int, place: int) -> None:
         while steps:
             part: Drawn = drawer.draw(steps)
-            assert not part.not_finite
+            assert not part.not_finite and np.isnan(np.delete(part.likelihoods, place, 0)).all()
             drawn.append((part.tokens[place], part.likelihoods[place]))
             steps -= part.tokens.shape[1]
 
@@ -118,29 +130,25 @@ def draw_together(drawer: Runner, draws: Sequence[Draw]) -> tuple[NDArray[Any], 
     return np.concatenate(tokens), np.concatenate(likelihoods)
 
 
-def test_images_that_join_and_leave_are_drawn_as_torch_draws_them(
-    cuda: CudaRunner, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "FIRST_SLOTS", 1)
+def test_images_that_join_and_leave_are_drawn_as_torch_draws_them(quick: CudaRunner, checkpoint: Checkpoint) -> None:
     settings = [SamplingSettings(), SamplingSettings(0.5, 10, 4.0), SamplingSettings(1.5, 90, 1.0)]
     draws = [Draw(each, uniforms(seed), needs_likelihoods=seed == 0) for seed, each in enumerate(settings)]
-    tokens, likelihoods = draw_together(cuda, draws)
+    tokens, likelihoods = draw_together(quick, draws)
     their_tokens, their_likelihoods = draw_together(SamplingRunner(TorchRunner(checkpoint, CPU), checkpoint.config), draws)
     assert tokens.tolist() == their_tokens.tolist() and len(set(tokens.tolist())) > 1
     assert np.allclose(likelihoods, their_likelihoods, atol=1e-5) and (likelihoods < 0).all()
-    assert np.isnan(draw_together(cuda, [replace(draw, needs_likelihoods=False) for draw in draws])[1]).all()
 
 
-def test_an_image_that_is_not_finite_is_named_and_costs_no_other(cuda: CudaRunner) -> None:
+def test_an_image_that_is_not_finite_is_named_and_costs_no_other(quick: CudaRunner) -> None:
     draw = Draw(SamplingSettings(), uniforms(7))
-    good = cuda.encode(PROMPTS[0])
+    good = quick.encode(PROMPTS[0])
     bad = (good[0], EncodedPrompt(good[1].keys_values * torch.nan, good[1].length))
-    cuda.reset()
-    cuda.admit([good], [draw])
-    alone = cuda.draw(1)
-    cuda.rearrange([])
-    cuda.admit([bad, good], [draw, draw])
-    drawn = cuda.draw(1)
+    quick.reset()
+    quick.admit([good], [draw])
+    alone = quick.draw(1)
+    quick.rearrange([])
+    quick.admit([bad, good], [draw, draw])
+    drawn = quick.draw(1)
     assert list(drawn.not_finite) == [0] and not alone.not_finite
     assert drawn.tokens[1].tolist() == alone.tokens[0].tolist()
 
