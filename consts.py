@@ -48,7 +48,7 @@ EXAMPLE_PROMPTS = {
 }
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8", "int4")
-RUNNERS = ("auto", "native", "openvino", "torch")
+RUNNERS = ("auto", "cuda", "native", "openvino", "torch")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 

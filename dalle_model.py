@@ -101,7 +101,7 @@ class DalleModel:
             version: `tiny`, `mini`, `mega` or `mega_full`, in any case.
             models_root: A folder with weights, laid out as min-dalle's. None downloads them.
             device: `auto`, or a device by torch's name for it.
-            runner: The library that computes: `auto`, `native`, `openvino` or `torch`.
+            runner: The library that computes: `auto`, `cuda`, `native`, `openvino` or `torch`.
             precision: How numbers are kept: `auto`, `float32`, `bfloat16`, `float16`, `int8` or `int4`.
             threads: Threads to compute with on a CPU. 0 takes as many as this process may use.
             cache_dir: The folder for converted models. None takes the user's cache folder.

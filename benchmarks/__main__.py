@@ -20,6 +20,7 @@ from benchmarks.decoding import measure_decoding
 from benchmarks.drawing import measure_drawing
 from benchmarks.fairness import measure_fairness
 from benchmarks.figures import Figures, machine
+from benchmarks.gpu import measure_gpu
 from benchmarks.instruction_sets import measure_images_by_set, measure_steps_by_set
 from benchmarks.plan import Plan, read_plan
 from benchmarks.profile import measure_profile
@@ -60,6 +61,8 @@ def measure(models_root: Path, plan: Plan, figures: Figures) -> None:
         measure_tiny(plan, figures)
     if "fairness" in plan.parts:
         measure_fairness(plan, figures)
+    if "gpu" in plan.parts:
+        measure_gpu(plan, figures)
     if "cluster" in plan.parts:
         measure_cluster(plan, figures)
     if "instruction-sets" in plan.parts:
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = Figures(about(plan), given.json)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if not set(plan.parts) <= {"tiny", "fairness", "cluster"}:
+            if not set(plan.parts) <= {"tiny", "fairness", "gpu", "cluster"}:
                 print("Writing random weights ...", flush=True)
                 write_models_root(Path(folder), SIZES[plan.model], model=plan.model)
             measure(Path(folder), plan, figures)

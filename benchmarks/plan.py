@@ -12,7 +12,7 @@ from engine.weights.models import MODELS
 from host.threads import usable_threads
 
 PROMPT = "a red circle on a blue background"
-PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny", "fairness")
+PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny", "fairness", "gpu")
 ON_REQUEST = ("cluster", "instruction-sets")  # needs Ray; several servers in memory at once
 
 

@@ -14,10 +14,13 @@ from engine.weights.models import MODELS
 from engine.weights.tokenizer import load_tokenizer
 
 
-def min_dalle_on(checkpoint: Checkpoint) -> MinDalle:
-    """Create a MinDalle with a checkpoint's modules, without its constructor, which downloads weights."""
+def min_dalle_on(checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MinDalle:
+    """Create a MinDalle with a checkpoint's modules, without its constructor, which downloads weights.
+
+    The modules are on the device already, the encoder and the decoder in the given type.
+    """
     model = MinDalle.__new__(MinDalle)
-    model.device, model.dtype, model.is_reusable, model.is_verbose = "cpu", torch.float32, True, False
+    model.device, model.dtype, model.is_reusable, model.is_verbose = device, dtype, True, False
     model.layer_count, model.embed_count = checkpoint.config.decoder_layer_count, checkpoint.config.embed_count
     model.text_token_count = checkpoint.config.text_token_count
     model.tokenizer, model.encoder, model.decoder = checkpoint.tokenizer, checkpoint.encoder, checkpoint.decoder

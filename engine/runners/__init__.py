@@ -1,9 +1,9 @@
-"""Computing a model's tensors: a protocol, three implementations, and the choice among them.
+"""Computing a model's tensors: two protocols, four implementations, and the choice among them.
 
     encode ─> admit ─> draw, draw, ... (rearrange when images leave) ─> detokenize
 
 A runner knows slots, not requests: image i of the running batch is in slot i, and `rearrange` selects the slots that stay.
-torch, native and openvino compute logits, and `SamplingRunner` draws tokens from them.
+torch, native and openvino compute logits, and `SamplingRunner` draws tokens from them. cuda draws by itself, on the GPU.
 """
 
 from engine.runners.choice import default_cache, load_runner, logits_runner_on

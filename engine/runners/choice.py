@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from platformdirs import user_cache_path
 
 from consts import RUNNERS
 from engine.errors import InvalidRequest, first_line
+from engine.runners.cuda.support import Unproven, choose_cuda_dtype, missing_on
 from engine.runners.runner import LogitsRunner, Runner
 from engine.runners.sampling import SamplingRunner
 from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
@@ -58,6 +60,10 @@ def load_runner(
     count = usable_threads(threads)
     find = partial(find_model, model, models_root=models_root, progress=progress)
     chosen_library = choose_library(runner, chosen_device)
+    if chosen_library == "cuda":
+        dtype = choose_cuda_dtype(precision, spec)
+        with usable_cache(cache_dir) as folder:
+            return _load_cuda(find, chosen_device, dtype, count, folder, runner, progress=progress)
     if chosen_library == "torch":
         return _load_torch(find, chosen_device, choose_dtype(precision, chosen_device, spec), count, progress=progress)
 
@@ -98,6 +104,34 @@ def _load_torch(
     return _sampling(files, TorchRunner(files.load(dtype, progress=progress), device))
 
 
+def _load_cuda(
+    find: Callable[[], ModelFiles],
+    device: torch.device,
+    dtype: torch.dtype,
+    threads: int,
+    cache_dir: Path,
+    runner: str,
+    *,
+    progress: bool = False,
+) -> tuple[ModelFiles, Runner]:
+    """Load the CUDA runner, or the torch runner if that one does not prove itself; an error if `runner` is cuda."""
+    os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))  # of compiled kernels, else in the user's home
+    files = find()
+    torch.set_num_threads(threads)
+    checkpoint = files.load(dtype, progress=progress)
+    try:
+        from engine.runners.cuda.loading import proven_runner
+
+        return files, proven_runner(checkpoint, device)
+    except (Unproven, ImportError) as error:  # ImportError: a Triton that is installed, but not whole
+        reason = first_line(error)
+        if runner == "cuda":
+            raise InvalidRequest("runner", f"cuda can't draw {files.config.name} here: {reason}; take auto or torch") from error
+    # Not inside the except block, where the traceback keeps the other runner's memory.
+    _log.warning("drawing with torch, as the faster cuda runner can't draw %s here: %s", files.config.name, reason)
+    return _sampling(files, TorchRunner(checkpoint, device))
+
+
 def _sampling(files: ModelFiles, runner: LogitsRunner) -> tuple[ModelFiles, Runner]:
     """Return a model with a runner that draws from another one's logits."""
     return files, SamplingRunner(runner, files.config)
@@ -122,9 +156,9 @@ def logits_runner_on(
 
 
 def choose_library(runner: str, device: torch.device) -> str:
-    """Choose the library for a device: on an x86 CPU openvino, on another CPU native, else torch.
+    """Choose the library for a device: on an x86 CPU openvino, on another CPU native, on an NVIDIA GPU cuda, else torch.
 
-    With openvino, the native decoder decodes if it can. Where native can't, torch takes its place. Raises InvalidRequest.
+    With openvino, the native decoder decodes if it can. Where native or cuda can't, torch takes its place. Raises InvalidRequest.
     """
     if runner not in RUNNERS:
         raise InvalidRequest("runner", f"runner {runner!r} is unknown; take {', '.join(RUNNERS)}")
@@ -133,8 +167,17 @@ def choose_library(runner: str, device: torch.device) -> str:
     if runner == "openvino" and not is_x86_cpu:
         raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {device.type}; take auto, native or torch")
     if runner == "native" and not is_cpu:
-        raise InvalidRequest("runner", f"native computes on CPUs only, not on {device.type}; take auto or torch")
-    if not is_cpu or runner == "torch":
+        raise InvalidRequest("runner", f"native computes on CPUs only, not on {device.type}; take auto, cuda or torch")
+    if runner == "torch":
+        return "torch"
+    if runner == "cuda" or not is_cpu:
+        missing = missing_on(device)
+        if missing is None:
+            return "cuda"
+        if runner == "cuda":
+            raise InvalidRequest("runner", f"cuda can't compute here: {missing}; take auto or torch")
+        if device.type == "cuda":
+            _log.info("computing with torch, as the faster cuda runner can't run here: %s", missing)
         return "torch"
     return "openvino" if is_x86_cpu else "native"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,18 @@ def build_detokenizer(config: ModelConfig) -> nn.Module:
         detokenizer: nn.Module = VQGanDetokenizer()
         return attend_over_any_grid(detokenizer)
     return TinyDetokenizer(config.image_vocab_count, config.detokenizer)
+
+
+def pixels_of(detokenizer: nn.Module, grids: Tensor) -> Tensor:
+    """Detokenize grids int64 [N, H, W] to pixels uint8 [N, 16 H, 16 W, 3], in channels-last order."""
+    parts: Any = detokenizer
+    z = parts.embedding(grids).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return to_bytes(parts.decoder(parts.post_quant_conv(z)))
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Round pixels [N, 3, H, W] from 0 to 1 to bytes: uint8 [N, H, W, 3]."""
+    return (pixels.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8)
 
 
 def attend_over_any_grid(detokenizer: nn.Module) -> nn.Module:

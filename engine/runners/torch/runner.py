@@ -14,6 +14,7 @@ from engine.errors import InvalidRequest
 from engine.runners.torch.cache import KeyValueCache
 from engine.runners.torch.decoder import TorchDecoder, attention_spans
 from engine.weights.checkpoint import Checkpoint
+from engine.weights.detokenizer import pixels_of
 from engine.weights.models import ModelSpec
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -117,10 +118,5 @@ class TorchRunner:
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
         on_device = torch.from_numpy(grids).to(self._device)
-        parts = [self._pixels(part) for part in on_device.split(_DETOKENIZER_BATCH.get(self._device.type, 1))]
-        return torch.cat(parts).cpu().numpy()
-
-    def _pixels(self, grids: Tensor) -> Tensor:
-        z = self._detokenizer.embedding(grids).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        z = self._detokenizer.decoder(self._detokenizer.post_quant_conv(z))
-        return (z.permute(0, 2, 3, 1).clip(0, 1) * 255).round().to(torch.uint8)
+        parts = on_device.split(_DETOKENIZER_BATCH.get(self._device.type, 1))
+        return torch.cat([pixels_of(self._detokenizer, part) for part in parts]).cpu().numpy()

@@ -11,6 +11,7 @@ import torch
 from engine.errors import InvalidRequest
 from engine.runners import default_cache, load_runner
 from engine.runners.choice import choose_library
+from engine.runners.cuda.support import missing_on
 from engine.runners.openvino.precision import choose_precision
 from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
 from engine.weights.checkpoint import find_model
@@ -27,7 +28,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("x86_64", CPU, "auto", "openvino"),
         ("AMD64", CPU, "auto", "openvino"),
         ("x86_64", CPU, "torch", "torch"),
-        ("x86_64", CUDA, "auto", "torch"),
+        ("x86_64", CUDA, "auto", "torch" if missing_on(CUDA) else "cuda"),
         ("arm64", CPU, "auto", "native"),
         ("arm64", CPU, "native", "native"),
         ("arm64", CPU, "torch", "torch"),
@@ -40,7 +41,7 @@ def test_openvino_computes_on_x86_and_native_on_other_cpus(
     assert choose_library(asked, device) == expected
 
 
-@pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("native", CUDA), ("tensorrt", CPU)])
+@pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("native", CUDA), ("cuda", CPU), ("tensorrt", CPU)])
 def test_an_unavailable_runner_is_refused(asked: str, device: torch.device) -> None:
     with pytest.raises(InvalidRequest, match="take") as refused:
         choose_library(asked, device)
