@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import app
+import cluster.replica
 import engine.runners
+from dalle_model import DalleModel
 from engine.runners import SamplingRunner
 from tests.engine.loading import load_logits_runner
 
@@ -59,8 +61,8 @@ class FaultyRunner:
             return ["", ""]
 
 
-def main() -> int:
-    """Run app.py with a faulty runner."""
+def make_faulty() -> None:
+    """Make runners fail that are loaded in this process from now on."""
     file = Path(os.environ["FAULT_FILE"])
 
     def load_faulty(*arguments: Any, **named: Any) -> Any:
@@ -68,6 +70,20 @@ def main() -> int:
         return files, SamplingRunner(FaultyRunner(runner, file), files.config)
 
     engine.runners.load_runner = load_faulty
+
+
+class FaultyReplica(cluster.replica.Replica):
+    """A replica with a faulty runner, for --replicas."""
+
+    def _load(self) -> DalleModel:
+        make_faulty()
+        return super()._load()
+
+
+def main() -> int:
+    """Run app.py with a faulty runner."""
+    make_faulty()
+    cluster.replica.Replica = FaultyReplica  # type: ignore[misc]  # before Ray's part of the package is imported
     return app.main(sys.argv[1:], os.environ)
 
 
