@@ -79,14 +79,17 @@ def test_logits_follow_min_dalle(cuda: CudaRunner, checkpoint: Checkpoint) -> No
     assert np.abs(logits - expected.numpy()).max() < 1e-5
 
 
-def test_the_runner_proves_itself_beside_torchs(cuda: CudaRunner, checkpoint: Checkpoint) -> None:
+def test_the_runner_proves_itself_beside_torchs(
+    cuda: CudaRunner, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = Proof.of(checkpoint.config, 0, 2)
     proof = replace(
-        whole, prompts=whole.prompts[:2], tokens=whole.tokens[[0, 5], :2], positions=(0, 129), graph_steps=1
+        whole, prompts=whole.prompts[:2], tokens=whole.tokens[[0, 5], :2], positions=(0, 129), graph_steps=2
     )  # less of it
     reference = proof.reference(TorchRunner(checkpoint, CPU))
     cuda.reset()
     proof.check(cuda, reference, tolerance=1e-5)
+    assert caplog.messages == [], "the same bits alone"
     with pytest.raises(Unproven, match=r"at position 0 its logits are 0\.0\d* of their spread from torch's"):
         proof.check(cuda, reference + 0.02 * reference.std(), tolerance=TOLERANCE[torch.float32])
 
