@@ -11,7 +11,7 @@ import argparse
 import gc
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from functools import partial
@@ -44,12 +44,12 @@ from host.threads import usable_threads
 
 GPU_MODELS = ("mega", "mini")
 IMAGES = (1, 9)  # beside min-dalle, which draws square numbers
-MANY = 64  # images at once, and callers
+FEW, MANY = 16, 64  # images at once; many callers, too
 MIDDLE = IMAGE_TOKEN_COUNT // 2  # the position of a mean step
 
 
-def measure_gpu(plan: Plan, figures: Figures) -> None:
-    """Measure whole images, steps and a server, of Mega and Mini; on another machine say what it lacks."""
+def measure_gpu(plan: Plan, figures: Figures, models: Sequence[str] = GPU_MODELS) -> None:
+    """Measure whole images, steps and a server of each model; on another machine say what it lacks."""
     device = choose_device("auto")
     missing = missing_on(device)
     if missing is not None:
@@ -57,7 +57,7 @@ def measure_gpu(plan: Plan, figures: Figures) -> None:
         return
     bandwidth = _bandwidth(device)
     figures.add(Figure("gpu", f"{torch.cuda.get_device_name(device)}: memory read", "GB/s"), bandwidth / 1e9)
-    for model in GPU_MODELS:
+    for model in models:
         sizes = MODELS[model].sizes
         assert sizes is not None
         _measure_library(model.capitalize(), random_checkpoint_on(device, sizes), device, bandwidth, plan, figures)
@@ -74,7 +74,12 @@ def _measure_library(
     from engine.runners.cuda.runner import CudaRunner
 
     theirs = min_dalle_on(checkpoint, "cuda", torch.float16)
+    torch.cuda.reset_peak_memory_stats(device)
     runner = proven_runner(checkpoint, device)
+    with _engine(checkpoint, lambda: runner) as engine:
+        _draw(engine, FEW)
+    peak = torch.cuda.max_memory_allocated(device) / 1e9
+    figures.add(Figure("gpu", f"{name}: peak memory with {FEW} images at once", "GB"), peak)
     runners: Mapping[str, Callable[[], Runner]] = {
         "ours": lambda: runner,
         "cuBLAS": lambda: CudaRunner(checkpoint, device, cublas_product),
@@ -99,7 +104,6 @@ def _measure_library(
     for images in (*IMAGES, MANY):
         step, limit = _step_seconds(runner, images), _step_bytes(checkpoint, runner, images) / bandwidth
         figures.add(Figure("gpu", f"{name}, a step of {images}", "ms", "share", "limit of memory"), 1000 * step, 1000 * limit)
-    figures.add(Figure("gpu", f"{name}: peak memory", "GB"), torch.cuda.max_memory_reserved(device) / 1e9)
 
 
 def _measure_server(model: str, plan: Plan, figures: Figures) -> None:
@@ -199,12 +203,13 @@ def main() -> None:
     """Measure this part alone; print a table and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Measure min-dalle and ours on this GPU.")
     parser.add_argument("--rounds", type=int, default=5, help="the number of repetitions (default: 5)")
+    parser.add_argument("--models", nargs="+", choices=GPU_MODELS, default=list(GPU_MODELS), help="whose sizes (default: all)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"), metavar="FILE", help="for all figures")
     given = parser.parse_args()
     packages = {package: version(package) for package in ("min-dalle", "torch")}
     about = {"machine": machine(), "rounds": given.rounds, "date": date.today().isoformat(), "python": platform.python_version()}
     figures = Figures(about | packages, given.json)
-    measure_gpu(Plan(usable_threads(0), parts=("gpu",), rounds=given.rounds), figures)
+    measure_gpu(Plan(usable_threads(0), parts=("gpu",), rounds=given.rounds), figures, given.models)
     print(f"\n{figures.table()}\n\nEvery round: {given.json}")
 
 

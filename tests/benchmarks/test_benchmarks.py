@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,13 +16,18 @@ from benchmarks.__main__ import about, measure
 from benchmarks.bandwidth import memory_bandwidth
 from benchmarks.decoding import bytes_a_step
 from benchmarks.figures import Figure, Figures
+from benchmarks.gpu import measure_gpu, random_checkpoint_on
 from benchmarks.plan import Plan, read_plan
 from benchmarks.plot import draw_plot
 from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from benchmarks.reference import LocalMinDalle
+from engine.runners.cuda.support import missing_on
 from engine.runners.native import library
 from engine.runners.openvino.precision import CPU_PRECISIONS
+from engine.runners.torch.runner import TorchRunner, choose_device
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
+from engine.weights.config import read_config
+from engine.weights.models import MODELS
 from tests.cpu import WHY_NOT_NATIVE
 
 # min-dalle requires this image vocabulary, as many layers in the encoder as in the decoder, and the VQGAN's true sizes.
@@ -47,6 +53,22 @@ def checkpoint(models_root: Path) -> Checkpoint:
 
 def plan_of(*parts: str) -> Plan:
     return Plan(torch.get_num_threads(), parts=parts, rounds=1, images=(1,), precisions=("auto",), callers=(1, 2), batch=2)
+
+
+def test_a_machine_without_a_gpu_is_told_what_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = Figures({})
+    if missing_on(choose_device("auto")) is None:
+        pytest.skip("this machine has a GPU, which would be measured for minutes")
+    measure_gpu(plan_of("gpu"), figures)
+    assert "gpu: not measured: it needs an NVIDIA GPU" in capsys.readouterr().out and not list(figures)
+
+
+def test_a_random_model_is_built_on_a_device(small_root: Path) -> None:
+    config = read_config(small_root / "dalle_bart_mini" / "config.json", MODELS["mini"].sizes)
+    runner = TorchRunner(random_checkpoint_on(torch.device("cpu"), config), torch.device("cpu"))
+    runner.admit([runner.encode([0, 5, 2])])
+    logits = runner.step([config.decoder_start_token_id], [0])
+    assert np.isfinite(logits).all() and logits.std() > 0.1
 
 
 @pytest.mark.soak

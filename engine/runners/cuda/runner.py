@@ -58,6 +58,7 @@ class CudaRunner:
             self._config, self._dtype = checkpoint.config, weights.dtype
             self._decoder = CudaDecoder(weights, products or InvariantProducts(device))
             self._encoder = CudaEncoder(checkpoint.encoder, weights)
+            self._free_unused()  # the modules' own weights, in whose place are views of the fused ones
             self._detokenizer = CudaDetokenizer(checkpoint.detokenizer, checkpoint.config.logit_count, device)
             start, end = (checkpoint.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
             # The unconditional row of images without a negative prompt: only the start and the end token.
@@ -113,6 +114,10 @@ class CudaRunner:
         if self._slots is not None:
             self._slots = None
             self._decoder.detach()
+        self._free_unused()
+
+    def _free_unused(self) -> None:
+        """Give memory that nothing uses back to the device, as blocks of other sizes are needed next."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -25,6 +25,7 @@ from engine.runners.cuda.loading import proven_runner
 from engine.runners.cuda.products import Product, cublas_product
 from engine.runners.cuda.proof import TOLERANCE, Proof
 from engine.runners.cuda.runner import CudaRunner
+from engine.runners.cuda.slots import Slots
 from engine.runners.cuda.support import Unproven
 from engine.runners.runner import Draw, Drawn, Runner
 from engine.runners.torch.runner import TorchRunner
@@ -32,6 +33,7 @@ from engine.sampler import log_likelihoods, sample, uniforms
 from engine.text import tokenize_prompt
 from engine.upstream import VQGanDetokenizer
 from engine.weights.checkpoint import Checkpoint
+from engine.weights.config import ModelConfig
 from engine.weights.detokenizer import attend_over_any_grid, pixels_of
 from tests.engine.runners.cuda.small_model import CPU, small_checkpoint
 from tests.parity.reference import reference_logits
@@ -77,14 +79,17 @@ def test_logits_follow_min_dalle(cuda: CudaRunner, checkpoint: Checkpoint) -> No
     assert np.abs(logits - expected.numpy()).max() < 1e-5
 
 
-def test_the_runner_proves_itself_beside_torchs(cuda: CudaRunner, checkpoint: Checkpoint) -> None:
+def test_the_runner_proves_itself_beside_torchs(
+    cuda: CudaRunner, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = Proof.of(checkpoint.config, 0, 2)
     proof = replace(
-        whole, prompts=whole.prompts[:2], tokens=whole.tokens[[0, 5], :2], positions=(0, 129), graph_steps=1
+        whole, prompts=whole.prompts[:2], tokens=whole.tokens[[0, 5], :2], positions=(0, 129), graph_steps=2
     )  # less of it
     reference = proof.reference(TorchRunner(checkpoint, CPU))
     cuda.reset()
     proof.check(cuda, reference, tolerance=1e-5)
+    assert caplog.messages == [], "the same bits alone"
     with pytest.raises(Unproven, match=r"at position 0 its logits are 0\.0\d* of their spread from torch's"):
         proof.check(cuda, reference + 0.02 * reference.std(), tolerance=TOLERANCE[torch.float32])
 
@@ -151,6 +156,39 @@ def test_an_image_that_is_not_finite_is_named_and_costs_no_other(quick: CudaRunn
     drawn = quick.draw(1)
     assert list(drawn.not_finite) == [0] and not alone.not_finite
     assert drawn.tokens[1].tolist() == alone.tokens[0].tolist()
+
+
+def test_a_runner_whose_memory_ran_out_draws_the_same_after_a_reset(quick: CudaRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt, draw = quick.encode(PROMPTS[0]), Draw(SamplingSettings(), uniforms(7))
+    quick.reset()
+    quick.admit([prompt], [draw])
+    tokens = quick.draw(1).tokens.tolist()
+    grown, calls = Slots._grown, []
+
+    def run_out(slots: Slots, old: Tensor, count: int, axis: int = 0) -> Tensor:
+        calls.append(count)
+        if len(calls) > 3:
+            raise torch.OutOfMemoryError
+        return grown(slots, old, count, axis)
+
+    monkeypatch.setattr(Slots, "_grown", run_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        quick.admit([prompt], [draw])
+
+    class FewSlots(Slots):
+        """There is memory for one image, and not for those that come later."""
+
+        def __init__(self, config: ModelConfig, count: int, *others: Any) -> None:
+            if count > 1:
+                raise torch.OutOfMemoryError
+            super().__init__(config, count, *others)
+
+    monkeypatch.setattr(runner, "Slots", FewSlots)
+    monkeypatch.setattr(runner, "FIRST_SLOTS", 16)
+    quick.reset()
+    quick.admit([prompt], [draw])
+    assert quick.draw(1).tokens.tolist() == tokens
+    quick.reset()
 
 
 @pytest.mark.parametrize("has_ties", [False, True])
