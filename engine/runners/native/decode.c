@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "detokenize.h"
 #include "model.h"
 #include "products.h"
 #include "step.h"
@@ -133,4 +134,27 @@ EXPORT void pack_text(const Model *model, const float *keys_values, int32_t leng
                 case CACHE_INT8: store_position(CACHE_INT8, width, to, i, keys, keys + part); break;
                 }
             }
+}
+
+/* Return an empty picture for a detokenizer, which must outlive it; NULL if out of memory. */
+EXPORT Picture *open_picture(const Detokenizer *detokenizer) {
+    Picture *picture = allocate(sizeof(Picture));
+    if (!picture) return NULL;
+    memset(picture, 0, sizeof(Picture));
+    picture->detokenizer = detokenizer;
+    return picture;
+}
+
+EXPORT void close_picture(Picture *picture) {
+    release_picture(picture);
+    release(picture);
+}
+
+/* Turn tokens [rows, columns] into pixels [16 * rows, 16 * columns, 3]; return 0, or 1 if out of memory. One caller at a time. */
+EXPORT int32_t detokenize(Team *team, Picture *picture, const int64_t *tokens, int32_t rows, int32_t columns, uint8_t *pixels) {
+    if (!reserve_picture(team, picture, rows, columns)) return 1;
+    picture->tokens = tokens, picture->pixels = pixels;
+    team->picture = picture;
+    run_job(team, draw_picture);
+    return 0;
 }

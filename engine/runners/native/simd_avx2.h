@@ -100,6 +100,15 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
+/* Weights of 8 bits, -127 to 127, times inputs, for convolutions. */
+#define PIXEL_OFFSET 0
+typedef Weights8 Kernel8;
+INLINE Kernel8 load_kernel(const uint8_t *from) {
+    __m256i values = _mm256_loadu_si256((const void *)from);
+    return (Kernel8){values, _mm256_abs_epi8(values)};
+}
+#define dot_kernel dot_weights
+
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
 #define SMALL_FOURS 8
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {

@@ -19,6 +19,15 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     return dot_bytes(sums, weights, inputs);
 }
 
+/* Weights of 8 bits, -128 to 127, times inputs that are stored with an offset of PIXEL_OFFSET, for convolutions. */
+#define PIXEL_OFFSET 128
+typedef Bytes Kernel8;
+INLINE Kernel8 load_kernel(const uint8_t *from) { return load_bytes(from); }
+INLINE Ints dot_kernel(Ints sums, Kernel8 weights, Inputs inputs, int four) {
+    (void)four;
+    return dot_bytes(sums, inputs, weights);
+}
+
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32. */
 #define SMALL_FOURS (GROUP / 4)
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) { return dot_weights(sums, weights, inputs, four); }
