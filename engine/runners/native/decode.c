@@ -1,4 +1,4 @@
-/* One step of min-dalle's decoder, for the instruction sets of simd.h.
+/* One step of min-dalle's decoder, for the instruction sets of simd.h; and its detokenizer, in detokenize.h.
  *
  * A step is one pass over the weights, so it takes at least as long as reading them. Nothing is copied, the threads share the
  * work in small pieces, and between two phases they only wait for each other. The order of each sum depends neither on the other

@@ -3,8 +3,8 @@
 
 #include "convolution.h"
 
-/* Keys in panels of positions, [panels, channels, PANEL], and values in panels of channels, [panels, positions, PANEL]. Positions are
- * filled up with zeros to whole panels. */
+/* Keys in panels of positions, [panels, channels, PANEL], and values in panels of channels, [panels, positions, PANEL]. Positions
+ * are filled up with zeros to whole panels. */
 typedef struct {
     int positions, padded, channels;
     const float *from; /* queries, keys and values: [positions, 3 * channels] */

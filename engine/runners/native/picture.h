@@ -10,13 +10,13 @@
 /* The steps of a quantized range. One less than -127 to 127 has, as both of its ends are rounded. */
 #define RANGE_STEPS 253
 
-/* A convolution of `side` by `side` numbers, or several: `phases` by `phases`, each of which writes every `phases`-th row and column.
- * So a picture grows. Its inputs have an edge of one pixel of zeros; the convolution begins there if `side` is 3 or 4, one pixel
- * further in if it is 1, and if it is 2, at the phase's own row and column. */
+/* A convolution of `side` by `side` pixels, or several: `phases` by `phases`, each of which writes every `phases`-th row and
+ * column, so that a picture grows. Inputs have an edge of one pixel of zeros. The convolution begins there if `side` is 3 or 4, one
+ * pixel further in if it is 1, and if it is 2, at the phase's own row and column. */
 typedef struct {
     int32_t kind, inputs, outputs; /* AS_FLOATS or AS_INT8; whole panels */
     int32_t side, stride, phases;
-    const uint8_t *weights; /* [phases * phases, panels, side * side * inputs / 4, PANEL, 4] int8, or [.., inputs, PANEL] floats */
+    const uint8_t *weights; /* [phases * phases, panels, side * side * inputs / 4, PANEL, 4] int8, or [.., PANEL] floats */
     const float *scales, *bias; /* [phases * phases, outputs] */
     const int32_t *sums;        /* of the int8 weights, [phases * phases, outputs] */
 } Convolution;
@@ -24,8 +24,8 @@ typedef struct {
 enum { CONVOLVE, ATTEND };
 enum { TOKENS = -1, FEATURE_SETS = 3 };
 
-/* A convolution, its inputs normalised and swished if the stage says so, and the features that are added to its outputs. Or attention
- * from all positions to all, whose inputs are queries, keys and values side by side. */
+/* A convolution, its inputs normalised and swished if the stage says so, and the features that are added to its outputs. Or
+ * attention from all positions to all, whose inputs are queries, keys and values side by side. */
 typedef struct {
     int32_t kind, from, to, added; /* numbers of features; -1 of `from` are the tokens, and of `added` nothing */
     int32_t is_normalised, is_swished;
@@ -76,8 +76,8 @@ typedef struct {
     int32_t zero;
 } Quantization;
 
-/* Sum up the statistics of a group's channels, and find the factors and offsets that normalise them as torch.nn.GroupNorm does, if
- * the stage normalises; and the range of what comes out. */
+/* Sum up the statistics of a group's channels, and find the factors and offsets that normalise them as torch.nn.GroupNorm does,
+ * if the stage normalises; and the range of what comes out. */
 static void summarise_group(Picture *picture, const Stage *stage, int group) {
     const Features *from = &picture->features[stage->from];
     int channels = from->channels, width = channels / NORM_GROUPS;

@@ -4,8 +4,8 @@ An enlargement that copies pixels is folded into the convolution behind it: of i
 ones depends only on whether the output's row and column are even. So a stage has four convolutions of 2 x 2, a phase each, with
 4/9 of the multiplications. The phases of a pixel shuffle have different weights.
 
-Convolutions of one pixel, the first and the last one stay in float32: they are cheap, and no later layer hides the last one's
-rounding errors.
+The first and the last convolution, Tiny's enlargement by 4 and attention stay in float32: they are cheap, and no later layer
+hides the last one's rounding errors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from engine.runners.native.layout import FLOATS, INT8, PANEL
 from engine.runners.quantization import as_float32, quantize_int8
 from engine.upstream import Upsample
-from engine.weights.detokenizer import GridAttention, TinyUpsampler
+from engine.weights.detokenizer import GridAttention, TinyUpsampler, four_pixels
 
 CONVOLVE, ATTEND = range(2)
 _STATE, _INNER, _ATTENDED = range(3)
@@ -93,7 +93,7 @@ class _StagePacker:
         for level in reversed(decoder.up):
             self._level(level)
         last = decoder.conv_out
-        self._convolve(_STATE, _INNER, _four_pixels(as_float32(last.weight)), FLOATS, norm=decoder.norm_out, swishes=True,
+        self._convolve(_STATE, _INNER, four_pixels(as_float32(last.weight))[None], FLOATS, norm=decoder.norm_out, swishes=True,
                        bias=last.bias.repeat_interleave(4), stride=2)  # fmt: skip
 
     def tiny(self, decoder: Any) -> None:
@@ -123,7 +123,7 @@ class _StagePacker:
     def _residual(self, block: Any) -> None:
         self._convolve(_STATE, _INNER, _weights(block.conv1), self._kind, norm=block.norm1, swishes=True, bias=block.conv1.bias)
         if not block.is_middle:
-            self._convolve(_STATE, _STATE, _weights(block.nin_shortcut), FLOATS, bias=block.nin_shortcut.bias)
+            self._convolve(_STATE, _STATE, _weights(block.nin_shortcut), self._kind, bias=block.nin_shortcut.bias)
         self._convolve(
             _INNER, _STATE, _weights(block.conv2), self._kind, norm=block.norm2, swishes=True, bias=block.conv2.bias, added=_STATE
         )
@@ -164,18 +164,6 @@ def _doubled(weight: Tensor) -> Tensor:
     # Of three rows, an even row's first is another than the last two, which are copies; an odd row's first two are copies.
     fold = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
     return torch.einsum("dyi,exj,ocij->deocyx", fold, fold, weight).flatten(0, 1)
-
-
-def _four_pixels(weight: Tensor) -> Tensor:
-    """Turn a weight [out, in, 3, 3] into one that convolves four pixels at once: [1, 4 out, in, 4, 4].
-
-    So the last one uses 12 of a panel's 16 channels instead of three.
-    """
-    four = weight.new_zeros(len(weight), 2, 2, weight.shape[1], 4, 4)
-    for row in range(2):
-        for column in range(2):
-            four[:, row, column, :, row : row + 3, column : column + 3] = weight
-    return four.flatten(0, 2)[None]
 
 
 def _pack_convolution(weights: Tensor, bias: Tensor, kind: int, stride: int) -> PackedConvolution:

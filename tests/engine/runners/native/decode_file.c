@@ -1,7 +1,7 @@
 /* The decoder and the detokenizer as a program, for machines without Python.
  *
- * `decode_file IN OUT` reads a model and steps from a file, and writes all logits to another. A file has blocks: a size in 8 bytes,
- * then as many bytes. The first block is `Header`; then come the model's arrays in the order of layout.py, without the embedding
+ * `decode_file IN OUT` reads a model and steps from a file, and writes all logits to another. A file has blocks: a size in 8
+ * bytes, then as many bytes. The first block is `Header`; then come the model's arrays in the order of layout.py, without the embedding
  * tables; the lengths of the rows' prompts; each row's keys and values of the prompt; and the embedded tokens of all steps.
  *
  * `decode_file IN OUT detokenize` reads a detokenizer and a grid, and writes pixels. The blocks are `GridHeader`, the grid, the
