@@ -77,12 +77,15 @@ def load_runner(
                 return _load_torch(find, chosen_device, choose_dtype(precision, chosen_device, spec), count, progress=progress)
             from engine.runners.native.torch_ends import TorchEnds
 
-            kind = choose_precision(precision, spec).decoder_weights
+            chosen_precision = choose_precision(precision, spec)
             files = find()
             if not _is_supported(files.config, runner, chosen_library):
                 return _load_torch(lambda: files, chosen_device, choose_dtype("auto", chosen_device, spec), count)
             torch.set_num_threads(count)
-            return _sampling(files, NativeRunner(TorchEnds(files.load(torch.float32, progress=progress), kind), library, count))
+            checkpoint = files.load(torch.float32, progress=progress)
+            kind, quantizes_pixels = chosen_precision.decoder_weights, chosen_precision.quantizes_pixels
+            ends = TorchEnds(checkpoint, kind, quantizes_pixels=quantizes_pixels)
+            return _sampling(files, NativeRunner(ends, library, count))
 
         from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
         from engine.runners.openvino.compiled import compile_model

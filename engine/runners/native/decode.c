@@ -1,4 +1,4 @@
-/* One step of min-dalle's decoder, for the instruction sets of simd.h.
+/* One step of min-dalle's decoder, for the instruction sets of simd.h; and its detokenizer, in detokenize.h.
  *
  * A step is one pass over the weights, so it takes at least as long as reading them. Nothing is copied, the threads share the
  * work in small pieces, and between two phases they only wait for each other. The order of each sum depends neither on the other
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "detokenize.h"
 #include "model.h"
 #include "products.h"
 #include "step.h"
@@ -133,4 +134,27 @@ EXPORT void pack_text(const Model *model, const float *keys_values, int32_t leng
                 case CACHE_INT8: store_position(CACHE_INT8, width, to, i, keys, keys + part); break;
                 }
             }
+}
+
+/* Return an empty picture for a detokenizer, which must outlive it; NULL if out of memory. */
+EXPORT Picture *open_picture(const Detokenizer *detokenizer) {
+    Picture *picture = allocate(sizeof(Picture));
+    if (!picture) return NULL;
+    memset(picture, 0, sizeof(Picture));
+    picture->detokenizer = detokenizer;
+    return picture;
+}
+
+EXPORT void close_picture(Picture *picture) {
+    release_picture(picture);
+    release(picture);
+}
+
+/* Turn tokens [rows, columns] into pixels [16 * rows, 16 * columns, 3]; return 0, or 1 if out of memory. One caller at a time. */
+EXPORT int32_t detokenize(Team *team, Picture *picture, const int64_t *tokens, int32_t rows, int32_t columns, uint8_t *pixels) {
+    if (!reserve_picture(team, picture, rows, columns)) return 1;
+    picture->tokens = tokens, picture->pixels = pixels;
+    team->picture = picture;
+    run_job(team, draw_picture);
+    return 0;
 }

@@ -93,10 +93,10 @@ class NativeDecoder:
             head=self._head,
             layers=ctypes.cast(self._layers, POINTER(_Layer)),
         )
-        self._team = library.open_team(byref(self._model), threads)
-        if not self._team:
+        self.team = library.open_team(byref(self._model), threads)
+        if not self.team:
             raise MemoryError("out of memory: can't start the decoder's threads")
-        closing = weakref.finalize(self, _close, library, self._team, self._model, self._layers, self._arrays)
+        closing = weakref.finalize(self, _close, library, self.team, self._model, self._layers, self._arrays)
         closing.atexit = False  # at exit, the engine's thread may be in a step
         self._logits = np.empty((0, 0), np.float32)
         self.image_cache_size: int = library.cache_size(byref(self._model), IMAGE_TOKEN_COUNT)
@@ -132,17 +132,17 @@ class NativeDecoder:
         logits = self._logits[:count]
         arrays = (embedded, positions, text_lengths, image_caches, text_caches, logits)
         rows = _Rows(count, *(_address(array) for array in arrays))
-        if self._library.decode_step(self._team, byref(rows)):
+        if self._library.decode_step(self.team, byref(rows)):
             raise MemoryError(f"out of memory in a step of {count} rows")
         return logits[:, : self._head.outputs]
 
     def seconds_spent(self) -> dict[str, float]:
         """Return the seconds that all steps so far took, by part."""
-        return dict(zip(STEP_PARTS, self._library.seconds_spent(self._team), strict=False))
+        return dict(zip(STEP_PARTS, self._library.seconds_spent(self.team), strict=False))
 
     def seconds_to_read(self, memory: NDArray[Any]) -> float:
         """Return the seconds in which all threads read an array: the lower bound of a step that reads as much."""
-        return float(self._library.time_reading(self._team, _address(memory), memory.nbytes))
+        return float(self._library.time_reading(self.team, _address(memory), memory.nbytes))
 
     def _declare(self) -> None:
         library = self._library

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engine.runners.native import layout
 from engine.runners.native.layout import pack_decoder
+from engine.runners.native.stages import PackedDetokenizer
 from engine.runners.openvino.compiled import CompiledModel, Form
 from engine.runners.openvino.graphs import prompt_graph
 
@@ -16,6 +17,8 @@ NATIVE = Form("native", {"encoding": prompt_graph}, pack_decoder, (layout,))
 
 class OpenVinoEnds:
     """The `Ends` of a compiled model of the form `NATIVE`."""
+
+    detokenizer: PackedDetokenizer | None = None
 
     def __init__(self, model: CompiledModel) -> None:
         self._model = model

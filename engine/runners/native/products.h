@@ -189,7 +189,7 @@ INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *we
                                                            : half_of(load_bytes(column_at(both, panel_bytes, c, 4 * LANES)), four);
                 UNROLL for (int r = 0; r < strip.count; r++) {
                     const uint8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE * INPUT_BYTES;
-                    Inputs inputs = load_small_inputs(row, group * GROUP + i, four);
+                    Inputs inputs = load_byte_inputs(row, group * GROUP + i, four);
                     UNROLL for (int c = 0; c < columns; c++) small[r][c] = dot_small(small[r][c], weight[c], inputs, four);
                 }
             }

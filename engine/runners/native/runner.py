@@ -1,4 +1,4 @@
-"""The runner with the decoder in C: OpenVINO or torch encodes and detokenizes, decode.c decodes.
+"""The runner with the decoder in C: OpenVINO or torch encodes, decode.c decodes; either detokenizes.
 
 Each image has its own block of memory for keys and values, so images join and leave the batch without a copy: only the addresses
 passed to a step change. The images of a prompt share its keys and values, and all images share those of the empty prompt.
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.runners.native.decoder import NativeDecoder
+from engine.runners.native.detokenizer import NativeDetokenizer
+from engine.runners.native.stages import PackedDetokenizer
 from engine.runners.runner import PROMPT_CACHE_SIZE
 from engine.weights.config import ModelConfig
 
@@ -26,6 +28,7 @@ class Ends(Protocol):
     config: ModelConfig
     empty_prompt: tuple[int, ...]
     decoder: Sequence[NDArray[Any]]
+    detokenizer: PackedDetokenizer | None  # for the C code; None if `detokenize` is to be called
 
     def encode(self, tokens: tuple[int, ...]) -> NDArray[np.float32]:
         """Encode a prompt: the keys and values of all layers, [2 layers, T, W], valid until the next call."""
@@ -54,6 +57,8 @@ class NativeRunner:
     def __init__(self, ends: Ends, library: ctypes.CDLL, threads: int) -> None:
         self._ends = ends
         self.decoder = NativeDecoder(library, ends.config, ends.decoder, threads)
+        packed = ends.detokenizer
+        self._detokenize = NativeDetokenizer(library, self.decoder, packed).detokenize if packed else ends.detokenize
         self.reset()
 
     def reset(self) -> None:
@@ -103,7 +108,7 @@ class NativeRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return self._ends.detokenize(grids)
+        return self._detokenize(grids)
 
     def _update_rows(self) -> None:
         """Collect the addresses of each row's keys and values. An image has rows for its negative prompt and its prompt."""

@@ -124,9 +124,25 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     return MULTIPLY_AND_ADD("vpmaddwd", "vpaddd", sums, weights, inputs);
 }
 
+/* Weights of 8 bits, -127 to 127, times inputs of -127 to 127, for convolutions. `maddubs` sums two products of bytes in 16 bits,
+ * and takes unsigned bytes on the left: weights are magnitudes there, and inputs get their signs. 2 * 127 * 127 fits. */
+#define PIXEL_OFFSET 0
+typedef struct {
+    __m256i values, magnitudes;
+} Kernel8;
+INLINE Kernel8 load_kernel(const uint8_t *from) {
+    __m256i values = _mm256_loadu_si256((const void *)from);
+    return (Kernel8){values, _mm256_abs_epi8(values)};
+}
+INLINE Ints dot_kernel(Ints sums, Kernel8 weights, Inputs inputs, int four) {
+    (void)four;
+    __m256i pairs = _mm256_maddubs_epi16(weights.magnitudes, _mm256_sign_epi8(inputs, weights.values));
+    return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
 #define SMALL_FOURS 8
-INLINE Inputs load_small_inputs(const uint8_t *row, int i, int four) { return four_bytes(row + i + 4 * four); }
+INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return four_bytes(row + i + 4 * four); }
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
     (void)four;
     return MULTIPLY_AND_ADD("vpmaddubsw", "vpaddw", sums, weights, inputs);

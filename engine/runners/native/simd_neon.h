@@ -100,9 +100,15 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     }
 }
 
+/* Weights of 8 bits, -128 to 127, times inputs, for convolutions. */
+#define PIXEL_OFFSET 0
+typedef int8x16_t Kernel8;
+INLINE Kernel8 load_kernel(const uint8_t *from) { return vreinterpretq_s8_u8(vld1q_u8(from)); }
+#define dot_kernel dot_weights
+
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32. */
 #define SMALL_FOURS (GROUP / 4)
-INLINE Inputs load_small_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
+INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
     return dot_weights(sums, vreinterpretq_s8_u8((uint8x16_t)weights), inputs, four);
 }

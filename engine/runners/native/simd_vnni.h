@@ -29,9 +29,18 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     return dot_bytes(sums, weights, inputs);
 }
 
+/* Weights of 8 bits, -128 to 127, times inputs that are stored with an offset of PIXEL_OFFSET, for convolutions. */
+#define PIXEL_OFFSET 128
+typedef Bytes Kernel8;
+INLINE Kernel8 load_kernel(const uint8_t *from) { return load_bytes(from); }
+INLINE Ints dot_kernel(Ints sums, Kernel8 weights, Inputs inputs, int four) {
+    (void)four;
+    return dot_bytes(sums, inputs, weights);
+}
+
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32. */
 #define SMALL_FOURS (GROUP / 4)
-INLINE Inputs load_small_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
+INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) { return dot_weights(sums, weights, inputs, four); }
 INLINE Ints whole_sums(Ints sums) { return sums; }
 

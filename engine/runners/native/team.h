@@ -26,6 +26,7 @@ typedef struct Team {
     const Rows *rows; /* of a step */
     const uint8_t *memory; /* to read */
     size_t memory_size;
+    struct Picture *picture; /* to draw */
     double seconds[STEP_PARTS], last_time; /* the caller's thread's, over all steps so far; its last reading of the clock */
     Buffers buffers;
 } Team;

@@ -1,27 +1,34 @@
-"""torch before and behind the decoder in C, where OpenVINO can't run: it encodes prompts and detokenizes pictures in float32."""
+"""torch before the decoder in C, where OpenVINO can't run, and behind it in float32."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from engine.runners.native.layout import pack_decoder
+from engine.runners.native.stages import PackedDetokenizer, pack_detokenizer
 from engine.runners.quantization import WeightKind
 from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint
 
 
 class TorchEnds:
-    """The `Ends` of a checkpoint in float32."""
+    """The `Ends` of a checkpoint in float32; in 8 bits, the C code detokenizes."""
 
-    def __init__(self, checkpoint: Checkpoint, kind: WeightKind) -> None:
-        """Pack the decoder's weights; of torch's own decoder only what encodes prompts is used."""
+    def __init__(self, checkpoint: Checkpoint, kind: WeightKind, *, quantizes_pixels: bool) -> None:
+        """Pack weights for the C code; of torch's own decoder only what encodes prompts is used."""
         self.config = checkpoint.config
         self.decoder: Sequence[NDArray[Any]] = pack_decoder(checkpoint.decoder, checkpoint.config, kind)
+        self.detokenizer: PackedDetokenizer | None = None
+        if quantizes_pixels:
+            self.detokenizer = pack_detokenizer(checkpoint.detokenizer, quantizes=True)
+            checkpoint = replace(checkpoint, detokenizer=nn.Identity())  # torch needs its weights no longer
         names = checkpoint.tokenizer.token_from_subword
         self.empty_prompt: tuple[int, ...] = (names["<s>"], names["</s>"])
         self._runner = TorchRunner(checkpoint, torch.device("cpu"))

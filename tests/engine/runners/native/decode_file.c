@@ -1,8 +1,11 @@
-/* The decoder as a program, for machines without Python: reads a model and steps from a file, and writes all logits to another.
+/* The decoder and the detokenizer as a program, for machines without Python.
  *
- * The file has blocks: a size in 8 bytes, then as many bytes. The first block is `Header`; then come the model's arrays in the order
- * of layout.py, without the embedding tables; the lengths of the rows' prompts; each row's keys and values of the prompt; and the
- * embedded tokens of all steps. */
+ * `decode_file IN OUT` reads a model and steps from a file, and writes all logits to another. A file has blocks: a size in 8
+ * bytes, then as many bytes. The first block is `Header`; then come the model's arrays in the order of layout.py, without the embedding
+ * tables; the lengths of the rows' prompts; each row's keys and values of the prompt; and the embedded tokens of all steps.
+ *
+ * `decode_file IN OUT detokenize` reads a detokenizer and a grid, and writes pixels. The blocks are `GridHeader`, the grid, the
+ * embedded tokens, `Stage`s, and for each stage with a convolution the norm's two arrays and the convolution's four. */
 #include <stdio.h>
 
 #include "decode.c"
@@ -33,9 +36,40 @@ static Product next_product(FILE *file) {
     return product;
 }
 
+typedef struct {
+    int32_t stage_count, rows, columns, threads;
+    float epsilon;
+} GridHeader;
+
+static int detokenize_file(FILE *in, FILE *out) {
+    GridHeader *header = next_block(in);
+    int64_t *tokens = next_block(in);
+    Detokenizer detokenizer = {header->stage_count, header->epsilon, next_block(in), NULL};
+    Stage *stages = next_block(in);
+    for (int i = 0; i < header->stage_count; i++) {
+        if (stages[i].kind == ATTEND) continue;
+        Convolution *convolution = &stages[i].convolution;
+        stages[i].norm = next_norm(in);
+        convolution->weights = next_block(in), convolution->scales = next_block(in);
+        convolution->bias = next_block(in), convolution->sums = next_block(in);
+    }
+    detokenizer.stages = stages;
+    Model none = {0};
+    Team *team = open_team(&none, header->threads);
+    Picture *picture = open_picture(&detokenizer);
+    size_t size = (size_t)16 * header->rows * 16 * header->columns * 3;
+    uint8_t *pixels = allocate(size);
+    if (detokenize(team, picture, tokens, header->rows, header->columns, pixels)) return 1;
+    fwrite(pixels, 1, size, out);
+    close_picture(picture);
+    close_team(team);
+    return fclose(out) != 0;
+}
+
 int main(int count, char **arguments) {
-    FILE *in = count == 3 ? fopen(arguments[1], "rb") : NULL, *out = in ? fopen(arguments[2], "wb") : NULL;
+    FILE *in = count >= 3 ? fopen(arguments[1], "rb") : NULL, *out = in ? fopen(arguments[2], "wb") : NULL;
     if (!out) return 2;
+    if (count == 4) return detokenize_file(in, out);
     Header *header = next_block(in);
     Layer *layers = allocate(header->layer_count * sizeof(Layer));
     Model model = {header->width, header->heads, header->middle, header->layer_count, header->image_length, header->cache_type,

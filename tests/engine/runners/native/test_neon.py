@@ -1,4 +1,4 @@
-"""The decoder for ARM, emulated: the same bits as on this machine."""
+"""The decoder and the detokenizer for ARM, emulated: the same bits as on this machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import nn
 
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import default_cache
 from engine.runners.native.decoder import NativeDecoder
+from engine.runners.native.detokenizer import NativeDetokenizer, stage_structure
 from engine.runners.native.instructions import INSTRUCTION_SETS
 from engine.runners.native.layout import INT8, pack_decoder
 from engine.runners.native.library import compile_flags, load_library
+from engine.runners.native.stages import PackedDetokenizer, pack_detokenizer
 from engine.runners.quantization import WeightKind
 from engine.weights.checkpoint import load_checkpoint
 from engine.weights.config import ModelConfig
@@ -84,3 +87,37 @@ def test_neon_gives_the_same_bits(program: Path, precision: WeightKind, tmp_path
     found = np.fromfile(tmp_path / "out", np.float32).reshape(STEPS, ROWS, -1)
     assert found.std() > 0.5
     assert np.array_equal(found, np.stack(expected))
+
+
+def write_detokenizer(path: Path, packed: PackedDetokenizer, grid: NDArray[np.int64]) -> None:
+    """Write the input of decode_file.c for a detokenizer."""
+    header = struct.pack("4if", len(packed.stages), *grid.shape, 2, packed.epsilon)
+    stages = (stage_structure(each) for each in packed.stages)
+    blocks = [header, grid.tobytes(), packed.table.tobytes(), b"".join(bytes(each) for each in stages)]
+    for stage in packed.stages:
+        if stage.convolution is not None:
+            norm = stage.norm or (np.empty(0), np.empty(0))
+            parts = stage.convolution.weights, stage.convolution.scales, stage.convolution.bias, stage.convolution.sums
+            blocks += [each.tobytes() for each in (*norm, *parts)]
+    with path.open("wb") as file:
+        for block in blocks:
+            file.write(struct.pack("q", len(block)) + block)
+
+
+@needs_native
+@needs_emulator
+@pytest.mark.parametrize("name, shape", [("tiny", (3, 5)), ("vqgan", (1, 2))])
+def test_neon_gives_the_same_pixels(program: Path, name: str, shape: tuple[int, int], vqgan: nn.Module, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint("tiny", progress=False)
+    packed = pack_detokenizer(checkpoint.detokenizer if name == "tiny" else vqgan, quantizes=True)
+    library = load_library(default_cache())
+    decoder = NativeDecoder(library, checkpoint.config, pack_decoder(checkpoint.decoder, checkpoint.config, "int8"), threads=1)
+    grid = np.random.default_rng(0).integers(0, len(packed.table), shape)
+    expected = NativeDetokenizer(library, decoder, packed).detokenize(grid[None])
+    write_detokenizer(tmp_path / "in", packed, grid)
+    subprocess.run(
+        [EMULATOR, "-cpu", "cortex-a76", program, tmp_path / "in", tmp_path / "out", "detokenize"], check=True, timeout=300
+    )
+    found = np.fromfile(tmp_path / "out", np.uint8).reshape(expected.shape)
+    assert found.std() > 30
+    assert np.array_equal(found, expected)
