@@ -23,12 +23,13 @@ from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from benchmarks.reference import LocalMinDalle
 from engine.runners.cuda.support import missing_on
 from engine.runners.native import library
+from engine.runners.native.instructions import usable_sets
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.torch.runner import TorchRunner, choose_device
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.config import read_config
 from engine.weights.models import MODELS
-from tests.cpu import WHY_NOT_NATIVE
+from tests.cpu import WHY_NOT_NATIVE, needs_native
 
 # min-dalle requires this image vocabulary, as many layers in the encoder as in the decoder, and the VQGAN's true sizes.
 SIZES = {key: value for key, value in SMALL_SIZES.items() if key != "detokenizer"}
@@ -119,6 +120,18 @@ def test_servers_are_measured_beside_each_other(models_root: Path, tmp_path: Pat
     plot = tmp_path / "speed.png"
     draw_plot(figures.as_json(), plot)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.soak
+@needs_native
+def test_instruction_sets_are_measured_beside_the_fastest(small_root: Path) -> None:
+    figures = Figures({})
+    measure(small_root, plan_of("instruction-sets"), figures)
+    first, *others = (each.title for each in usable_sets())
+    works = ("a step of 1, auto (int4)", "1 image")
+    assert {figure.name for figure in figures if not figure.ratios} == {f"{work}, {first}" for work in works}
+    compared = {f"{work}, {title}" for work in works for title in others} | {f"1 image, OpenVINO, {(others or [first])[-1]}"}
+    assert {figure.name for figure in figures if figure.ratios} == compared
 
 
 def test_min_dalle_loads_the_same_weights_as_ours(models_root: Path, checkpoint: Checkpoint) -> None:

@@ -116,13 +116,13 @@ INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_byte
     UNROLL for (int r = 0; r < strip.count; r++)
         UNROLL for (int c = 0; c < columns; c++) dots[r][c] = (Ints){0};
     for (int i = 0; i < GROUP; i += 4 * FOURS)
-        UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL) {
+        UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL, unpacked += TURNS) {
             if (!UNPACKS_INT8(strip.panels) && strip.first == 0)
                 UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
             UNROLL for (int turn = 0; turn < TURNS; turn++) {
                 Weights8 weight[COLUMNS];
                 UNROLL for (int c = 0; c < columns; c++)
-                    weight[c] = UNPACKS_INT8(strip.panels) ? unpacked[(i / 4 + four) * TURNS + turn][c]
+                    weight[c] = UNPACKS_INT8(strip.panels) ? unpacked[turn][c]
                                                            : load_weights(column_at(weights, panel_bytes, c, 4 * LANES), turn);
                 UNROLL for (int r = 0; r < strip.count; r++) {
                     const uint8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE * INPUT_BYTES;
@@ -179,19 +179,19 @@ INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *we
         UNROLL for (int r = 0; r < strip.count; r++)
             UNROLL for (int c = 0; c < columns; c++) small[r][c] = (Ints){0};
         for (int i = start; i < start + 4 * SMALL_FOURS; i += 4 * AT_ONCE)
-            UNROLL for (int four = 0; four < AT_ONCE; four++) {
-                const uint8_t *both = weights + (i / 4 + four) / 2 * 4 * PANEL;
+            UNROLL for (int four = 0; four < AT_ONCE; four++, unpacked++) {
                 if (!UNPACKS_INT4(strip.panels) && four % 2 == 0)
-                    UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, both + p * panel_bytes);
+                    UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
                 Bytes weight[COLUMNS];
                 UNROLL for (int c = 0; c < columns; c++)
-                    weight[c] = UNPACKS_INT4(strip.panels) ? unpacked[i / 4 + four][c]
-                                                           : half_of(load_bytes(column_at(both, panel_bytes, c, 4 * LANES)), four);
+                    weight[c] = UNPACKS_INT4(strip.panels) ? (*unpacked)[c]
+                                                           : half_of(load_bytes(column_at(weights, panel_bytes, c, 4 * LANES)), four);
                 UNROLL for (int r = 0; r < strip.count; r++) {
                     const uint8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE * INPUT_BYTES;
                     Inputs inputs = load_byte_inputs(row, group * GROUP + i, four);
                     UNROLL for (int c = 0; c < columns; c++) small[r][c] = dot_small(small[r][c], weight[c], inputs, four);
                 }
+                if (four % 2) weights += 4 * PANEL;
             }
         UNROLL for (int r = 0; r < strip.count; r++)
             UNROLL for (int c = 0; c < columns; c++)
