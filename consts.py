@@ -98,6 +98,9 @@ RESTART_SECONDS = 10
 # is for mirrors and tests, so there is no flag; engine/weights/hub.py reads it.
 HUB_REPO_VARIABLE = "DALLE_HUB_REPO"
 
+# The variable that names the only instruction set that the native decoder may use, for comparisons.
+INSTRUCTION_SET_VARIABLE = "DALLE_INSTRUCTION_SET"
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_SETTING = 2  # as argparse exits

@@ -21,7 +21,7 @@ from benchmarks.drawing import measure_drawing
 from benchmarks.fairness import measure_fairness
 from benchmarks.figures import Figures, machine
 from benchmarks.gpu import measure_gpu
-from benchmarks.instruction_sets import measure_images_by_set, measure_steps_by_set
+from benchmarks.instruction_sets import measure_instruction_sets
 from benchmarks.plan import Plan, read_plan
 from benchmarks.profile import measure_profile
 from benchmarks.random_weights import SIZES, write_models_root
@@ -33,7 +33,7 @@ IN_PROCESS: dict[str, Callable[[Checkpoint, Plan, Figures], None]] = {
     "drawing": measure_drawing,
     "decoding": measure_decoding,
     "profile": measure_profile,
-    "instruction-sets": measure_steps_by_set,
+    "instruction-sets": measure_instruction_sets,
 }
 
 
@@ -65,8 +65,6 @@ def measure(models_root: Path, plan: Plan, figures: Figures) -> None:
         measure_gpu(plan, figures)
     if "cluster" in plan.parts:
         measure_cluster(plan, figures)
-    if "instruction-sets" in plan.parts:
-        measure_images_by_set(models_root, plan, figures)
 
 
 def _measure_in_process(models_root: Path, plan: Plan, figures: Figures) -> None:

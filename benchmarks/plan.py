@@ -13,7 +13,7 @@ from host.threads import usable_threads
 
 PROMPT = "a red circle on a blue background"
 PARTS = ("drawing", "decoding", "profile", "serving", "starting", "memory", "tiny", "fairness", "gpu")
-ON_REQUEST = ("cluster", "instruction-sets")  # needs Ray; several servers in memory at once
+ON_REQUEST = ("cluster", "instruction-sets")  # the first needs Ray, the second several sets
 
 
 @dataclass(frozen=True)

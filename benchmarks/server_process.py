@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,17 +53,14 @@ def min_dalle_command(plan: Plan, models_root: Path) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], variables: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
-    """Start a server, wait until it is ready, and stop it at the end of the block.
-
-    It gets `variables`, and this process's environment without the server's settings.
-    """
+def running(command: list[str]) -> Iterator[RunningServer]:
+    """Start a server, wait until it is ready, and stop it at the end of the block."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
     started = time.perf_counter()
     with subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment | {"PYTHONUNBUFFERED": "1"} | dict(variables or {}),
+        env=environment | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from consts import HUB_REPO_VARIABLE
+from consts import HUB_REPO_VARIABLE, INSTRUCTION_SET_VARIABLE
 from server.config.settings import FLAGS, Flag, Settings
 from utils import CommandLineParser
 
@@ -104,7 +104,7 @@ def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
 
     Not an error: Kubernetes sets `DALLE_SERVICE_HOST` and others if there is a service named dalle.
     """
-    known = [*(flag.variable for flag in FLAGS), HUB_REPO_VARIABLE]
+    known = [*(flag.variable for flag in FLAGS), HUB_REPO_VARIABLE, INSTRUCTION_SET_VARIABLE]
     for name in sorted(name for name in environment if name.startswith("DALLE_") and name not in known):
         close = difflib.get_close_matches(name, known, n=1)
         log.warning("the environment variable %s sets nothing%s", name, f"; is {close[0]} meant?" if close else "")

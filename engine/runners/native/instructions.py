@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-FORCED = "DALLE_INSTRUCTION_SET"  # names one set, for tests and benchmarks
+from consts import INSTRUCTION_SET_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def cpu_capabilities() -> Mapping[str, Any]:
 
 def usable_sets() -> list[InstructionSet]:
     """Return the sets that this CPU has, the fastest first; only the one that the environment names, if it names one."""
-    forced, has = os.environ.get(FORCED), cpu_capabilities()
+    forced, has = os.environ.get(INSTRUCTION_SET_VARIABLE), cpu_capabilities()
     return [
         each for each in INSTRUCTION_SETS if all(has.get(need) for need in each.needs) and (not forced or each.name == forced)
     ]
@@ -56,9 +56,9 @@ def missing_instructions() -> str | None:
     """Return what decode.c needs and this CPU lacks, or None if it lacks nothing."""
     if usable_sets():
         return None
-    forced, has = os.environ.get(FORCED), cpu_capabilities()
+    forced, has = os.environ.get(INSTRUCTION_SET_VARIABLE), cpu_capabilities()
     if forced:
-        return f"{forced}, which {FORCED} names"
+        return f"{forced}, which {INSTRUCTION_SET_VARIABLE} names"
     if has.get("architecture") == "x86_64":
         return ", ".join(need.upper() for need in _AVX2 if not has.get(need))
     return "x86's AVX2 or ARM's dot products"

@@ -201,7 +201,7 @@ def test_help_names_every_flag_and_its_default() -> None:
 
 
 def test_a_mistyped_variable_is_logged_with_a_suggestion(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_unknown_variables({"DALLE_PROT": "1", "DALLE_PORT": "1", "DALLE_HUB_REPO": "a/b", "HOME": "/"})
+    warn_of_unknown_variables({"DALLE_PROT": "1", "DALLE_PORT": "1", "DALLE_HUB_REPO": "a/b", "DALLE_INSTRUCTION_SET": "avx2"})
     assert [record.getMessage() for record in caplog.records] == [
         "the environment variable DALLE_PROT sets nothing; is DALLE_PORT meant?"
     ]

@@ -18,6 +18,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from consts import INSTRUCTION_SET_VARIABLE
 from engine.errors import InvalidRequest
 from engine.runners import LogitsRunner, default_cache, load_runner, logits_runner_on
 from engine.runners.native import instructions, library
@@ -144,7 +145,7 @@ def test_where_it_is_not_available_openvino_decodes_and_the_log_says_why(
 def test_instruction_sets_are_chosen_by_what_the_cpu_has(
     has: set[str], expected: list[str] | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(instructions.FORCED, raising=False)
+    monkeypatch.delenv(INSTRUCTION_SET_VARIABLE, raising=False)
     architecture = "aarch64" if "neon" in has else "x86_64"
     monkeypatch.setattr(instructions, "cpu_capabilities", lambda: {**dict.fromkeys(has, True), "architecture": architecture})
     if isinstance(expected, str):
@@ -174,7 +175,7 @@ def test_every_instruction_set_gives_the_same_bits(checkpoint: Checkpoint, monke
     sets = usable_sets()
     libraries = []
     for each in sets:
-        monkeypatch.setenv(instructions.FORCED, each.name)
+        monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, each.name)
         libraries.append(load_library(default_cache()))
     for precision in get_args(WeightKind):
         arrays = pack_decoder(checkpoint.decoder, checkpoint.config, precision)
