@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -65,8 +66,14 @@ class Slot:
     @property
     def steps_until_due(self) -> int:
         """How many tokens are missing until a picture of the image is due: a preview, or the finished one."""
-        previews = [position for position in self.job.request.previews if position > self.position]
-        return min([*previews, IMAGE_TOKEN_COUNT]) - self.position
+        position = len(self.tokens)
+        return _next_due(self.job.request.previews, position) - position
+
+
+@lru_cache(4096)  # it is asked for each image at each step
+def _next_due(previews: tuple[int, ...], position: int) -> int:
+    """Return at how many tokens the next picture of an image is due."""
+    return min([*(preview for preview in previews if preview > position), IMAGE_TOKEN_COUNT])
 
 
 class Job:

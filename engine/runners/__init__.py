@@ -4,6 +4,11 @@
 
 A runner knows slots, not requests: image i of the running batch is in slot i, and `rearrange` selects the slots that stay.
 torch, native and openvino compute logits, and `SamplingRunner` draws tokens from them. cuda draws by itself, on the GPU.
+
+runner        the protocols: `Runner`, which draws tokens, and `LogitsRunner`
+sampling      a `Runner` around a `LogitsRunner`
+choice        finds a model, chooses a runner and loads it
+quantization  int8 and int4, as the CPU's runners compute with
 """
 
 from engine.runners.choice import default_cache, load_runner, logits_runner_on

@@ -20,42 +20,44 @@ class SamplingRunner:
         self.encode = logits_runner.encode
         self.detokenize = logits_runner.detokenize
         self._start_token = config.decoder_start_token_id  # before an image's first one
-        self._forget()
+        self._set([], [], [])
 
-    def _forget(self) -> None:
-        # Of the images in the batch:
-        self._draws: list[Draw] = []
-        self._tokens: list[int] = []  # the last of each
-        self._positions: list[int] = []
+    def _set(self, draws: list[Draw], tokens: list[int], positions: list[int]) -> None:
+        """Set what is known of the images in the batch: how they are drawn, their last tokens, their positions."""
+        self._draws, self._tokens, self._positions = draws, tokens, positions
+        self._settings = [draw.sampling for draw in draws]
+        self._scored = [row for row, draw in enumerate(draws) if draw.needs_likelihoods]
+        self._not_scored = np.full((len(draws), 1), np.nan)
 
     def admit(self, prompts: Sequence[Any], draws: Sequence[Draw]) -> None:
         """Append a slot for each prompt."""
         self.logits_runner.admit(prompts)
-        self._draws += draws
-        self._tokens += [self._start_token] * len(draws)
-        self._positions += [0] * len(draws)
+        count = len(draws)
+        self._set([*self._draws, *draws], self._tokens + [self._start_token] * count, self._positions + [0] * count)
 
     def rearrange(self, order: Sequence[int]) -> None:
         """Move slot `order[i]` to slot i."""
         self.logits_runner.rearrange(order)
-        self._draws = [self._draws[slot] for slot in order]
-        self._tokens = [self._tokens[slot] for slot in order]
-        self._positions = [self._positions[slot] for slot in order]
+        self._set(_chosen(self._draws, order), _chosen(self._tokens, order), _chosen(self._positions, order))
 
     def reset(self) -> None:
         """Free all slots."""
-        self._forget()
+        self._set([], [], [])
         self.logits_runner.reset()
 
     def draw(self, steps: int) -> Drawn:
         """Draw one token of each image."""
         logits = self.logits_runner.step(self._tokens, self._positions)
         uniforms = [draw.uniforms[position] for draw, position in zip(self._draws, self._positions, strict=True)]
-        tokens, not_finite = sample(logits, [draw.sampling for draw in self._draws], uniforms)
+        tokens, not_finite = sample(logits, self._settings, uniforms)
         self._tokens = tokens.tolist()
         self._positions = [position + 1 for position in self._positions]
-        likelihoods = np.full(tokens.shape, np.nan)
-        rows = [row for row, draw in enumerate(self._draws) if draw.needs_likelihoods and row not in not_finite]
-        if rows:
-            likelihoods[rows] = log_likelihoods(logits[rows, 1], tokens[rows])
-        return Drawn(tokens[:, None], likelihoods[:, None], not_finite)
+        likelihoods = self._not_scored
+        if rows := [row for row in self._scored if row not in not_finite]:
+            likelihoods = likelihoods.copy()
+            likelihoods[rows, 0] = log_likelihoods(logits[rows, 1], tokens[rows])
+        return Drawn(tokens[:, None], likelihoods, not_finite)
+
+
+def _chosen(values: Sequence[Any], order: Sequence[int]) -> list[Any]:
+    return [values[slot] for slot in order]

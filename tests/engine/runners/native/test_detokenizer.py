@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from consts import INSTRUCTION_SET_VARIABLE
 from engine.runners import default_cache
-from engine.runners.native import instructions
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer
 from engine.runners.native.instructions import usable_sets
@@ -86,9 +86,9 @@ def test_the_same_bits_from_every_instruction_set_on_any_threads_in_any_batch(
     expected = np.stack([native(checkpoint, packed, threads=1).detokenize(grid[None])[0] for grid in grids])
     assert not np.array_equal(*expected)
     for each in usable_sets():
-        monkeypatch.setenv(instructions.FORCED, each.name)
+        monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, each.name)
         assert np.array_equal(native(checkpoint, packed, threads=3).detokenize(grids), expected), each.name
-        monkeypatch.delenv(instructions.FORCED)
+        monkeypatch.delenv(INSTRUCTION_SET_VARIABLE)
 
 
 def test_pictures_of_other_sizes_and_without_memory_change_nothing(checkpoint: Checkpoint) -> None:
