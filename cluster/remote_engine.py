@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 from cluster.dispatcher import Dispatcher
@@ -12,6 +12,7 @@ from cluster.front_loop import FrontLoop
 from cluster.front_queue import ClusterLimits, FrontQueue
 from cluster.link import Link
 from cluster.members import Members
+from cluster.remote_job import RemoteJob
 from cluster.watch import Watch
 from engine.batching.job import Job
 from engine.batching.statistics import EngineState, Observer
@@ -71,7 +72,9 @@ class RemoteEngine:
         Raises InvalidRequest for more images than there is ever room for, QueueFull, EngineClosed.
         """
         self._check_process()
-        job = self._queue.add(request, timeout, caller)
+        self._queue.check_room(request, caller)  # before any work, so that a refusal costs next to nothing
+        job = RemoteJob(request, timeout, caller)
+        self._queue.add(job)
         self._loop.call(self._dispatcher.dispatch)
         return job
 
@@ -101,14 +104,11 @@ class RemoteEngine:
         While there is no replica to draw, `seconds_in_step` is the time since there was one.
         """
         states = [member.report.state for member in self._members.open if member.report is not None]
-        snapshot = self._queue.snapshot(
-            is_forked=self._is_forked,
-            is_alive=self._loop.is_alive,
-            batch_limit=sum(state.batch_limit for state in states),
-            machines=len(states),
-        )
+        with nullcontext() if self._is_forked else self._queue.lock:
+            snapshot = self._queue.snapshot(is_forked=self._is_forked, is_alive=self._loop.is_alive, machines=len(states))
         in_step = [state.seconds_in_step for state in states] or [self._members.seconds_without]
-        return replace(snapshot, seconds_in_step=min(in_step))
+        batch_limit = sum(state.batch_limit for state in states)
+        return replace(snapshot, batch_limit=batch_limit, seconds_in_step=min(in_step))
 
     @property
     def _is_forked(self) -> bool:

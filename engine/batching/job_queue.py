@@ -92,7 +92,7 @@ class JobQueue:
             self.lock.notify()
 
     def snapshot(self, **now: Any) -> EngineState:
-        """Return the totals and averages beside the fields that the engine fills in. It does not wait for the lock."""
+        """Return the totals and averages beside the fields that the engine fills in. It does not take the lock."""
         return self._statistics.snapshot(
             **now,
             is_draining=self._is_draining or self._is_closing,
