@@ -1,6 +1,7 @@
 """Benchmarks of our server and min-dalle side by side, in one run: `make bench`.
 
-plan (what to measure) ─> drawing, decoding, profile (in this process), serving, starting, gpu (real servers) ─> figures ─> plot
+plan (what to measure) ─> drawing, decoding, profile, instruction_sets (in this process), serving, starting, gpu (real servers)
+                       ─> figures ─> plot
 
 Beside it: `page` measures the playground in a browser, and `dashboard` draws deploy/monitoring's dashboard under load.
 """
