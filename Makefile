@@ -26,7 +26,7 @@ QUICK := tests/test_*.py tests/engine tests/host tests/parity tests/server $(END
 
 
 # Tests of one process that two replicas must pass, too.
-OVER_REPLICAS := $(addprefix tests/end_to_end/test_,api_docs.py dialects.py image_links.py openai_client.py many_callers.py)
+OVER_REPLICAS := $(addprefix tests/end_to_end/test_,api_docs.py dialects.py image_links.py openai_client.py many_callers.py streams.py waiting.py)
 
 # Several machines need Ray. Only they: it takes 370 MB.
 CLUSTER_FLAGS := $(findstring --replicas,$(ARGS))$(DALLE_REPLICAS)
