@@ -26,7 +26,7 @@ QUICK := tests/test_*.py tests/engine tests/host tests/parity tests/server $(END
 
 
 # Tests of one process that two replicas must pass, too.
-OVER_REPLICAS := $(addprefix tests/end_to_end/test_,api_docs.py dialects.py image_links.py openai_client.py many_callers.py)
+OVER_REPLICAS := api_docs dialects image_links many_callers openai_client streams waiting
 
 # Several machines need Ray. Only they: it takes 370 MB.
 CLUSTER_FLAGS := $(findstring --replicas,$(ARGS))$(DALLE_REPLICAS)
@@ -41,7 +41,7 @@ test: $(VENV)/.dev-ready
 
 test-cluster: $(VENV)/.dev-ready $(VENV)/.cluster-ready
 	tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 tests/cluster $(ARGS)
-	SERVER_FLAGS="--replicas 2" tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 $(OVER_REPLICAS) $(ARGS)
+	SERVER_FLAGS="--replicas 2" tests/cluster/loopback_only.sh $(BIN)/python -m pytest -n 0 $(OVER_REPLICAS:%=tests/end_to_end/test_%.py) $(ARGS)
 
 test-quick: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m "not slow and not soak" $(QUICK) $(ARGS)
