@@ -84,11 +84,39 @@ def test_only_this_machine_reaches_the_ports_and_only_with_the_token(server: Ser
     assert any(title(pid).startswith("ray::ServeController") for pid in processes)
     addresses = {address for address, _ in listening(processes)}
     assert len(addresses) >= 2 and addresses <= LOOPBACK
-    directory = next(pid for pid in processes if title(pid).split(" ")[0].endswith("gcs_server"))
+    directory = directory_of(server)
     [(_, port)] = listening({directory})
     token = environment_of(directory)["RAY_AUTH_TOKEN"]
     assert has_joined(port, token)
     assert not has_joined(port, "0" * len(token))
+
+
+def test_a_replica_takes_calls_only_with_the_token(server: ServerProcess) -> None:
+    token = environment_of(directory_of(server))["RAY_AUTH_TOKEN"]
+    [replica, *_] = replicas_of(server.process.pid)
+    statuses = {port: status_of_call(port, token) for _, port in listening({replica})}
+    [port] = [port for port, status in statuses.items() if status not in ("UNIMPLEMENTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")]
+    assert statuses[port] != "UNAUTHENTICATED"  # the call itself is nonsense, and fails only once it is let in
+    assert status_of_call(port, "0" * len(token)) == status_of_call(port, None) == "UNAUTHENTICATED"
+
+
+def directory_of(server: ServerProcess) -> int:
+    """Return the process that keeps the cluster's directory."""
+    processes = descendants(server.process.pid)
+    return next(pid for pid in processes if title(pid).split(" ")[0].endswith("gcs_server"))
+
+
+def status_of_call(port: int, token: str | None) -> str:
+    """Call a replica's method by gRPC, without arguments; return the status."""
+    import grpc
+
+    metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", metadata=metadata, timeout=10)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
 
 
 def has_joined(port: int, token: str) -> bool:
