@@ -266,12 +266,12 @@ from dalle_model import DalleModel
 def pixels(count):
     return [image.tobytes() for image in model.generate_images("a red circle", count, seed=1)]
 
-with DalleModel("tiny", precision="float32", max_batch_size=64) as model:
+with DalleModel("tiny", precision="float32", max_batch_size=32) as model:
     alone = pixels(2)
     in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + 150 * 2**20, resource.RLIM_INFINITY))  # 64 images need three times as much
-    together = pixels(64)
-    print(together[:2] == alone, len(together), model.state.images_failed, model.state.batch_limit < 64)
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 75 * 2**20, resource.RLIM_INFINITY))  # 32 images need three times as much
+    together = pixels(32)
+    print(together[:2] == alone, len(together), model.state.images_failed, model.state.batch_limit < 32)
 """
 
 
@@ -279,4 +279,4 @@ with DalleModel("tiny", precision="float32", max_batch_size=64) as model:
 @pytest.mark.skipif(sys.platform != "linux", reason="the test limits memory with a system call of Linux")
 def test_really_running_out_of_memory_loses_no_image() -> None:
     run = subprocess.run([sys.executable, "-c", _UNDER_A_LIMIT], cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert run.stdout == "True 64 0 True\n", run.stderr
+    assert run.stdout == "True 32 0 True\n", run.stderr
