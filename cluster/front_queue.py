@@ -49,7 +49,7 @@ class FrontQueue(JobQueue):
             return self.scheduler.waiting_count + len(self.scheduler.running)
 
     def admit(self, machines: int, batch_limit: int) -> list[Slot]:
-        """Let waiting images into free slots, in turn, and return them. `batch_limit` is how many so many machines draw."""
+        """Admit waiting images to free slots, in turn, and return them. `batch_limit` is how many so many machines draw."""
         now = time.monotonic()
         with self.lock:
             if self._is_closing:

@@ -71,7 +71,7 @@ class Proof:
         return np.stack(logits)
 
     def check(self, runner: CudaRunner, reference: NDArray[Any], tolerance: float) -> None:
-        """Hold a runner's logits to another one's, its draws to engine.sampler's, and its graphs to its steps.
+        """Compare a runner's logits with another one's, its draws with engine.sampler's, and its graphs with its steps.
 
         Raises Unproven. Logits with other bits alone than in a batch cost exactness only, and are logged.
         """
