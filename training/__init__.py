@@ -6,6 +6,6 @@
     evaluate: caption, data/typed_prompts.jsonl ─> drawing ─> reader ─> judge ─> table         sheet ─> the README's picture
 
 `python -m training` does all that needs a GPU, and resumes where it was stopped. Its steps have command lines of their own:
-`python -m training.autoencoder`, `.transformer`, `.export`, `.evaluate`; `run` has what both trainings share, `paths`
-the folders. The data are in the repository; `.rasterise` and `.vocabulary` are how they were made.
+`python -m training.autoencoder`, `.transformer`, `.export`, `.evaluate`. `run` has what both trainings share, `muon` an
+optimizer, and `paths` the folders. The data are in the repository; `.rasterise` and `.vocabulary` are how they were made.
 """

@@ -83,14 +83,14 @@ class Painter:
 
     def __call__(self, backgrounds: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
         """Paint scenes as `as_arrays` returns them: pixels [B, 3, 256, 256], 0 to 1, and what things cover, [B, 1, 256, 256]."""
-        backgrounds, placed = backgrounds.to(self._device), placed.to(self._device)
-        pixels = self._backgrounds[backgrounds].clone()
+        pixels = self._backgrounds[backgrounds.to(self._device, non_blocking=True)]
         covered = torch.zeros_like(pixels[:, :1])
         for number in range(placed.shape[1]):
             for size in range(len(SIDES)):
-                rows = (placed[:, number, 1] == size).nonzero()[:, 0]
+                rows = (placed[:, number, 1] == size).nonzero()[:, 0]  # found on the CPU: the host waits for no kernel
                 if len(rows):
-                    self._paint(pixels, covered, rows, placed[rows, number], size)
+                    chosen = placed[rows, number].to(self._device, non_blocking=True)
+                    self._paint(pixels, covered, rows.to(self._device, non_blocking=True), chosen, size)
         return (pixels / 255).clamp(0, 1), covered
 
     def _paint(self, pixels: Tensor, covered: Tensor, rows: Tensor, placed: Tensor, size: int) -> None:

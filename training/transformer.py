@@ -26,6 +26,7 @@ from engine.weights.tokenizer import load_tokenizer
 from training.autoencoder import DETOKENIZER, Autoencoder, load_autoencoder, training_options
 from training.codes import TOKEN_COUNT
 from training.model import PAD, TinyTransformer
+from training.muon import Muon
 from training.painting import Painter
 from training.paths import DATA, RUNS
 from training.run import Plan, Run, Scenes, prepare
@@ -84,7 +85,7 @@ def optimizers(model: TinyTransformer, plan: Plan) -> list[torch.optim.Optimizer
     hidden = [p for name, p in trained if p.ndim == 2 and not any(table in name for table in _TABLES)]
     rest = [p for name, p in trained if not any(p is other for other in hidden)]
     return [
-        torch.optim.Muon(hidden, lr=plan.learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(hidden, lr=plan.learning_rate, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
@@ -123,10 +124,11 @@ def train(
     painter = Painter(device)
     run = Run(folder / FILE, plan, model, optimizers(model, plan))
     compiled = torch.compile(model) if use_compile else model
+    tokenize = torch.compile(autoencoder.tokenize) if use_compile else autoencoder.tokenize
 
     def loss_of(step: int, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         pixels, covered = painter(*batch[:2])
-        tokens = autoencoder.tokenize(pixels.contiguous(memory_format=torch.channels_last))
+        tokens = tokenize(pixels.contiguous(memory_format=torch.channels_last))
         places = choose_places(covered, torch.Generator(device).manual_seed(plan.seed * 1_000_003 + step))
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             return compiled(batch[2].to(device, non_blocking=True), tokens, places)
