@@ -30,6 +30,22 @@ hypothesis_settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis_settings.load_profile("patient")
 
 
+# They take a minute or more: one of them at the end would keep one process busy while the others have nothing left.
+LONG_FILES = {
+    "test_parity.py",
+    "test_runners.py",
+    "test_engine_failures.py",
+    "test_playground_access.py",
+    "test_interpreted.py",
+    "test_openapi_properties.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the longest files to the front."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled models in a temporary folder of all test processes: compiled once, and never in place of the user's own."""
     if not hasattr(config, "workerinput"):  # workers inherit the variable

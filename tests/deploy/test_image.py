@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.callers import eventually
+from tests.end_to_end.server_process import UNOPTIMIZED
 from tests.end_to_end.test_hosts import answers, draws, free_port, running
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,8 @@ def test_the_image_draws_read_only_as_a_user_without_a_name(tmp_path: Path) -> N
     assert python == "python" and re.search(r"^USER 10001:0$", DOCKERFILE, re.MULTILINE)
     port = free_port()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    ours = (f"PATH={path}", "DALLE_MODEL_VERSION=Tiny", "DALLE_THREADS=1", "DALLE_SAVE_TO_DISK=true", f"DALLE_PORT={port}")
+    settings = ("DALLE_MODEL_VERSION=Tiny", "DALLE_THREADS=1", "DALLE_SAVE_TO_DISK=true", f"DALLE_PORT={port}")
+    ours = (f"PATH={path}", f"CC={UNOPTIMIZED}", *settings)
     user = "--reuid=54321 --regid=0 --clear-groups"
     places = (str(tmp_path), os.path.realpath(sys.executable), make_folders, str(ROOT), " ".join(COPIED), user)
     command = (*variables.split(), *ours, python, script)

@@ -46,6 +46,13 @@ def checkpoint() -> Checkpoint:
     return load_checkpoint("tiny", progress=False)
 
 
+@pytest.fixture(scope="module")
+def their_logits(checkpoint: Checkpoint) -> Callable[..., torch.Tensor]:
+    """Return a function from forced tokens and a negative prompt to min-dalle's logits on Tiny, computed once for all runners."""
+    compute = cache(lambda forced, negative: reference_logits(checkpoint, PROMPT, forced, negative))
+    return lambda forced, negative="": compute(tuple(forced), negative)
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def runner(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> LogitsRunner:
     return make_runner(request.param, checkpoint)
@@ -82,24 +89,30 @@ def test_token_ids_are_text_tokenizers_on_varied_prompts(checkpoint: Checkpoint)
         assert tokenize_prompt(checkpoint.tokenizer, prompt, checkpoint.config) == theirs[:64]
 
 
-def test_logits_agree_on_tiny_under_forced_tokens(checkpoint: Checkpoint, runner: LogitsRunner) -> None:
+def test_logits_agree_on_tiny_under_forced_tokens(
+    checkpoint: Checkpoint, runner: LogitsRunner, their_logits: Callable[..., torch.Tensor]
+) -> None:
     forced = random_tokens(checkpoint.config, 256)
-    theirs = reference_logits(checkpoint, PROMPT, forced)
+    theirs = their_logits(forced)
     ours = our_logits(checkpoint, runner, PROMPT, forced)
     assert theirs.std() > 0.5  # not all equal
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("negative", ["red", "two yellow hearts and a small green star at the top, blue background"])
-def test_logits_agree_with_a_negative_prompt(checkpoint: Checkpoint, runner: LogitsRunner, negative: str) -> None:
+def test_logits_agree_with_a_negative_prompt(
+    checkpoint: Checkpoint, runner: LogitsRunner, their_logits: Callable[..., torch.Tensor], negative: str
+) -> None:
     """A negative prompt is min-dalle's first row, in place of the empty prompt; it may be longer than the prompt."""
     forced = random_tokens(checkpoint.config, 64)
-    theirs = reference_logits(checkpoint, PROMPT, forced, negative)
-    assert (theirs - reference_logits(checkpoint, PROMPT, forced))[:, 0].std() > 0.1, "the first row is another"
+    theirs = their_logits(forced, negative)
+    assert (theirs - their_logits(forced))[:, 0].std() > 0.1, "the first row is another"
     torch.testing.assert_close(our_logits(checkpoint, runner, PROMPT, forced, negative), theirs, atol=1e-3, rtol=0)
 
 
-def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: LogitsRunner) -> None:
+def test_greedy_tokens_are_equal_on_tiny(
+    checkpoint: Checkpoint, runner: LogitsRunner, their_logits: Callable[..., torch.Tensor]
+) -> None:
     engine = Engine(lambda: (checkpoint, SamplingRunner(runner, checkpoint.config)), max_batch_size=2)
     try:
         job = engine.submit(DrawingRequest(PROMPT, (1,), GREEDY))
@@ -107,7 +120,7 @@ def test_greedy_tokens_are_equal_on_tiny(checkpoint: Checkpoint, runner: LogitsR
     finally:
         engine.close()
     drawn = job.slots[0].tokens
-    logits = reference_logits(checkpoint, PROMPT, [checkpoint.config.decoder_start_token_id, *drawn[:-1]])
+    logits = their_logits([checkpoint.config.decoder_start_token_id, *drawn[:-1]])
     factor = GREEDY.supercondition_factor
     assert (logits[:, 0] * (1 - factor) + logits[:, 1] * factor).argmax(-1).tolist() == drawn
     assert len(set(drawn)) > 2  # not a blank image
@@ -128,13 +141,20 @@ def small(checkpoint: Checkpoint) -> Checkpoint:
     return random_checkpoint(sizes, checkpoint.tokenizer)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["apart", "seamless"])
-def their_image(request: pytest.FixtureRequest, small: Checkpoint) -> tuple[bool, torch.Tensor]:
-    """Draw with min-dalle, once for all runners: one image [256, 256, 3], or four as one seamless image [512, 512, 3]."""
-    stream = min_dalle_on(small).generate_raw_image_stream(
-        PROMPT, seed=1, grid_size=2 if request.param else 1, is_seamless=request.param, top_k=1, supercondition_factor=3
-    )
-    return request.param, next(stream)
+@pytest.fixture(scope="module")
+def their_image(small: Checkpoint) -> Callable[[bool], torch.Tensor]:
+    """Return a function that draws with min-dalle, once for all runners.
+
+    It draws one image [256, 256, 3], or four as one seamless image [512, 512, 3].
+    """
+
+    def draw(seamless: bool) -> torch.Tensor:
+        stream = min_dalle_on(small).generate_raw_image_stream(
+            PROMPT, seed=1, grid_size=2 if seamless else 1, is_seamless=seamless, top_k=1, supercondition_factor=3
+        )
+        return next(stream)
+
+    return cache(draw)
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +163,21 @@ def small_runner(small: Checkpoint) -> Callable[[str], LogitsRunner]:
     return cache(lambda kind: make_runner(kind, small))
 
 
+# The native runner's pictures come from the same graph as OpenVINO's: one seamless picture of the two is enough.
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("seamless", "kind"),
+    [*((False, kind) for kind in KINDS), (True, "torch"), (True, "openvino")],
+    ids=[*(f"apart-{kind}" for kind in KINDS), "seamless-torch", "seamless-openvino"],
+)
 def test_min_dalle_itself_draws_the_same_images(
-    small: Checkpoint, small_runner: Callable[[str], LogitsRunner], their_image: tuple[bool, torch.Tensor], kind: str
+    small: Checkpoint,
+    small_runner: Callable[[str], LogitsRunner],
+    their_image: Callable[[bool], torch.Tensor],
+    seamless: bool,
+    kind: str,
 ) -> None:
-    seamless, theirs = their_image
+    theirs = their_image(seamless)
     engine = Engine(lambda: (small, SamplingRunner(small_runner(kind), small.config)), max_batch_size=4)
     try:
         seeds = (1, 2, 3, 4) if seamless else (1,)
@@ -162,9 +191,13 @@ def test_min_dalle_itself_draws_the_same_images(
 
 
 @pytest.mark.slow
-def test_logits_and_greedy_tokens_agree_at_minis_sizes(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("layers", [3, pytest.param(12, marks=pytest.mark.soak)])
+def test_logits_and_greedy_tokens_agree_at_minis_sizes(checkpoint: Checkpoint, layers: int) -> None:
     sizes = MODELS["mini"].sizes
-    assert sizes is not None
+    assert sizes is not None and sizes.decoder_layer_count == 12
+    sizes = replace(
+        sizes, encoder_layer_count=layers, decoder_layer_count=layers, detokenizer=checkpoint.config.detokenizer
+    )  # which computes no logits
     mini = random_checkpoint(sizes, checkpoint.tokenizer)
     forced = random_tokens(sizes, 24)
     theirs = reference_logits(mini, PROMPT, forced)

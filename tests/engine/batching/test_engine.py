@@ -38,11 +38,12 @@ def test_previews_come_every_32_tokens_and_are_grey_where_tokens_are_missing(eng
     assert first.crop((0, 0, 256, 32)).getcolors(256 * 32) != [(256 * 32, (128, 128, 128))]
 
 
-@pytest.mark.parametrize("loaded", ["auto", "torch"], indirect=True)
-def test_an_image_is_bit_identical_alone_and_in_a_changing_batch(engine: Engine) -> None:
+# Fewer with torch, whose rows tests/engine/runners compare at each of their tokens.
+@pytest.mark.parametrize(("loaded", "count"), [("auto", 4), ("torch", 2)], indirect=["loaded"])
+def test_an_image_is_bit_identical_alone_and_in_a_changing_batch(engine: Engine, count: int) -> None:
     rng = Random(5)
     prompts = ["a red circle", "two yellow hearts on a very dark black background", "star", "a pink ring above a black square"]
-    requests = [request(rng.choice(prompts), tuple(rng.randrange(9) for _ in range(rng.randint(1, 3)))) for _ in range(4)]
+    requests = [request(rng.choice(prompts), tuple(rng.randrange(9) for _ in range(rng.randint(1, 3)))) for _ in range(count)]
     alone = [images_of(engine.submit(each)) for each in requests]
     jobs = []
     for each in requests:  # each is submitted at a random moment of the one before

@@ -71,32 +71,32 @@ def alone(runner: LogitsRunner, forced: list[int], prompt: list[int], negative: 
     return logits
 
 
-@pytest.mark.parametrize("negative", [None, OTHERS[0]], ids=["", "negative"])
-def test_a_row_has_the_same_bits_alone_and_while_others_join_and_leave(
-    runner: LogitsRunner, checkpoint: Checkpoint, negative: list[int] | None
-) -> None:
+def test_rows_have_the_same_bits_alone_and_while_others_join_and_leave(runner: LogitsRunner, checkpoint: Checkpoint) -> None:
+    """Two images are watched: one without a negative prompt, one with."""
     forced = forced_tokens(checkpoint.config)
-    expected = alone(runner, forced, PROMPT, negative)
-    assert expected.std() > 0.5
+    negatives = (None, OTHERS[0])
+    expected = [alone(runner, forced, PROMPT, negative) for negative in negatives]
+    assert all(each.std() > 0.5 for each in expected) and not np.array_equal(expected[0], expected[1])
     rng = Random(2)
-    positions = [0]  # of the watched image and of the others
-    watched = 0
-    runner.admit([runner.encode(PROMPT, negative)])
+    positions = [0, 0]  # of the watched images and of the others
+    watched = [0, 1]
+    runner.admit([runner.encode(PROMPT, negative) for negative in negatives])
     batch_sizes = set()
-    while positions[watched] < 256:
+    while positions[watched[0]] < 256:
         tokens = [forced[position] for position in positions]
         logits = runner.step(tokens, positions)
-        assert np.array_equal(logits[watched], expected[positions[watched]]), f"at {positions}"
+        for place, each in zip(watched, expected, strict=True):
+            assert np.array_equal(logits[place], each[positions[place]]), f"{place} at {positions}"
         batch_sizes.add(len(positions))
         positions = [position + 1 for position in positions]
         order = list(range(len(positions)))
         for i in reversed(order):
-            if i != watched and (positions[i] == 256 or rng.random() < 0.03):  # it leaves, and the last one takes its place
+            if i not in watched and (positions[i] == 256 or rng.random() < 0.03):  # it leaves, and the last one takes its place
                 order[order.index(i)] = order[-1]
                 order.pop()
         if len(order) < len(positions):
             runner.rearrange(order)
-            positions, watched = [positions[i] for i in order], order.index(watched)
+            positions, watched = [positions[i] for i in order], [order.index(place) for place in watched]
         if rng.random() < 0.25 and len(positions) < 12:
             joining = rng.choices(OTHERS, k=rng.randint(1, 3))
             runner.admit([runner.encode(prompt, rng.choice([None, *OTHERS])) for prompt in joining])

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.random_weights import write_hub_folder
+from benchmarks.random_weights import MINI_SIZES, write_hub_folder, write_models_root
 from tests.loopback_hub import closed_port, serve_hub, serve_random_weights
 
 ROOT = Path(__file__).parents[3]
 
 
-def start(environment: dict[str, str], code: str = "") -> subprocess.CompletedProcess[str]:
+def start(environment: dict[str, str], code: str = "", models_root: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Load Mini in a new process, which reads huggingface_hub's variables as a server's start does."""
-    load = "from engine.weights.checkpoint import load_checkpoint; checkpoint = load_checkpoint('Mini'); print(checkpoint.config)"
+    root = f"pathlib.Path({str(models_root)!r})" if models_root else None
+    load = "import pathlib; from engine.weights.checkpoint import load_checkpoint"
+    load += f"; checkpoint = load_checkpoint('Mini', models_root={root}); print(checkpoint.config)"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "DALLE_"))}
     return subprocess.run(
         [sys.executable, "-c", f"{load}\n{code}"], cwd=ROOT, env=inherited | environment, capture_output=True, text=True
@@ -66,8 +68,8 @@ def test_mini_at_its_true_sizes_is_in_memory_once() -> None:
     )
     # Anonymous memory only: the system can reclaim the pages of mapped files.
     anonymous = "import re, pathlib; print(re.search(r'RssAnon:\\s+(\\d+) kB', pathlib.Path('/proc/self/status').read_text())[1])"
-    with serve_random_weights("mini") as hub, tempfile.TemporaryDirectory() as home:  # pytest would keep tmp_path: 1 GB per run
-        result = start(hub.environment(Path(home)), f"{count}\n{anonymous}")
+    with tempfile.TemporaryDirectory() as folder:  # pytest would keep tmp_path: 1 GB per run
+        result = start({}, f"{count}\n{anonymous}", write_models_root(Path(folder), MINI_SIZES))
     assert result.returncode == 0, result.stderr
     config, parameters, kilobytes = result.stdout.splitlines()
     assert "embed_count=1024" in config and "detokenizer=None" in config

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4]
+OPTIONS = ("-o", "addopts=", "--disable-plugin-autoload", "-p", "pytest_timeout", "--import-mode=importlib")  # quick to load
 
 
 def test_the_cuda_runner_in_tritons_interpreter() -> None:
@@ -17,7 +18,7 @@ def test_the_cuda_runner_in_tritons_interpreter() -> None:
     pytest.importorskip("triton", reason="Triton is not installed; it exists for Linux")
     tests = Path(__file__).with_name("interpreted.py")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", str(tests)],
+        [sys.executable, "-m", "pytest", "-q", *OPTIONS, str(tests)],
         cwd=ROOT,
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
