@@ -35,12 +35,13 @@ _GENERAL_PROMPTS = (
 )
 EXAMPLE_PROMPTS = {
     ModelSize.TINY: (
-        "a red circle on a blue background",
-        "small green star at the top",
-        "two yellow hearts",
-        "a pink ring above a black square, white background",
-        "a big purple diamond in the bottom left corner",
-        "an orange cross inside a white circle on gray",
+        "a cat",
+        "two dogs in the park",
+        "a penguin in the snow",
+        "a bee above a flower",
+        "a ghost at night",
+        "a red heart on a yellow background",
+        "a cat inside a red circle",
     ),
     ModelSize.MINI: _GENERAL_PROMPTS,
     ModelSize.MEGA: _GENERAL_PROMPTS,

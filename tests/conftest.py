@@ -1,4 +1,8 @@
-"""Fixtures for all tests: the real model Tiny, loaded once, and apps that serve it."""
+"""Fixtures for all tests: a real model, loaded once, and apps that serve it.
+
+In place of the built-in Tiny the tests draw with the model in tests/models: an earlier Tiny, which draws flat shapes only, in a
+sixth of the time. tests/training/test_tiny.py has the tests of the weights that users get.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,11 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from dalle_model import DalleModel
+from engine.weights import checkpoint
 from server import create_app
 from server.config.settings import Settings
+
+checkpoint.BUILT_IN_MODELS = Path(__file__).parent / "models"  # in this process; server_process.environment has it for others
 
 MakeClient = Callable[..., FlaskClient]
 

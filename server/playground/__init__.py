@@ -1,1 +1,1 @@
-"""The playground, a page to draw on in a browser: its routes, and its files in static/."""
+"""The playground, a page to draw on in a browser: its routes, surprises (random prompts), and its files in static/."""

@@ -9,6 +9,7 @@ import hashlib
 import mimetypes
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, abort, jsonify, redirect, request
@@ -16,6 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from consts import EXAMPLE_PROMPTS, ImageFormat, ModelSize
 from server.config.settings import Settings
+from server.playground.surprises import surprises
 
 if TYPE_CHECKING:
     from dalle_model import DalleModel
@@ -35,7 +37,7 @@ _HEADERS = {
 _ANYTHING = "It draws anything that a short English sentence describes. Faces and writing are not its strength."
 # The page shows text between backticks as code.
 _ABOUT = {
-    ModelSize.TINY: "Tiny is loaded: it draws flat shapes in twelve colours, in a moment. For pictures of anything, start the "
+    ModelSize.TINY: "Tiny is loaded: it draws a few hundred things, in a moment. For pictures of anything, start the "
     "server with DALL·E Mini: `make serve MODEL=Mini` (its first start downloads 1.1 GB).",
     ModelSize.MINI: f"DALL·E Mini is loaded. {_ANYTHING}",
     ModelSize.MEGA: f"DALL·E Mega is loaded. {_ANYTHING}",
@@ -88,6 +90,7 @@ def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
             model=model.name,
             about=_ABOUT[size],
             examples=EXAMPLE_PROMPTS[size],
+            surprises=surprises(model.known_words, Random()),
             sampling=asdict(model.sampling),
             max_images=settings.images_per_request,
             formats=[image_format.value for image_format in ImageFormat],

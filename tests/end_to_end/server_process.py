@@ -44,8 +44,9 @@ def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.Complet
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without the server's settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
+    """Return this process's environment without the server's settings, but with the tests' own Tiny."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
+    return others | {"DALLE_MODELS_ROOT": str(ROOT / "tests" / "models")}
 
 
 class ServerProcess:

@@ -15,7 +15,9 @@ export function showModel(model) {
   byId("about").replaceChildren(
     ...model.about.split("`").map((part, i) => (i % 2 ? Object.assign(document.createElement("code"), { textContent: part }) : part)),
   );
-  byId("examples").replaceChildren(...model.examples.map(exampleButton));
+  const { examples, surprises } = model;
+  byId("examples").replaceChildren(...examples.map((text) => exampleButton(text)));
+  if (surprises.length) byId("examples").prepend(exampleButton("Surprise me", () => surprises.at(Math.random() * surprises.length)));
   byId("examples").hidden = !model.examples.length;
   byId("num_images").max = Math.min(MOST_PICTURES, model.max_images);
   for (const name of SETTINGS) byId(name).placeholder = model.sampling[name];
@@ -28,10 +30,10 @@ export function showModel(model) {
   restoreDraft();
 }
 
-function exampleButton(text) {
+function exampleButton(text, prompt = () => text) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
   button.addEventListener("click", () => {
-    byId("text").value = text;
+    byId("text").value = prompt();
     changed();
     byId("text").focus();
   });
