@@ -14,8 +14,7 @@ from benchmarks.plan import PROMPT, Plan
 from benchmarks.reference import min_dalle_on
 from engine.batching.engine import Engine
 from engine.request import DrawingRequest
-from engine.runners import SamplingRunner, default_cache, logits_runner_on
-from engine.runners.openvino.precision import Precision
+from engine.runners import LogitsRunner, SamplingRunner, default_cache, logits_runner_on
 from engine.weights.checkpoint import Checkpoint
 
 
@@ -30,7 +29,10 @@ def measure_drawing(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> Non
     """Measure images drawn at once. Each round has all numbers of images, so that an interrupted run has them too."""
     theirs = min_dalle_on(checkpoint)
     torch.set_num_threads(plan.threads)  # importing min-dalle sets it to all of the host's cores
-    engines = {name: _engine(checkpoint, precision, plan) for name, precision in plan.chosen.items()}
+    engines = {
+        name: engine_on(checkpoint, logits_runner_on(checkpoint, precision, plan.threads, default_cache()), plan)
+        for name, precision in plan.chosen.items()
+    }
     turns = [(images, name) for _ in range(plan.rounds) for images in plan.images for name in (None, *engines)]
     try:
         _warm(checkpoint, engines, plan)
@@ -40,15 +42,15 @@ def measure_drawing(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> Non
                 if name is None:
                     slow = seconds(partial(theirs.generate_image, PROMPT, seed=1, grid_size=int(images**0.5)))
                     continue
-                ours = seconds(partial(_draw, engines[name], images))
+                ours = seconds(partial(draw, engines[name], images))
                 figures.add(Figure("drawing", _name(images, name), "s"), ours, slow)
     finally:
         for engine in engines.values():
             engine.close()
 
 
-def _engine(checkpoint: Checkpoint, precision: Precision, plan: Plan) -> Engine:
-    runner = logits_runner_on(checkpoint, precision, plan.threads, default_cache())
+def engine_on(checkpoint: Checkpoint, runner: LogitsRunner, plan: Plan) -> Engine:
+    """Start an engine for the plan's largest number of images."""
     sampling = SamplingRunner(runner, checkpoint.config)
     return Engine(lambda: (checkpoint, sampling), max(plan.images))
 
@@ -58,10 +60,11 @@ def _warm(checkpoint: Checkpoint, engines: dict[str, Engine], plan: Plan) -> Non
     next(min_dalle_on(checkpoint).generate_image_stream(PROMPT, seed=1, grid_size=1, progressive_outputs=True))
     for engine in engines.values():
         for images in plan.images:
-            _draw(engine, images)
+            draw(engine, images)
 
 
-def _draw(engine: Engine, images: int) -> None:
+def draw(engine: Engine, images: int) -> None:
+    """Draw images of the plan's prompt at once."""
     drawn = list(engine.submit(DrawingRequest(PROMPT, tuple(range(images)))).events())
     assert drawn
 
