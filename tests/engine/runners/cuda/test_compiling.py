@@ -20,7 +20,7 @@ from engine.runners.cuda.kernels.drawing import draw_kernel  # noqa: E402
 from engine.runners.cuda.kernels.group_norm import group_norm_kernel, group_sums_kernel  # noqa: E402
 from engine.runners.cuda.kernels.norms import add_norm_kernel, embed_kernel, gated_norm_kernel  # noqa: E402
 from engine.runners.cuda.kernels.products import product_kernel  # noqa: E402
-from engine.runners.cuda.tiles import QUARTERS, ROWS, WARPS, Chip, tile_for, unit_for  # noqa: E402
+from engine.runners.cuda.tiles import QUARTERS, WARPS, Chip, tile_for, unit_for  # noqa: E402
 
 SMALL = Chip(128, 99 * 2**10, 100 * 2**10)  # GeForce 40, with the least memory on the chip of compute capability 8.0 and more
 UNKNOWN = ("R", "H", "idle")  # numbers that need not be multiples of 16
@@ -37,7 +37,7 @@ def product_of(arguments: str, rows: int, n: int, dtype: torch.dtype = torch.flo
 # A kernel, the types of its arguments (h and f: pointers to float16 and float32, d: float64, i: int32; N and E: a number, an
 # epsilon), its compiled sizes, and its warps.
 KERNELS: Sequence[tuple[Any, str, dict[str, Any], int]] = [
-    *(product_of("hhhNNN", rows, n) for rows in ROWS for n in (2048, 6144)),
+    *(product_of("hhhNNN", rows, n) for rows in (16, 32, 128) for n in (2048, 6144)),
     product_of("hhfNNN", 16, 16384),
     product_of("fffNNN", 32, 2048, torch.float32),
     (image_attention_kernel, "hhhhiiNN", {"SCALE": 0.125, "D": 64, "LENGTH": 256, "BLOCK": 64, "STAGES": 3}, 2),
