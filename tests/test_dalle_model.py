@@ -26,8 +26,9 @@ def test_image_i_has_seed_plus_i(tiny_model: DalleModel) -> None:
 def test_a_seed_draws_the_same_image_after_a_restart(tiny_model: DalleModel) -> None:
     here = tiny_model.generate_images("a blue star", seed=3)[0].tobytes()
     script = (
-        "import hashlib; from dalle_model import Cancelled, DalleModel\n"
-        "with DalleModel('tiny') as m: print(hashlib.sha256(m.generate_images('a blue star', seed=3)[0].tobytes()).hexdigest())"
+        "import hashlib; from pathlib import Path; from dalle_model import DalleModel\n"
+        "with DalleModel('tiny', models_root=Path('tests/models')) as model:\n"
+        "    print(hashlib.sha256(model.generate_images('a blue star', seed=3)[0].tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     assert hashlib.sha256(here).hexdigest() == there

@@ -261,12 +261,13 @@ def test_every_out_of_memory_error_is_recognized() -> None:
 
 _UNDER_A_LIMIT = """
 import resource, sys
+from pathlib import Path
 from dalle_model import DalleModel
 
 def pixels(count):
     return [image.tobytes() for image in model.generate_images("a red circle", count, seed=1)]
 
-with DalleModel("tiny", precision="float32", max_batch_size=32) as model:
+with DalleModel("tiny", models_root=Path("tests/models"), precision="float32", max_batch_size=32) as model:
     alone = pixels(2)
     in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + 75 * 2**20, resource.RLIM_INFINITY))  # 32 images need three times as much

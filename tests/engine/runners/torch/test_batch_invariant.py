@@ -86,11 +86,12 @@ def test_block_sizes_are_tried_again_with_another_number_of_threads() -> None:
 
 DRAW_ALONE_AND_BESIDE_OTHERS = """
 import numpy as np, torch
+from pathlib import Path
 from engine.weights.checkpoint import load_checkpoint
 from engine.runners.torch.runner import TorchRunner
 
 torch.set_num_threads(2)
-runner = TorchRunner(load_checkpoint("tiny", progress=False), torch.device("cpu"))
+runner = TorchRunner(load_checkpoint("tiny", models_root=Path("tests/models"), progress=False), torch.device("cpu"))
 
 def last_of(count, late):
     runner.reset()
