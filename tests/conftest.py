@@ -23,7 +23,7 @@ from engine.weights import checkpoint
 from server import create_app
 from server.config.settings import Settings
 
-checkpoint.BUILT_IN_MODELS = Path(__file__).parent / "models"  # in this process; server_process.environment has it for others
+checkpoint.BUILT_IN_MODELS = Path(__file__).parent / "models"  # in this process; server_process has it for others
 
 MakeClient = Callable[..., FlaskClient]
 

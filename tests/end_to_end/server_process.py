@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
+MODELS_ROOT = ROOT / "tests" / "models"  # an earlier Tiny, which draws in a sixth of the time
 START_SECONDS = 240  # enough to download and convert Mini on a busy machine
 STOP_SECONDS = 30
 # A value of CC for servers with an empty cache whose test is not about what is compiled: a sixth of the time.
@@ -23,12 +24,13 @@ FAULTY = ("-m", "tests.end_to_end.faulty_server")
 
 
 def app_command(*arguments: str, script: tuple[str, ...] = APP) -> list[str]:
-    """Return the command that starts the server, by default with Tiny on a free port and one thread.
+    """Return the command that starts the server, by default with the tests' Tiny on a free port and one thread.
 
     Tiny's steps are too short to gain from more threads, which other tests need.
     """
     more = os.environ.get("SERVER_FLAGS", "").split()  # such as --replicas 2, for tests/cluster
-    return [sys.executable, *script, "--model_version", "tiny", "--port", "0", "--threads", "1", *more, *arguments]
+    model = [] if "--model_version" in arguments else ["--model_version", "tiny", "--models_root", str(MODELS_ROOT)]
+    return [sys.executable, *script, *model, "--port", "0", "--threads", "1", *more, *arguments]
 
 
 def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -44,9 +46,8 @@ def run_app(*arguments: str, run_by: tuple[str, ...] = ()) -> subprocess.Complet
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without the server's settings, but with the tests' own Tiny."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
-    return others | {"DALLE_MODELS_ROOT": str(ROOT / "tests" / "models")}
+    """Return this process's environment without the server's settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DALLE_")}
 
 
 class ServerProcess:

@@ -12,14 +12,14 @@ from PIL import Image
 
 from consts import EXIT_BAD_CHECKPOINT, EXIT_BAD_SETTING, EXIT_INTERRUPTED, EXIT_OK
 from dalle_model import DalleModel
-from tests.end_to_end.server_process import ROOT, environment
+from tests.end_to_end.server_process import MODELS_ROOT, ROOT, environment
 from utils import encode_image, make_grid, parse_image_format
 
 DRAWING_SECONDS = 240
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dalle_model", *arguments]
+    return [sys.executable, "-m", "dalle_model", "--models_root", str(MODELS_ROOT), *arguments]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

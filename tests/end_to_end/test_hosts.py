@@ -19,9 +19,9 @@ import requests
 from dalle_model import DalleModel, ForkedProcess
 from tests.end_to_end.asked_names import CAN_RECORD, NameRecorder
 from tests.end_to_end.callers import eventually
-from tests.end_to_end.server_process import ROOT, UNOPTIMIZED, app_command, environment
+from tests.end_to_end.server_process import MODELS_ROOT, ROOT, UNOPTIMIZED, app_command, environment
 
-SETTINGS = {"DALLE_MODEL_VERSION": "Tiny", "DALLE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SETTINGS = {"DALLE_MODEL_VERSION": "Tiny", "DALLE_MODELS_ROOT": str(MODELS_ROOT), "DALLE_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def free_port() -> int:

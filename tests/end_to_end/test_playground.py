@@ -39,7 +39,7 @@ def test_a_click_on_an_example_and_enter_draw_it(visit: Callable[..., Visit]) ->
     person.page.focus("#text")
     person.page.keyboard.press("Enter")
     person.wait_for("done")
-    assert person.page.inner_text(".drawing h3") == "two yellow hearts"
+    assert person.page.inner_text(".drawing h3") == "a penguin in the snow"
 
 
 def test_shift_and_enter_insert_a_newline_and_a_blank_prompt_is_not_drawn(visit: Callable[..., Visit]) -> None:

@@ -1,4 +1,4 @@
-// The life of a drawing: requested, queued, drawn, then done, cancelled or failed; restarted when the server comes back.
+// The life of a drawing: requested, queued, drawn, then done, cancelled or failed; restarted with the server.
 import { Card } from "./card.js";
 import { fromBase64 } from "./picture.js";
 import { announce } from "./notices.js";

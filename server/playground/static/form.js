@@ -9,7 +9,7 @@ const MOST_PICTURES = 10;
 const byId = (id) => document.getElementById(id);
 const form = byId("form");
 
-/** Display the loaded model: a sentence about it, examples to click, and its default settings as placeholders. */
+/** Display the loaded model: a sentence, examples to click, and its default settings as placeholders. */
 export function showModel(model) {
   // The sentence has its commands between backticks.
   byId("about").replaceChildren(
@@ -40,7 +40,7 @@ function exampleButton(text, prompt = () => text) {
   return button;
 }
 
-/** Return the request in the form, or null without a prompt. Invalid numbers stay as typed: the server explains them best. */
+/** Return the form's request, or null without a prompt. Invalid numbers stay as typed: the server explains them best. */
 export function readForm() {
   showErrors({});
   const text = byId("text").value.trim();
@@ -58,7 +58,7 @@ export function readForm() {
   return asked;
 }
 
-/** Choose the seed here and not on the server, so that a drawing can start again after a lost connection. */
+/** Choose the seed here, so that a drawing can start again after a lost connection. */
 function randomSeed() {
   return String(crypto.getRandomValues(new Uint32Array(1))[0]);
 }

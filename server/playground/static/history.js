@@ -14,7 +14,7 @@ function open() {
   return opened;
 }
 
-/** Run a transaction on the store. Return the result of the request that `work` makes, once everything is written. */
+/** Run a transaction on the store. Return the result of `work`'s request, once everything is written. */
 async function transact(mode, work) {
   const transaction = (await open()).transaction(STORE, mode);
   const request = work(transaction.objectStore(STORE));

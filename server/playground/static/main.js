@@ -73,7 +73,7 @@ async function start(drawing, isOld = false) {
   }
 }
 
-/** Display why a request was refused, or ask for a key. The form still has the request. */
+/** Display why a request was refused, or ask for a key. */
 function refuse(error, asked = null) {
   if (error.status !== 401) return showRefusal(error);
   refused = asked;

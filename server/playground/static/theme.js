@@ -6,7 +6,7 @@
   let theme = "system";
   try {
     theme = localStorage.getItem("dalle-theme") ?? theme;
-  } catch {} // storage is switched off: use the system's theme
+  } catch {} // no storage: use the system's
   root.dataset.theme = theme;
 
   document.addEventListener("DOMContentLoaded", () => {
