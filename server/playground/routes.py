@@ -90,7 +90,7 @@ def playground_routes(model: DalleModel, settings: Settings) -> Blueprint:
             model=model.name,
             about=_ABOUT[size],
             examples=EXAMPLE_PROMPTS[size],
-            surprises=surprises(model.known_words, Random()),
+            surprises=surprises(model.known_words.groups if model.known_words else {}, Random()),
             sampling=asdict(model.sampling),
             max_images=settings.images_per_request,
             formats=[image_format.value for image_format in ImageFormat],

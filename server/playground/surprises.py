@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from engine.weights.known_words import KnownWords
 
 _COUNT = 40  # prompts that the page gets at a time
 
 
-def surprises(known: KnownWords | None, rng: Random) -> list[str]:
-    """Return random prompts of one thing or two; none without a list of what the model knows."""
-    if known is None:
+def surprises(known: Mapping[str, Mapping[str, tuple[str, ...]]], rng: Random) -> list[str]:
+    """Return random prompts of one thing or two, from the groups of words that a model knows; none without any."""
+    if not known:
         return []
-    sceneries = [wordings[0] for wordings in known.groups["sceneries"].values() if wordings]
-    grounds = [*sceneries, *(f"on {_article(colour)} background" for colour in known.names("colours")), ""]
+    things = tuple(known["things"])
+    sceneries = [wordings[0] for wordings in known["sceneries"].values() if wordings]
+    grounds = [*sceneries, *(f"on {_article(colour)} background" for colour in known["colours"]), ""]
 
     def prompt() -> str:
-        first, second = rng.sample(known.names("things"), 2)
+        first, second = rng.sample(things, 2)
         pair = f"{_article(first)} {rng.choice(('next to', 'above'))} {_article(second)}"
         subject = _article(first) if rng.random() < 0.8 else pair
         return f"{subject} {rng.choice(grounds)}".strip()

@@ -11,11 +11,11 @@ from tests.server.playground.test_routes import ROOT
 
 def test_surprises_are_of_what_the_model_knows() -> None:
     known = read_known_words(ROOT / "models" / "tiny" / "known_words.json")
-    prompts = surprises(known, Random(1))
+    prompts = surprises(known.groups, Random(1))
     assert len(set(prompts)) > 30 and not any(known.unknown_words(prompt) for prompt in prompts)
     assert any(" next to " in prompt for prompt in prompts) and any("background" in prompt for prompt in prompts)
     assert not any(" a e" in prompt or prompt.endswith(" ") for prompt in prompts)
 
 
 def test_a_model_that_draws_anything_has_none() -> None:
-    assert surprises(None, Random(1)) == []
+    assert surprises({}, Random(1)) == []
