@@ -23,11 +23,13 @@ from training.paths import DATA, RUNS, TINY
 from training.run import load
 from training.transformer import CONFIG, FILE
 
-# Chosen with `python -m training.evaluate --temperature ...`: more guidance breaks forms up, less temperature empties sheets.
+# Chosen with `python -m training.evaluate --temperature ...`: more guidance and more temperature break large things up.
 SAMPLING = {"temperature": 0.7, "top_k": 64, "supercondition_factor": 1.25, "best_of": 4}
-# Of 1,420 pictures, those with anything in them had 10 different tokens or more, and 74 of 85 empty sheets had 4 or fewer.
+# With the first 480 s of training: of 1,420 pictures, those with anything in them had 10 different tokens or more, and 74 of 85
+# empty sheets had 4 or fewer.
 MIN_DISTINCT_TOKENS = 5
 LEVELS = 127
+TRANSFORMER_LEVELS = 31  # 127 would add 6.6 MB to every clone
 _WHOLE = ("embedding.weight", "post_quant_conv.weight", "conv_in.weight", "conv_out.weight")  # small, and their errors show
 
 
@@ -72,15 +74,15 @@ def rounded(tensors: dict[str, Tensor], levels: int = LEVELS) -> dict[str, Tenso
     return written
 
 
-def write_weights(transformer: TinyTransformer, detokenizer: Detokenizer, target: Path, levels: int = LEVELS) -> None:
+def write_weights(transformer: TinyTransformer, detokenizer: Detokenizer, target: Path) -> None:
     """Write the three weight files into a folder. The transformer's tables must be folded."""
     table = {"embedding.weight": detokenizer.embedding().detach()}
     rest = {name: tensor for name, tensor in detokenizer.state_dict().items() if not name.startswith("lift.")}
     target.mkdir(parents=True, exist_ok=True)
-    for name, tensors in (
-        ("encoder", transformer.encoder.state_dict()),
-        ("decoder", transformer.decoder.state_dict()),
-        ("detoker", table | rest),
+    for name, tensors, levels in (
+        ("encoder", transformer.encoder.state_dict(), TRANSFORMER_LEVELS),
+        ("decoder", transformer.decoder.state_dict(), TRANSFORMER_LEVELS),
+        ("detoker", table | rest, LEVELS),
     ):
         path = target / f"{name}.safetensors"
         save_file(rounded(tensors, levels), path)

@@ -19,7 +19,7 @@ from engine.weights.tokenizer import load_tokenizer
 from training import autoencoder, transformer
 from training.autoencoder import Autoencoder
 from training.codes import TOKEN_COUNT
-from training.export import write_texts, write_weights
+from training.export import TRANSFORMER_LEVELS, write_texts, write_weights
 from training.model import TinyTransformer
 from training.painting import Painter, as_arrays
 from training.paths import DATA
@@ -108,8 +108,8 @@ def test_an_export_loads_with_the_numbers_that_were_trained(tmp_path: Path) -> N
     assert (loaded.config == SMALL and loaded.config.sampling != CONFIG.sampling) or loaded.config.detokenizer == DETOKENIZER
     for mine, theirs in ((model.encoder, loaded.encoder), (model.decoder, loaded.decoder)):
         for name, tensor in mine.state_dict().items():
-            step = tensor.abs().max() / 127
-            torch.testing.assert_close(theirs.state_dict()[name], tensor, atol=float(step), rtol=1e-3, msg=name)
+            half_a_step = tensor.abs().max() / TRANSFORMER_LEVELS / 2
+            torch.testing.assert_close(theirs.state_dict()[name], tensor, atol=float(half_a_step), rtol=1e-3, msg=name)
     again = TinyTransformer(SMALL)
     again.decoder.load_state_dict(loaded.decoder.state_dict())
     again.unfold_tables()
