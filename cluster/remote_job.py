@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Iterable
 
 from cluster.kind import Kind
-from engine.batching.job import Job, Slot, SlotState
+from engine.batching.job import Job, Prompt, Slot, SlotState
 from engine.events import Preview, Progress
 from engine.request import DrawingRequest
+
+_PROMPT = Prompt([])  # the replica that draws an image reads its prompt
 
 
 class RemoteJob(Job):
     """A request at the front: what it has shown its caller already, how often its images were sent out, and to which kind."""
 
     def __init__(self, request: DrawingRequest, timeout: float | None, caller: str | None) -> None:
-        super().__init__(request, [], None, timeout, caller)
+        super().__init__(request, [_PROMPT] * len(request.seeds), timeout, caller)
         # One replica draws all candidates of an image, because it compares them, and all images of a seamless picture.
         self.together = len(self.slots) if request.seamless else request.sampling.best_of
         self.reports_progress = True  # until the caller says otherwise, which may be after the first image is sent out

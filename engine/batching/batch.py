@@ -73,29 +73,29 @@ class Batch:
             self.runner.rearrange(order)
 
     def _admit(self) -> None:
-        """Admit waiting images to the batch; encode each prompt once."""
+        """Admit waiting images to the batch; encode each prompt once. If that fails, only its request ends."""
         with self._queue.lock:
             admitted = self._scheduler.admit()
         for slot in admitted:
             slot.admitted_at = time.monotonic()
             self._statistics.waited(slot.admitted_at - slot.job.submitted_at)
-        for job in dict.fromkeys(slot.job for slot in admitted):
-            if job.encoded is None:
-                self._encode(job)
+            if slot.prompt.encoded is None and slot.state is not SlotState.ENDED:
+                self._encode(slot)
         with self._queue.lock:
-            self._scheduler.running = [slot for slot in self._scheduler.running if slot.job.encoded is not None]
-        if admitted:
-            encoded = [slot for slot in admitted if slot.job.encoded is not None]
-            self.runner.admit([slot.job.encoded for slot in encoded], [_draw_of(slot) for slot in encoded])
+            self._scheduler.running = [slot for slot in self._scheduler.running if slot.prompt.encoded is not None]
+        encoded = [slot for slot in admitted if slot.prompt.encoded is not None]
+        if encoded:
+            self.runner.admit([slot.prompt.encoded for slot in encoded], [_draw_of(slot) for slot in encoded])
 
-    def _encode(self, job: Job) -> None:
-        """Encode a job's prompt; if that fails, only this job ends."""
+    def _encode(self, slot: Slot) -> None:
+        """Encode a slot's prompt; if that fails, its request ends."""
+        prompt = slot.prompt
         try:
-            job.encoded = self.runner.encode(job.text_tokens, job.negative_tokens)
+            prompt.encoded = self.runner.encode(prompt.text_tokens, prompt.negative_tokens)
         except Exception as error:
             if is_memory_exhausted(error):
                 raise
-            self.fail([job], error)
+            self.fail([slot.job], error)
 
     def _decode(self) -> tuple[int, int]:
         """Draw the next tokens of every image; return the number of images, and of tokens of each."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from engine.batching.batch import Batch
-from engine.batching.job import Job
+from engine.batching.job import Job, Prompt
 from engine.batching.job_queue import JobQueue
 from engine.batching.recovery import Recovery
 from engine.batching.scheduler import NO_LIMITS, CallerShare, Scheduler
@@ -62,7 +62,7 @@ class Engine:
 
     def count_text_tokens(self, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads, start and end token included."""
-        return len(self._read(prompt))
+        return len(self._tokenize(self._completed(prompt)))
 
     def submit(self, request: DrawingRequest, timeout: float | None = None, caller: str | None = None) -> Job:
         """Queue a request of a caller, to be done within `timeout` seconds, and return its job.
@@ -71,8 +71,7 @@ class Engine:
         """
         self._check_process()
         self._queue.check_room(request, caller)  # before any work, so that a refusal costs next to nothing
-        negative_tokens = self._tokenize(request.negative_prompt) if request.negative_prompt.strip() else None
-        job = Job(request, self._read(request.prompt), negative_tokens, timeout, caller)
+        job = Job(request, self._prompts(request), timeout, caller)
         self._queue.add(job)
         return job
 
@@ -133,9 +132,17 @@ class Engine:
                 recovery.recover(error)
             self._statistics.steps_end(images, steps)
 
-    def _read(self, prompt: str) -> list[int]:
-        """Return a prompt's tokens, with what it leaves unsaid if the model has words for that."""
-        return self._tokenize(prompt if self.known_words is None else self.known_words.complete(prompt))
+    def _prompts(self, request: DrawingRequest) -> list[Prompt]:
+        """Return what the model reads for each image of a request; images that read the same share it."""
+        negative_tokens = self._tokenize(request.negative_prompt) if request.negative_prompt.strip() else None
+        variants = request.seeds[:1] * len(request.seeds) if request.seamless else request.seeds
+        texts = [self._completed(request.prompt, variant) for variant in variants]
+        prompts = {text: Prompt(self._tokenize(text), negative_tokens) for text in dict.fromkeys(texts)}
+        return [prompts[text] for text in texts]
+
+    def _completed(self, prompt: str, variant: int = 0) -> str:
+        """Return a prompt with what it leaves unsaid, if the model has words for that; other seeds may have other words."""
+        return prompt if self.known_words is None else self.known_words.complete(prompt, variant)
 
     def _tokenize(self, prompt: str) -> list[int]:
         return tokenize_prompt(self._tokenizer, prompt, self.config)

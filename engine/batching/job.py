@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
@@ -30,10 +30,20 @@ class SlotState(Enum):
 
 
 @dataclass(eq=False)
+class Prompt:
+    """What the model reads for some images of a request."""
+
+    text_tokens: list[int]
+    negative_tokens: list[int] | None = None  # None without a negative prompt
+    encoded: Any = None  # by the runner, once the first of the images is admitted
+
+
+@dataclass(eq=False)
 class Slot:
     """One candidate of an image: its state, its tokens so far, and the random numbers that its tokens are sampled with."""
 
     job: Job
+    prompt: Prompt
     index: int  # the image's
     seed: int
     uniforms: list[float]  # 256, 0 <= u < 1
@@ -82,25 +92,21 @@ class Job:
     def __init__(
         self,
         request: DrawingRequest,
-        text_tokens: list[int],
-        negative_tokens: list[int] | None = None,
+        prompts: Sequence[Prompt],
         timeout: float | None = None,
         caller: str | None = None,
     ) -> None:
-        """`timeout` is how many seconds the request may take; None sets no limit."""
+        """`prompts` has one for each image, `timeout` is how many seconds the request may take; None sets no limit."""
         self.request = request
-        self.text_tokens = text_tokens
-        self.negative_tokens = negative_tokens  # None without a negative prompt
         self.caller = caller  # whose requests take turns; None if the request has turns of its own
         candidates = range(request.sampling.best_of)
         self.slots = [
-            Slot(self, index, seed, uniforms(seed, candidate))
-            for index, seed in enumerate(request.seeds)
+            Slot(self, prompt, index, seed, uniforms(seed, candidate))
+            for index, (prompt, seed) in enumerate(zip(prompts, request.seeds, strict=True))
             for candidate in candidates
         ]
         self.waiting = deque(self.slots)  # the slots in state WAITING, next one first
         self.together = 1  # how many of them join the batch in one turn; more if another machine draws them as one
-        self.encoded: Any = None  # the runner's encoded prompt, once the first image is admitted
         self.reports_progress = False  # whether to send Progress events, each of which wakes the caller's thread
         self.submitted_at = time.monotonic()
         self._deadline = None if timeout is None else self.submitted_at + timeout

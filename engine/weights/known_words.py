@@ -26,10 +26,12 @@ _LITTLE_WORDS = """
     look looks looking made plain simple full whole
 """
 _STOP_WORDS = frozenset(_LITTLE_WORDS.split())
+_LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 
 _UNSAID = "unsaid"  # the key of the file that is not a group
+_COMPLETED = ("sceneries", "places", "sizes")
 _GROUND = re.compile(r"\b(on|against|background|backdrop|bg)\b", re.IGNORECASE)
 
 
@@ -50,7 +52,7 @@ class KnownWords:
     """What a model was trained to draw: groups such as "things", of usual names with all their wordings."""
 
     groups: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-    unsaid: Mapping[str, str] = field(default_factory=dict)  # a group -> the wording that `complete` takes if a prompt says none
+    unsaid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a group -> what `complete` says if a prompt says none
 
     def names(self, group: str) -> tuple[str, ...]:
         """Return the usual names of a group, for people to choose from."""
@@ -64,31 +66,44 @@ class KnownWords:
         """
         return list(dict.fromkeys(part for part in self._read(prompt) if isinstance(part, str)))
 
-    def complete(self, prompt: str) -> str:
+    def complete(self, prompt: str, variant: int = 0) -> str:
         """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.
 
         "can you draw a cat?" becomes "a medium cat in the centre on a white background". A prompt of several things only gets the
-        background, if it has none.
+        background, if it has none. Where the first unsaid part has several wordings, `variant` chooses one; consecutive numbers
+        choose different ones.
         """
         phrases = [part for part in self._read(prompt) if isinstance(part, _Phrase)]
         subjects = [phrase for phrase in phrases if phrase.means("things", "shapes")]
         subjects = subjects or [phrase for phrase in phrases if phrase.means("tags")]
         if not subjects or not self.unsaid:
             return prompt
-        colours = [phrase.text for phrase in phrases if phrase.means("colours") and phrase not in subjects]
-        background = self._said(phrases, "sceneries")
-        if not background and len(colours) == 1 and _GROUND.search(prompt):
-            background = f"on a {colours.pop()} background"
-        if not background and not colours:
-            background = self.unsaid["sceneries"]
+        colours = [phrase for phrase in phrases if phrase.means("colours") and phrase not in subjects]
+        has_ground = bool(_GROUND.search(prompt))
+        are_of_subjects = not has_ground and len(colours) == len(subjects) and all(each.means("shapes") for each in subjects)
+        background, filled = self._said(phrases, "sceneries"), prompt
+        if not background and len(colours) == 1 and has_ground:
+            background = f"on a {colours.pop().text} background"
+        elif not background and (not colours or are_of_subjects):
+            taken = {meaning for colour in colours for meaning in colour.meanings}
+            grounds = [each for each in self.unsaid["sceneries"] if taken.isdisjoint(self._meanings(each))]
+            grounds = grounds or list(self.unsaid["sceneries"])
+            background, variant = grounds[variant % len(grounds)], 0
             filled = f"{prompt.rstrip(' .!?')} {background}"
-        else:
-            filled = prompt
         is_one = len(subjects) == 1 and not subjects[0].is_plural and not subjects[0].means("shapes")
         if not is_one or colours or any(phrase.means("counts") for phrase in phrases):
             return filled
-        size, place = (self._said(phrases, group) or self.unsaid[group] for group in ("sizes", "places"))
-        return f"a {size} {subjects[0].text} {place} {background}"
+        said = {"places": "", "sizes": ""}
+        for group in said:
+            wordings = self.unsaid[group]
+            if not (wording := self._said(phrases, group)):
+                wording, variant = wordings[variant % len(wordings)], 0
+            said[group] = wording
+        return f"a {said['sizes']} {subjects[0].text} {said['places']} {background}"
+
+    def _meanings(self, text: str) -> set[tuple[str, str]]:
+        """Return all that a text may mean."""
+        return {meaning for part in self._read(text) if isinstance(part, _Phrase) for meaning in part.meanings}
 
     def _said(self, phrases: list[_Phrase], group: str) -> str:
         """Return the first wording of a group among phrases; in place of a usual name ("space") a fuller one ("in space")."""
@@ -132,13 +147,15 @@ class KnownWords:
 
 
 def read_known_words(path: Path) -> KnownWords:
-    """Read a model's known_words.json: {group: {usual name: [other wordings]}}, and {"unsaid": {group: wording}}.
+    """Read a model's known_words.json: {group: {usual name: [other wordings]}}, and {"unsaid": {group: [wordings]}}.
 
     Raises CheckpointError.
     """
     try:
         groups = json.loads(path.read_text(encoding="utf-8"))
-        unsaid = {group: str(wording) for group, wording in groups.pop(_UNSAID, {}).items()}
+        unsaid = {group: tuple(str(wording) for wording in wordings) for group, wordings in groups.pop(_UNSAID, {}).items()}
+        if unsaid and not all(unsaid.get(group) for group in _COMPLETED):
+            raise ValueError(f"{_UNSAID} needs wordings for each of {', '.join(_COMPLETED)}")
         return KnownWords(
             {
                 group: {name: tuple(str(wording) for wording in wordings) for name, wordings in names.items()}
@@ -173,6 +190,8 @@ def _is_little(word: str) -> bool:
     """Whether a word is a number or a stop word, or nearly: two letters swapped or, in long ones, one missing or doubled."""
     if word.isdigit() or word in _STOP_WORDS:
         return True
+    if len(word) > _LONGEST_STOP_WORD + 1:
+        return False  # without this, a word of many thousand letters takes gigabytes
     swapped = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
     shorter = {word[:i] + word[i + 1 :] for i in range(len(word))}
     if len(word) > 2 and swapped & _STOP_WORDS:

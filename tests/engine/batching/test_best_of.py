@@ -53,7 +53,7 @@ def test_the_likeliest_candidate_is_shown_with_its_score(
     [done] = [event for event in job.events() if isinstance(event, ImageDone)]
     engine.close()
     start = loaded[0].config.decoder_start_token_id
-    scores = [mean_likelihood(runner, job.text_tokens, start, slot.tokens) for slot in job.slots]
+    scores = [mean_likelihood(runner, slot.prompt.text_tokens, start, slot.tokens) for slot in job.slots]
     assert len({tuple(slot.tokens) for slot in job.slots}) == COUNT
     assert done.seed == SEED
     assert done.score == pytest.approx(max(scores), abs=1e-5)

@@ -19,7 +19,7 @@ WORDS = {
     "sizes": {"big": ["large"]},
     "places": {"in the middle": []},
     "sceneries": {"white": ["on a white background"]},
-    "unsaid": {"sizes": "big", "places": "in the middle", "sceneries": "on a white background"},
+    "unsaid": {"sizes": ["big"], "places": ["in the middle"], "sceneries": ["on a blue background", "on a white background"]},
 }
 SAID = "a big heart in the middle on a white background"
 
@@ -40,11 +40,30 @@ def test_a_prompt_of_one_thing_is_completed_and_stays_as_it_was_for_its_caller(
     try:
         job = completing.submit(DrawingRequest("Heart!", (1,), request().sampling, negative_prompt="heart"))
         assert job.request.prompt == "Heart!"
-        assert job.text_tokens == tokenize_prompt(loaded[0].tokenizer, SAID, loaded[0].config)
-        assert job.negative_tokens == tokenize_prompt(loaded[0].tokenizer, "heart", loaded[0].config)
-        assert completing.count_text_tokens("Heart!") == len(job.text_tokens)
+        prompt = job.slots[0].prompt
+        assert prompt.text_tokens == tokenize_prompt(loaded[0].tokenizer, SAID, loaded[0].config)
+        assert prompt.negative_tokens == tokenize_prompt(loaded[0].tokenizer, "heart", loaded[0].config)
+        assert completing.count_text_tokens("Heart!") == len(prompt.text_tokens)
         assert len(images_of(job)) == 1
         assert images_of(completing.submit(request("Heart!"))) == expected
+    finally:
+        completing.close()
+
+
+def test_an_image_reads_what_its_seed_chooses_whatever_else_is_drawn(
+    loaded: tuple[ModelFiles, LogitsRunner], engine: Engine, tmp_path: Path
+) -> None:
+    completing = engine_with(WORDS, loaded, tmp_path)
+    try:
+        job = completing.submit(DrawingRequest("Heart!", (4, 5, 6), request().sampling))
+        first, second, third = (slot.prompt for slot in job.slots)
+        assert first is third and first is not second
+        together = images_of(job)
+        for seed, said in ((4, SAID.replace("white", "blue")), (5, SAID)):
+            assert images_of(engine.submit(DrawingRequest(said, (seed,), request().sampling))) == {0: together[seed - 4]}
+        seamless = completing.submit(DrawingRequest("Heart!", (5, 6), request().sampling, seamless=True))
+        assert len({id(slot.prompt) for slot in seamless.slots}) == 1, "one picture has one background"
+        assert images_of(seamless) == images_of(engine.submit(DrawingRequest(SAID, (5, 6), request().sampling, seamless=True)))
     finally:
         completing.close()
 

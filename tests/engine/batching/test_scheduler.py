@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batching.job import Job, Slot, SlotState
+from engine.batching.job import Job, Prompt, Slot, SlotState
 from engine.batching.scheduler import MAX_RETRY_SECONDS, NO_LIMITS, CallerShare, Scheduler
 from engine.errors import CallerQueueFull, InvalidRequest, QueueFull
 from engine.events import Queued
@@ -16,7 +16,7 @@ from engine.request import DrawingRequest
 
 
 def job_of(count: int, caller: str | None = None) -> Job:
-    return Job(DrawingRequest("a circle", tuple(range(count))), [0, 2], caller=caller)
+    return Job(DrawingRequest("a circle", tuple(range(count))), [Prompt([0, 2])] * count, caller=caller)
 
 
 def scheduler_of(batch_size: int, *jobs: Job, max_queue: int | None = None, share: CallerShare = NO_LIMITS) -> Scheduler:

@@ -58,10 +58,14 @@ COMPLETING = KnownWords(
         "colours": {"red": ("crimson",), "blue": ()},
         "sceneries": {"space": ("in space", "in outer space")},
         "sizes": {"small": ("tiny",)},
-        "places": {"top": ("at the top",)},
+        "places": {"top": ("at the top",), "left": ("on the left",)},
         "counts": {"two": ()},
     },
-    {"sizes": "medium", "places": "in the centre", "sceneries": "on a white background"},
+    {
+        "sceneries": ("on a white background", "on a crimson background", "at sea"),
+        "places": ("in the centre", "on the left"),
+        "sizes": ("medium", "small"),
+    },
 )
 
 
@@ -82,7 +86,12 @@ COMPLETING = KnownWords(
         ("two cats", "two cats on a white background"),
         ("cats", "cats on a white background"),
         ("two cats in space", "two cats in space"),
-        ("a red circle", "a red circle"),
+        ("a red circle", "a red circle on a white background"),
+        ("a red circle on blue", "a red circle on blue"),
+        ("a red circle and a blue disc", "a red circle and a blue disc on a white background"),
+        ("a red circle, blue background", "a red circle, blue background"),
+        ("a circle above a red disc", "a circle above a red disc"),
+        ("a red circle and a cat", "a red circle and a cat"),
         ("a circle", "a circle on a white background"),
         ("an ornithopter", "an ornithopter"),
         ("", ""),
@@ -93,14 +102,38 @@ def test_what_is_unsaid_is_said(prompt: str, completed: str) -> None:
     assert KNOWN.complete(prompt) == prompt, "a list without it"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "completed"),
+    [
+        ("a cat", ["a medium cat in the centre on a white", "medium cat in the centre on a crimson", "cat in the centre at sea"]),
+        ("cats", ["cats on a white background", "cats on a crimson background", "cats at sea"]),
+        ("a cat in space", ["a medium cat in the centre in space", "a medium cat on the left in space"]),
+        ("a cat on the left in space", ["a medium cat on the left in space", "a small cat on the left in space"]),
+        ("a tiny cat at the top in space", ["a tiny cat at the top in space"]),
+        ("a circle", ["a circle on a white background", "a circle on a crimson background", "a circle at sea"]),
+        ("a red circle", ["a red circle on a white background", "a red circle at sea"]),
+        ("an ornithopter", ["an ornithopter"]),
+    ],
+)
+def test_other_variants_say_the_first_unsaid_part_otherwise(prompt: str, completed: list[str]) -> None:
+    for variant in range(2 * len(completed)):
+        assert completed[variant % len(completed)] in COMPLETING.complete(prompt, variant)
+    assert len({COMPLETING.complete(prompt, variant) for variant in range(12)}) == len(completed)
+
+
+def test_a_word_of_many_letters_takes_little_memory() -> None:
+    assert KNOWN.unknown_words("x" * 32_000) == ["x" * 32_000]
+
+
 def test_the_file_is_read_and_checked(tmp_path: Path) -> None:
     path = tmp_path / "known_words.json"
-    path.write_text(json.dumps({"things": {"cat": ["kitten"], "dog": []}, "unsaid": {"sceneries": "on white"}}))
+    unsaid = {"sceneries": ["on white", "at sea"], "places": ["at the top"], "sizes": ["small"]}
+    path.write_text(json.dumps({"things": {"cat": ["kitten"], "dog": []}, "unsaid": unsaid}))
     words = read_known_words(path)
     assert words.names("things") == ("cat", "dog")
     assert words.unknown_words("a kitten and a mouse") == ["mouse"]
-    assert words.unsaid == {"sceneries": "on white"}
-    for content in ("<html>", "[]", '{"things": ["cat"]}', '{"things": {"cat": 1}}'):
+    assert words.complete("dog", 1) == "a small dog at the top at sea"
+    for content in ("<html>", "[]", '{"things": ["cat"]}', '{"things": {"cat": 1}}', '{"unsaid": {"sizes": ["small"]}}'):
         path.write_text(content)
         with pytest.raises(CheckpointError, match=r"known_words\.json"):
             read_known_words(path)
