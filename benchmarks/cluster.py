@@ -25,6 +25,8 @@ from cluster.remote_engine import RemoteEngine
 from cluster.replica import Replica, ReplicaSettings
 from dalle_model import DalleModel, DrawingRequest
 from engine.runners import SamplingRunner
+from engine.runners.runner import Draw, Drawn
+from engine.runners.sampling import draw_with_numpy
 
 MACHINES = (1, 2, 4, 8)
 STEP_SECONDS = 0.02  # an image takes 5 s
@@ -52,6 +54,10 @@ class _SlowRunner:
             self._logits[count] = np.array(self._runner.step(tokens, positions))
         time.sleep(STEP_SECONDS)
         return self._logits[count]
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        """Draw one token of each image from such logits."""
+        return draw_with_numpy(self.step(tokens, positions), positions, draws)
 
 
 class SimulatedReplica(Replica):

@@ -18,7 +18,8 @@ from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import Precision
 from engine.runners.quantization import INT4_GROUP, WeightKind
-from engine.sampler import sample, uniforms
+from engine.runners.runner import Draw
+from engine.sampler import uniforms
 from engine.text import tokenize_prompt
 from engine.weights.checkpoint import Checkpoint
 
@@ -72,22 +73,19 @@ class Decoding:
     def __init__(self, checkpoint: Checkpoint, runner: LogitsRunner, images: int) -> None:
         config = checkpoint.config
         self._runner, self._images = runner, images
-        self._settings = [SamplingSettings()] * images
-        self._chances = [uniforms(seed) for seed in range(images)]
+        self._draws = [Draw(SamplingSettings(), uniforms(seed)) for seed in range(images)]
         self._tokens = [config.decoder_start_token_id] * images
         self.text_tokens = tokenize_prompt(checkpoint.tokenizer, PROMPT, config)
 
-    def steps(self) -> Iterator[tuple[float, float]]:
-        """Yield each step's seconds in the runner and in sampling."""
+    def steps(self) -> Iterator[float]:
+        """Yield each step's seconds, until its tokens are drawn."""
         runner = self._runner
         runner.admit([runner.encode(self.text_tokens)] * self._images)
         for position in range(IMAGE_TOKEN_COUNT):
             started = time.perf_counter()
-            logits = runner.step(self._tokens, [position] * self._images)
-            decoded = time.perf_counter()
-            tokens, _ = sample(logits, self._settings, [own[position] for own in self._chances])
-            self._tokens = tokens.tolist()
-            yield decoded - started, time.perf_counter() - decoded
+            drawn = runner.draw(self._tokens, [position] * self._images, self._draws, steps=1)
+            yield time.perf_counter() - started
+            self._tokens = drawn.tokens[:, 0].tolist()
         runner.rearrange([])
 
 
@@ -109,7 +107,7 @@ def measure_decoding(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> No
         for name, (precision, runner) in runners.items():
             for images in plan.images:
                 decoding = Decoding(checkpoint, runner, images)
-                step = float(np.median([decoded for decoded, _ in decoding.steps()]))
+                step = float(np.median(list(decoding.steps())))
                 is_native = isinstance(runner, NativeRunner)
                 limit = bytes_a_step(checkpoint, precision, images, len(decoding.text_tokens), is_native=is_native) / bandwidth
                 title = f"decode step of {images}, {name}"

@@ -51,7 +51,7 @@ def _measure_steps(checkpoint: Checkpoint, runners: Runners, name: str, plan: Pl
     drawings = [images for _ in range(plan.rounds) for images in plan.images]
     for images in tqdm(drawings, desc=f"steps, {name}", unit="turn"):
         in_turn = zip(*(Decoding(checkpoint, runner, images).steps() for runner in runners.values()), strict=True)
-        medians = np.median([[1000 * decoded for decoded, _ in steps] for steps in in_turn], axis=0)
+        medians = np.median([[1000 * decoded for decoded in steps] for steps in in_turn], axis=0)
         _compare(figures, f"decode step of {images}, {name}", "ms", dict(zip(runners, medians.tolist(), strict=True)))
 
 

@@ -72,14 +72,12 @@ def _profiled_runner(
     return OpenVinoRunner(replace(compiled, parts={**compiled.parts, "decoding": decoding})), decoding.seconds
 
 
-def _spent(steps: Sequence[tuple[float, float]], work: Counter[str]) -> dict[str, float]:
+def _spent(steps: Sequence[float], work: Counter[str]) -> dict[str, float]:
     """Return the seconds of all steps by kind of work: the longest kinds first, then the rest."""
-    runner, sampling = (sum(part) for part in zip(*steps, strict=True))
     kinds = dict(work.most_common(_SHOWN))
     return {
         **kinds,
         "other work": work.total() - sum(kinds.values()),
-        "between": runner - work.total(),
-        "sampling": sampling,
-        "all": runner + sampling,
+        "between": sum(steps) - work.total(),
+        "all": sum(steps),
     }

@@ -1,7 +1,7 @@
 """The protocols between the engine and the runners.
 
-The engine asks a `Runner` for tokens. A runner that draws on its own device is one; a `LogitsRunner` computes logits only, and
-`SamplingRunner` makes a `Runner` of it.
+The engine asks a `Runner` for tokens. A runner that keeps the tokens on its own device is one; `SamplingRunner` makes one of
+a `LogitsRunner`, which can also be asked for logits.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Runner(_Slots, Protocol):
 
 
 class LogitsRunner(_Slots, Protocol):
-    """A model on a device that computes the logits of a batch."""
+    """A model on a device that computes logits, or draws from them, and remembers no token."""
 
     def admit(self, prompts: Sequence[Any]) -> None:
         """Append a slot for each prompt, at position 0."""
@@ -77,4 +77,10 @@ class LogitsRunner(_Slots, Protocol):
         """Decode one token for each image, at its own position: float32 logits [N, 2, V], unconditional and conditional.
 
         They are valid until the next step.
+        """
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        """Draw the next tokens of each image, from its last token and that one's position, as `Runner.draw` does.
+
+        `draws` is the same object as long as the images are the same.
         """

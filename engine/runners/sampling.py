@@ -1,4 +1,4 @@
-"""Drawing tokens from the logits of a runner that computes nothing else."""
+"""A runner that remembers the images' tokens for one that does not, and draws in numpy for one that can't draw."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.runners.runner import Draw, Drawn, LogitsRunner
 from engine.sampler import log_likelihoods, sample
 from engine.weights.config import ModelConfig
 
 
+def draw_with_numpy(logits: NDArray[Any], positions: Sequence[int], draws: Sequence[Draw]) -> Drawn:
+    """Draw one token of each image from the logits of a step, [N, 2, V]."""
+    uniforms = [draw.uniforms[position] for draw, position in zip(draws, positions, strict=True)]
+    tokens, not_finite = sample(logits, [draw.sampling for draw in draws], uniforms)
+    likelihoods = np.full((len(draws), 1), np.nan)
+    if rows := [row for row, draw in enumerate(draws) if draw.needs_likelihoods and row not in not_finite]:
+        likelihoods[rows, 0] = log_likelihoods(logits[rows, 1], tokens[rows])
+    return Drawn(tokens[:, None], likelihoods, not_finite)
+
+
 class SamplingRunner:
-    """A `Runner` around a `LogitsRunner`: it keeps each image's last token and position, and draws one token at a time."""
+    """A `Runner` around a `LogitsRunner`: it keeps each image's last token and position."""
 
     def __init__(self, logits_runner: LogitsRunner, config: ModelConfig) -> None:
         self.logits_runner = logits_runner
@@ -25,9 +36,6 @@ class SamplingRunner:
     def _set(self, draws: list[Draw], tokens: list[int], positions: list[int]) -> None:
         """Set what is known of the images in the batch: how they are drawn, their last tokens, their positions."""
         self._draws, self._tokens, self._positions = draws, tokens, positions
-        self._settings = [draw.sampling for draw in draws]
-        self._scored = [row for row, draw in enumerate(draws) if draw.needs_likelihoods]
-        self._not_scored = np.full((len(draws), 1), np.nan)
 
     def admit(self, prompts: Sequence[Any], draws: Sequence[Draw]) -> None:
         """Append a slot for each prompt."""
@@ -46,17 +54,11 @@ class SamplingRunner:
         self.logits_runner.reset()
 
     def draw(self, steps: int) -> Drawn:
-        """Draw one token of each image."""
-        logits = self.logits_runner.step(self._tokens, self._positions)
-        uniforms = [draw.uniforms[position] for draw, position in zip(self._draws, self._positions, strict=True)]
-        tokens, not_finite = sample(logits, self._settings, uniforms)
-        self._tokens = tokens.tolist()
-        self._positions = [position + 1 for position in self._positions]
-        likelihoods = self._not_scored
-        if rows := [row for row in self._scored if row not in not_finite]:
-            likelihoods = likelihoods.copy()
-            likelihoods[rows, 0] = log_likelihoods(logits[rows, 1], tokens[rows])
-        return Drawn(tokens[:, None], likelihoods, not_finite)
+        """Draw the next tokens of each image."""
+        drawn = self.logits_runner.draw(self._tokens, self._positions, self._draws, steps)
+        self._tokens = drawn.tokens[:, -1].tolist()
+        self._positions = [position + drawn.tokens.shape[1] for position in self._positions]
+        return drawn
 
 
 def _chosen(values: Sequence[Any], order: Sequence[int]) -> list[Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import cluster.replica
 import engine.runners
 from dalle_model import DalleModel
 from engine.runners import SamplingRunner
+from engine.runners.runner import Draw, Drawn
+from engine.runners.sampling import draw_with_numpy
 from tests.engine.loading import load_logits_runner
 
 POLL_SECONDS = 0.01
@@ -33,6 +35,9 @@ class FaultyRunner:
 
     def __init__(self, runner: Any, file: Path) -> None:
         self._runner, self._file = runner, file
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        return draw_with_numpy(self.step(tokens, positions), positions, draws)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:

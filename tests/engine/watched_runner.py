@@ -13,6 +13,8 @@ from engine.batching.job import Job
 from engine.events import ImageDone
 from engine.request import DrawingRequest, SamplingSettings
 from engine.runners import LogitsRunner
+from engine.runners.runner import Draw, Drawn
+from engine.runners.sampling import draw_with_numpy
 
 
 class WatchedRunner:
@@ -74,6 +76,9 @@ class WatchedRunner:
             logits = logits.copy()
             logits[self.row_with_nan, 1, 7], self.row_with_nan = np.nan, None
         return logits
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        return draw_with_numpy(self.step(tokens, positions), positions, draws)
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         self._note("detokenize", len(grids))

@@ -1,4 +1,5 @@
-/* One step of min-dalle's decoder, for the instruction sets of simd.h; and its detokenizer, in detokenize.h.
+/* One step of min-dalle's decoder, for the instruction sets of simd.h; its detokenizer, in detokenize.h; and what
+ * draws tokens from its logits, in draw.h.
  *
  * A step is one pass over the weights, so it takes at least as long as reading them. Nothing is copied, the threads share the
  * work in small pieces, and between two phases they only wait for each other. The order of each sum depends neither on the other
@@ -11,6 +12,7 @@
 
 #include "cache.h"
 #include "detokenize.h"
+#include "draw.h"
 #include "model.h"
 #include "products.h"
 #include "step.h"
@@ -72,6 +74,11 @@ EXPORT Team *open_team(const Model *model, int32_t threads) {
     Team *team = allocate(sizeof(Team));
     if (!team) return NULL;
     memset(team, 0, sizeof(Team));
+    team->sample_memory = allocate(threads * sample_bytes(model->head.outputs));
+    if (!team->sample_memory) {
+        release(team);
+        return NULL;
+    }
     team->count = 1;
     team->model = model;
     team->buffers.output_stride = widest_output(model);
@@ -89,7 +96,7 @@ EXPORT void close_team(Team *team) {
     for (int i = 1; i < team->count; i++) join_thread(team->threads[i]);
     const Buffers *buffers = &team->buffers;
     void *parts[] = {buffers->state, buffers->attended, buffers->inputs, buffers->outputs, buffers->quantized, buffers->scales,
-                     buffers->sums, team->threads};
+                     buffers->sums, team->sample_memory, team->threads};
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) release(parts[i]);
     close_mutex(&team->mutex);
     close_condition(&team->wake);
@@ -102,6 +109,16 @@ EXPORT int32_t decode_step(Team *team, const Rows *rows) {
     if (!reserve_rows(team, rows->count)) return 1;
     team->rows = rows;
     run_job(team, run_step);
+    return 0;
+}
+
+/* Draw the next tokens of some images, whose rows share the arrays of tokens and positions; return 0, or 1 if out of memory. One
+ * caller at a time. */
+EXPORT int32_t draw_tokens(Team *team, const Rows *rows, Drawing *drawing) {
+    if (!rows->count) return 0;
+    if (!reserve_rows(team, rows->count)) return 1;
+    team->rows = rows, team->drawing = drawing;
+    run_job(team, run_drawing);
     return 0;
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.request import IMAGE_TOKEN_COUNT
+from engine.runners.native.draws import DRAWN_TOKEN
 from engine.runners.native.layout import BFLOATS, FLOATS, HALVES, INT8, PIECE
 from engine.weights.config import ModelConfig
 
@@ -27,8 +28,10 @@ STEP_PARTS = (
     "cross-attention",
     "the GLU's products",
     "logits",
+    "sampling",
 )
-_ROWS = ("embedded", "positions", "text_lengths", "image_cache", "text_cache", "logits")
+_DRAW_SECONDS = 0.01  # that a call may take beyond its first step, so that images need not wait long for a place in the batch
+_ROWS = ("tokens", "positions", "text_lengths", "image_cache", "text_cache", "logits")
 # The type of cached keys and values, by the type of the logits' weights: float32, float16, or int8 with a scale for each.
 _CACHE_TYPES = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}
 
@@ -44,6 +47,10 @@ class _Norm(Structure):
     _fields_ = [("scale", c_void_p), ("bias", c_void_p)]
 
 
+class _Table(Structure):
+    _fields_ = [("are_halves", c_int32), ("numbers", c_void_p)]
+
+
 class _Layer(Structure):
     _fields_ = [*((name, _Norm) for name in _NORMS), *((name, _Product) for name in _PRODUCTS)]
 
@@ -52,6 +59,8 @@ class _Model(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("width", "heads", "middle", "layer_count", "image_length", "cache_type")),
         ("epsilon", c_float),
+        ("tokens", _Table),
+        ("positions", _Table),
         ("embedding_norm", _Norm),
         ("final_norm", _Norm),
         ("head", _Product),
@@ -63,6 +72,14 @@ class _Rows(Structure):
     _fields_ = [("count", c_int32), *((name, c_void_p) for name in _ROWS)]
 
 
+class _Drawing(Structure):
+    _fields_ = [
+        *(("count", c_int32), ("steps", c_int32), ("seconds", c_double)),
+        *((name, c_void_p) for name in ("draws", "tokens", "positions", "drawn")),
+        ("is_last", c_int32),
+    ]
+
+
 class NativeDecoder:
     """The decoder in C for one model, with its own threads. One caller at a time."""
 
@@ -72,7 +89,7 @@ class NativeDecoder:
         self._declare()
         self._arrays = list(arrays)  # the structures point to them
         rest = iter(self._arrays)
-        self._tokens, self._positions = next(rest), next(rest)
+        tokens, positions = _table(rest), _table(rest)
         embedding_norm, final_norm, self._head = _norm(rest), _norm(rest), _product(rest)
         self._layers = (_Layer * config.decoder_layer_count)()
         for layer in self._layers:
@@ -88,6 +105,8 @@ class NativeDecoder:
             image_length=IMAGE_TOKEN_COUNT,
             cache_type=_CACHE_TYPES[self._head.kind],
             epsilon=_EPSILON,
+            tokens=tokens,
+            positions=positions,
             embedding_norm=embedding_norm,
             final_norm=final_norm,
             head=self._head,
@@ -119,22 +138,50 @@ class NativeDecoder:
         """Decode one token for each row: float32 logits [R, V], valid until the next step. Raises MemoryError.
 
         Args:
-            tokens: int32 [R].
+            tokens: int32 [R], below the size of their table.
             positions: int32 [R], of the tokens.
             image_caches: uint64 [R], addresses of the rows' keys and values, `image_cache_size` bytes each, to which it adds.
             text_caches: uint64 [R], addresses of the prompts' keys and values, from `pack_text`.
             text_lengths: int32 [R], of the prompts in tokens.
         """
+        rows, logits = self._rows(tokens, positions, text_lengths, image_caches, text_caches)
+        if self._library.decode_step(self.team, byref(rows)):
+            raise MemoryError(f"out of memory in a step of {len(tokens)} rows")
+        return logits[:, : self._head.outputs]
+
+    def draw(
+        self,
+        tokens: NDArray[Any],
+        positions: NDArray[Any],
+        image_caches: NDArray[Any],
+        text_caches: NDArray[Any],
+        text_lengths: NDArray[Any],
+        draws: NDArray[Any],
+        steps: int,
+    ) -> NDArray[Any]:
+        """Draw the next tokens of images, which have two rows each: DRAWN_TOKEN [S, images]. Raises MemoryError.
+
+        S is at least one, at most `steps`, and fewer if these take long.
+
+        Args:
+            tokens: As for `step`, with the arrays that follow; the two rows of an image have the same token.
+            draws: How each image is drawn, the rows of a `DrawTable`.
+        """
+        rows, _ = self._rows(tokens, positions, text_lengths, image_caches, text_caches)
+        drawn = np.empty((steps, len(draws)), DRAWN_TOKEN)
+        addresses = (_address(array) for array in (draws, tokens, positions, drawn))
+        drawing = _Drawing(len(draws), steps, _DRAW_SECONDS, *addresses)
+        if self._library.draw_tokens(self.team, byref(rows), byref(drawing)):
+            raise MemoryError(f"out of memory in a step of {len(tokens)} rows")
+        return drawn[: drawing.steps]
+
+    def _rows(self, tokens: NDArray[Any], *others: NDArray[Any]) -> tuple[_Rows, NDArray[Any]]:
+        """Return the structure of a step's rows, which must outlive it, and the array for their logits."""
         count = len(tokens)
-        embedded = np.add(self._tokens[tokens], self._positions[positions], dtype=np.float32)
         if len(self._logits) < count:  # kept, as a new array would be new pages of memory at each step
             self._logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
         logits = self._logits[:count]
-        arrays = (embedded, positions, text_lengths, image_caches, text_caches, logits)
-        rows = _Rows(count, *(_address(array) for array in arrays))
-        if self._library.decode_step(self.team, byref(rows)):
-            raise MemoryError(f"out of memory in a step of {count} rows")
-        return logits[:, : self._head.outputs]
+        return _Rows(count, *(_address(array) for array in (tokens, *others, logits))), logits
 
     def seconds_spent(self) -> dict[str, float]:
         """Return the seconds that all steps so far took, by part."""
@@ -149,6 +196,7 @@ class NativeDecoder:
         library.open_team.restype = c_void_p
         library.open_team.argtypes = [c_void_p, c_int32]
         library.decode_step.argtypes = [c_void_p, c_void_p]
+        library.draw_tokens.argtypes = [c_void_p, c_void_p, c_void_p]
         library.cache_size.restype = c_size_t
         library.cache_size.argtypes = [c_void_p, c_int32]
         library.pack_text.restype = None
@@ -168,6 +216,11 @@ def _close(library: ctypes.CDLL, team: int, *_held: Any) -> None:
 
 def _norm(arrays: Iterator[NDArray[Any]]) -> _Norm:
     return _Norm(_address(next(arrays)), _address(next(arrays)))
+
+
+def _table(arrays: Iterator[NDArray[Any]]) -> _Table:
+    table = next(arrays)
+    return _Table(table.dtype == np.float16, _address(table))
 
 
 def _product(arrays: Iterator[NDArray[Any]]) -> _Product:

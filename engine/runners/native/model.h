@@ -29,6 +29,12 @@ typedef struct {
     const float *scale, *bias;
 } Norm;
 
+/* Embeddings, [numbers, width], as halves or floats. */
+typedef struct {
+    int32_t are_halves;
+    const uint8_t *numbers;
+} Table;
+
 typedef struct {
     Norm before_self, after_self, before_text, after_text, glu_in, glu_middle;
     Product self_qkv, self_out, text_query, text_out, glu_gates, glu_out;
@@ -37,16 +43,16 @@ typedef struct {
 typedef struct {
     int32_t width, heads, middle, layer_count, image_length, cache_type;
     float epsilon;
+    Table tokens, positions;
     Norm embedding_norm, final_norm;
     Product head;
     const Layer *layers;
 } Model;
 
-/* The rows of one step: their embedded tokens [rows, width], positions, and the addresses of their keys and values. */
+/* The rows of one step: their tokens, the tokens' positions, and the addresses of their keys and values. */
 typedef struct {
     int32_t count;
-    const float *embedded;
-    const int32_t *positions, *text_lengths;
+    const int32_t *tokens, *positions, *text_lengths;
     uint8_t *const *image_cache, *const *text_cache;
     float *logits; /* [rows, outputs of the head, padded to whole pieces] */
 } Rows;

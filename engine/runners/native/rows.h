@@ -39,6 +39,19 @@ static void normalise(const float *x, int count, Norm norm, float epsilon, float
     }
 }
 
+INLINE Floats load_embedding(Table table, size_t at) {
+    return table.are_halves ? load_halves(table.numbers + 2 * at) : load_floats(table.numbers + 4 * at);
+}
+
+/* Write the embedding of a token at a position, normalised. */
+static void embed(const Model *model, int token, int position, float *state) {
+    size_t width = model->width;
+    for (size_t i = 0; i < width; i += LANES)
+        store_floats(state + i, load_embedding(model->tokens, token * width + i) +
+                                    load_embedding(model->positions, position * width + i));
+    normalise(state, model->width, model->embedding_norm, model->epsilon, state);
+}
+
 static void add(float *state, const float *x, int count) {
     for (int i = 0; i < count; i++) state[i] += x[i];
 }

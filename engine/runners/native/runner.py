@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer
+from engine.runners.native.draws import DrawTable, as_drawn
 from engine.runners.native.stages import PackedDetokenizer
-from engine.runners.runner import PROMPT_CACHE_SIZE
+from engine.runners.runner import PROMPT_CACHE_SIZE, Draw, Drawn
 from engine.weights.config import ModelConfig
 
 
@@ -67,6 +68,7 @@ class NativeRunner:
         self._prompts: OrderedDict[tuple[int, ...], NativePrompt] = OrderedDict()
         self._free: list[NDArray[Any]] = []
         self._slots: list[tuple[NDArray[Any], PromptPair]] = []
+        self._table = DrawTable(())
         # The unconditional row of images without a negative prompt: only the start and the end token.
         self._empty_prompt = self._encode(self._ends.empty_prompt)
 
@@ -105,6 +107,14 @@ class NativeRunner:
         rows = np.repeat(np.array([tokens, positions], dtype=np.int32), 2, axis=1)
         logits = self.decoder.step(rows[0], rows[1], self._image_caches, self._text_caches, self._text_lengths)
         return logits.reshape(len(tokens), 2, -1)
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        """Draw the next tokens of each image."""
+        if draws is not self._table.draws:
+            self._table = DrawTable(draws)
+        rows = np.repeat(np.array([tokens, positions], dtype=np.int32), 2, axis=1)
+        caches = self._image_caches, self._text_caches, self._text_lengths
+        return as_drawn(self.decoder.draw(rows[0], rows[1], *caches, self._table.rows, steps))
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""

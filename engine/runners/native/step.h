@@ -24,7 +24,7 @@ static void begin_layer(Team *team, int thread, int is_first, const Norm *norm, 
     int width = model->width;
     SHARE_EVENLY(team, thread, row, team->rows->count) {
         float *state = row_at(team->buffers.state, row, width);
-        if (is_first) normalise(team->rows->embedded + (size_t)row * width, width, model->embedding_norm, model->epsilon, state);
+        if (is_first) embed(model, team->rows->tokens[row], team->rows->positions[row], state);
         else add(state, row_at(team->buffers.outputs, row, team->buffers.output_stride), width);
         prepare_input(team, row, state, width, norm, product);
     }

@@ -9,7 +9,7 @@
 #define SPINS 2000 /* reads of a flag before a waiting thread yields */
 
 /* The parts of a step's time; decoder.py names them. */
-enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, STEP_PARTS };
+enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_PRODUCTS, LOGITS, SAMPLING, STEP_PARTS };
 
 typedef struct Team {
     int32_t count; /* threads, including the caller's */
@@ -26,6 +26,9 @@ typedef struct Team {
     const Rows *rows; /* of a step */
     const uint8_t *memory; /* to read */
     size_t memory_size;
+    struct Drawing *drawing; /* of tokens, with the memory that all threads need for it */
+    double step_seconds;     /* of its last step */
+    uint8_t *sample_memory;
     struct Picture *picture; /* to draw */
     double seconds[STEP_PARTS], last_time; /* the caller's thread's, over all steps so far; its last reading of the clock */
     Buffers buffers;

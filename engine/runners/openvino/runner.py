@@ -18,6 +18,8 @@ from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.openvino.compiled import CompiledModel
 from engine.runners.openvino.pages import TOKENS_PER_PAGE, PagePool
 from engine.runners.openvino.prompts import PagedPrompt, PromptCache
+from engine.runners.runner import Draw, Drawn
+from engine.runners.sampling import draw_with_numpy
 
 _PAGES_PER_ROW = IMAGE_TOKEN_COUNT // TOKENS_PER_PAGE
 
@@ -105,6 +107,10 @@ class OpenVinoRunner:
         self._decoding.infer()
         logits: NDArray[Any] = self._decoding.get_output_tensor(0).data
         return logits[: 2 * count].reshape(count, 2, -1)
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        """Draw the next token of each image."""
+        return draw_with_numpy(self.step(tokens, positions), positions, draws)
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""

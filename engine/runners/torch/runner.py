@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import InvalidRequest
+from engine.runners.runner import Draw, Drawn
+from engine.runners.sampling import draw_with_numpy
 from engine.runners.torch.cache import KeyValueCache
 from engine.runners.torch.decoder import TorchDecoder, attention_spans
 from engine.weights.checkpoint import Checkpoint
@@ -113,6 +115,10 @@ class TorchRunner:
         spans = attention_spans(positions, self._cache.text_lengths, self._device)
         logits: NDArray[Any] = self._decoder.step(inputs[0], inputs[1], spans, self._cache).float().cpu().numpy()
         return logits.reshape(len(tokens), 2, -1)
+
+    def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
+        """Draw the next token of each image."""
+        return draw_with_numpy(self.step(tokens, positions), positions, draws)
 
     @torch.inference_mode()
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:

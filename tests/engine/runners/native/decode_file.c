@@ -1,8 +1,8 @@
 /* The decoder and the detokenizer as a program, for machines without Python.
  *
  * `decode_file IN OUT` reads a model and steps from a file, and writes all logits to another. A file has blocks: a size in 8
- * bytes, then as many bytes. The first block is `Header`; then come the model's arrays in the order of layout.py, without the embedding
- * tables; the lengths of the rows' prompts; each row's keys and values of the prompt; and the embedded tokens of all steps.
+ * bytes, then as many bytes. The first block is `Header`; then come the model's arrays in the order of layout.py, the embedding tables
+ * as floats; the lengths of the rows' prompts; each row's keys and values of the prompt; and the tokens of all steps.
  *
  * `decode_file IN OUT detokenize` reads a detokenizer and a grid, and writes pixels. The blocks are `GridHeader`, the grid, the
  * embedded tokens, `Stage`s, and for each stage with a convolution the norm's two arrays and the convolution's four. */
@@ -73,7 +73,8 @@ int main(int count, char **arguments) {
     Header *header = next_block(in);
     Layer *layers = allocate(header->layer_count * sizeof(Layer));
     Model model = {header->width, header->heads, header->middle, header->layer_count, header->image_length, header->cache_type,
-                   header->epsilon, {0}, {0}, {0}, layers};
+                   header->epsilon, {0}, {0}, {0}, {0}, {0}, layers};
+    model.tokens.numbers = next_block(in), model.positions.numbers = next_block(in);
     model.embedding_norm = next_norm(in), model.final_norm = next_norm(in), model.head = next_product(in);
     for (int i = 0; i < model.layer_count; i++) {
         Norm *norms[] = {&layers[i].before_self, &layers[i].after_self, &layers[i].before_text, &layers[i].after_text,
@@ -91,12 +92,12 @@ int main(int count, char **arguments) {
         texts[row] = allocate(cache_size(&model, lengths[row]));
         pack_text(&model, next_block(in), lengths[row], texts[row]);
     }
-    const float *embedded = next_block(in);
+    const int32_t *tokens = next_block(in);
     float *logits = allocate((size_t)4 * rows * stride);
     Team *team = open_team(&model, header->threads);
     for (int step = 0; step < header->steps; step++) {
         for (int row = 0; row < rows; row++) positions[row] = step;
-        Rows each = {rows, embedded + (size_t)step * rows * model.width, positions, lengths, images, texts, logits};
+        Rows each = {rows, tokens + step * rows, positions, lengths, images, texts, logits};
         if (decode_step(team, &each)) return 1;
         for (int row = 0; row < rows; row++) fwrite(logits + (size_t)row * stride, 4, model.head.outputs, out);
     }

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from consts import INSTRUCTION_SET_VARIABLE
+from engine.request import SamplingSettings
 from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.instructions import usable_sets
@@ -26,6 +27,7 @@ from engine.runners.native.library import load_library
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.quantization import WeightKind
+from engine.runners.runner import Draw
 from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.config import ModelConfig
@@ -150,7 +152,7 @@ def test_the_parts_of_a_steps_time_are_counted(native: NativeRunner, checkpoint:
     native.admit([native.encode(PROMPT)])
     earlier, started = native.decoder.seconds_spent(), time.perf_counter()
     for position in range(50):
-        native.step([checkpoint.config.decoder_start_token_id], [position])
+        native.draw([checkpoint.config.decoder_start_token_id], [position], [Draw(SamplingSettings(), [0.5] * 50)], 1)
     elapsed, later = time.perf_counter() - started, native.decoder.seconds_spent()
     parts = [later[part] - earlier[part] for part in later]
     assert min(parts) > 0 and sum(parts) < elapsed
