@@ -3,10 +3,10 @@
     encode ─> admit ─> draw, draw, ... (rearrange when images leave) ─> detokenize
 
 A runner knows slots, not requests: image i of the running batch is in slot i, and `rearrange` selects the slots that stay.
-torch, native and openvino compute logits, and `SamplingRunner` draws tokens from them. cuda draws by itself, on the GPU.
+torch, native and openvino remember no tokens; `SamplingRunner` does. cuda keeps all of an image on the GPU.
 
 runner        the protocols: `Runner`, which draws tokens, and `LogitsRunner`
-sampling      a `Runner` around a `LogitsRunner`
+sampling      a `Runner` around a `LogitsRunner`; drawing in numpy
 choice        finds a model, chooses a runner and loads it
 quantization  int8 and int4, as the CPU's runners compute with
 """

@@ -83,7 +83,8 @@ class KnownWords:
         are_of_subjects = not has_ground and len(colours) == len(subjects) and all(each.means("shapes") for each in subjects)
         background, filled = self._said(phrases, "sceneries"), prompt
         if not background and len(colours) == 1 and has_ground:
-            background = f"on a {colours.pop().text} background"
+            colour = colours.pop().text
+            background = f"on {'an' if colour[0] in 'aeiou' else 'a'} {colour} background"
         elif not background and (not colours or are_of_subjects):
             taken = {meaning for colour in colours for meaning in colour.meanings}
             grounds = [each for each in self.unsaid["sceneries"] if taken.isdisjoint(self._meanings(each))]
@@ -93,13 +94,13 @@ class KnownWords:
         is_one = len(subjects) == 1 and not subjects[0].is_plural and not subjects[0].means("shapes")
         if not is_one or colours or any(phrase.means("counts") for phrase in phrases):
             return filled
-        said = {"places": "", "sizes": ""}
-        for group in said:
-            wordings = self.unsaid[group]
-            if not (wording := self._said(phrases, group)):
-                wording, variant = wordings[variant % len(wordings)], 0
-            said[group] = wording
-        return f"a {said['sizes']} {subjects[0].text} {said['places']} {background}"
+        size, place = self._said(phrases, "sizes"), self._said(phrases, "places")
+        if not place:
+            # Of a said size, the first place only: large things are drawn well in the centre, half as often elsewhere.
+            places = self.unsaid["places"][: 1 if size else None]
+            place, variant = places[variant % len(places)], 0
+        size = size or self.unsaid["sizes"][variant % len(self.unsaid["sizes"])]
+        return f"a {size} {subjects[0].text} {place} {background}"
 
     def _meanings(self, text: str) -> set[tuple[str, str]]:
         """Return all that a text may mean."""

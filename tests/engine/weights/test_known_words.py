@@ -108,6 +108,7 @@ def test_what_is_unsaid_is_said(prompt: str, completed: str) -> None:
         ("a cat", ["a medium cat in the centre on a white", "medium cat in the centre on a crimson", "cat in the centre at sea"]),
         ("cats", ["cats on a white background", "cats on a crimson background", "cats at sea"]),
         ("a cat in space", ["a medium cat in the centre in space", "a medium cat on the left in space"]),
+        ("a tiny cat in space", ["a tiny cat in the centre in space"]),
         ("a cat on the left in space", ["a medium cat on the left in space", "a small cat on the left in space"]),
         ("a tiny cat at the top in space", ["a tiny cat at the top in space"]),
         ("a circle", ["a circle on a white background", "a circle on a crimson background", "a circle at sea"]),
