@@ -109,8 +109,8 @@ class Gallery:
         taken: list[Picture] = []
         while len(taken) < count and self and self._fits(taken):
             taken.append(self._pop())
-        if any(picture.is_preview for picture in taken):
-            self._steps_since_preview = 0
+        if any(picture.is_preview for picture in taken):  # a preview that waited for the end of several steps delays no other
+            self._steps_since_preview = max(0, min(self._steps_since_preview - PREVIEW_SPACING, steps - 1))
         return taken
 
     def note_success(self, picture: Picture) -> None:
