@@ -52,10 +52,10 @@ INLINE void transform_inputs(Shorts *line, int step) {
 
 INLINE void transform_weights(Shorts *line, int step) {
     Shorts first = line[0], middle = line[step], last = line[2 * step];
-    Shorts ends = first + last, far = first + (last << 2), twice = middle << 1;
+    Shorts ends = first + last, wide = first + (last << 2), twice = middle << 1;
     line[0] = (first << 2) + (first << 1);
     line[step] = ends + middle, line[2 * step] = ends - middle;
-    line[3 * step] = far + twice, line[4 * step] = far - twice;
+    line[3 * step] = wide + twice, line[4 * step] = wide - twice;
     line[5 * step] = (last << 2) + (last << 1);
 }
 
@@ -64,11 +64,11 @@ static const int SUM_BITS[SIDE] = {3, 2, 1, 1}; /* what comes out is 3 * 2^bits 
 INLINE void transform_sums(Modular *line, int step) {
     Modular m[SPAN];
     UNROLL for (int i = 0; i < SPAN; i++) m[i] = line[i * step];
-    Modular near = m[1] + m[2], far = m[3] + m[4], near_slope = m[1] - m[2], far_slope = m[3] - m[4];
-    line[0] = m[0] + far - (near << 2);
-    line[step] = far_slope - (near_slope << 1);
-    line[2 * step] = far - near;
-    line[3 * step] = (far_slope << 1) - near_slope + m[5];
+    Modular flat = m[1] + m[2], tall = m[3] + m[4], slope = m[1] - m[2], steep = m[3] - m[4];
+    line[0] = m[0] + tall - (flat << 2);
+    line[step] = steep - (slope << 1);
+    line[2 * step] = tall - flat;
+    line[3 * step] = (steep << 1) - slope + m[5];
 }
 
 /* Some tiles of a picture: the first one's place, counted in tiles, and the number of rows and columns. */
@@ -101,15 +101,15 @@ static void transform_block(const Part *part, Block block, Workspace *space) {
 }
 
 /* Transform the weights of a part's panel for `count` channels from `first` on. Four weights of 2 x 2 pixels lie at the phase's own
- * place among 3 x 3. */
-static void transform_panel(const Part *part, int first, int count, Workspace *space) {
+ * place among 3 x 3. `side` is a compile-time constant. */
+INLINE void transform_taps(int side, const Part *part, int first, int count, Workspace *space) {
     const Convolution *convolution = &part->stage->convolution;
-    int side = convolution->side, down = part->phase / convolution->phases, right = part->phase % convolution->phases;
+    int down = side == 3 ? 0 : part->phase / convolution->phases, right = side == 3 ? 0 : part->phase % convolution->phases;
     const uint8_t *weights = weights_of(part) + first * PANEL;
     size_t tap = (size_t)convolution->inputs * PANEL;
     for (int i = 0; i < count; i += 4, weights += 4 * PANEL)
         for (int c = 0; c < PARTS; c++)
-            for (int half = 0; half < 2; half++) {
+            UNROLL for (int half = 0; half < 2; half++) {
                 Shorts numbers[SPAN * SPAN];
                 UNROLL for (int y = 0; y < 3; y++)
                     UNROLL for (int x = 0; x < 3; x++) {
@@ -126,8 +126,13 @@ static void transform_panel(const Part *part, int first, int count, Workspace *s
             }
 }
 
+static void transform_panel(const Part *part, int first, int count, Workspace *space) {
+    if (part->stage->convolution.side == 3) transform_taps(3, part, first, count, space);
+    else transform_taps(2, part, first, count, space);
+}
+
 /* Sum up the products of some tiles at one position over `count` channels. */
-static void multiply_tiles(const int16_t *weights, const int16_t *inputs, int channels, int count, int32_t (*products)[PANEL]) {
+static __attribute__((noinline)) void multiply_tiles(const int16_t *weights, const int16_t *inputs, int channels, int count, int32_t (*products)[PANEL]) {
     Ints sums[TILES_AT_ONCE][PARTS];
     UNROLL for (int t = 0; t < TILES_AT_ONCE; t++)
         UNROLL for (int c = 0; c < PARTS; c++) sums[t][c] = (Ints){0};
@@ -202,7 +207,9 @@ static void store_block(const Part *part, Block block, const Workspace *space) {
             int column = (block.column + i) * SIDE;
             Ints sums[TILE_PIXELS][TILE_COLUMNS];
             Floats values[TILE_PIXELS][TILE_COLUMNS];
-            memcpy(sums, space->sums[(row / SIDE - block.row) * block.columns + i][row % SIDE], sizeof(sums));
+            const int32_t(*from)[PANEL] = space->sums[(row / SIDE - block.row) * block.columns + i][row % SIDE];
+            UNROLL for (int p = 0; p < TILE_PIXELS; p++)
+                UNROLL for (int c = 0; c < PARTS; c++) memcpy(&sums[p][c], from[p] + c * LANES, sizeof(Ints));
             scale_sums(1, sums, to, values);
             aim(&to, part, row, column);
             store_tile(1, min_int(SIDE, columns - column), values, to, statistics);
