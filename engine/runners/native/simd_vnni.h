@@ -31,7 +31,6 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
 
 /* Weights of 8 bits, -128 to 127, times inputs that are stored with an offset of PIXEL_OFFSET, for convolutions. */
 #define PIXEL_OFFSET 128
-#define WINOGRAD 0
 typedef Bytes Kernel8;
 INLINE Kernel8 load_kernel(const uint8_t *from) { return load_bytes(from); }
 INLINE Ints dot_kernel(Ints sums, Kernel8 weights, Inputs inputs, int four) {
