@@ -87,20 +87,24 @@ INLINE void store_tile(int panels, int count, Floats (*values)[TILE_COLUMNS], Ta
     }
 }
 
+/* Turn a tile's sums of whole numbers into outputs. */
+INLINE void scale_sums(int panels, Ints (*sums)[TILE_COLUMNS], Target to, Floats (*values)[TILE_COLUMNS]) {
+    UNROLL for (int c = 0; c < panels * PARTS; c++) {
+        Ints excess;
+        memcpy(&excess, to.sums + c * LANES, sizeof(excess));
+        excess *= (Ints){0} + to.zero;
+        Floats scale = load_floats(to.scales + c * LANES) * splat(to.unit), bias = load_floats(to.bias + c * LANES);
+        UNROLL for (int p = 0; p < TILE_PIXELS; p++) values[p][c] = add_product(bias, to_floats(sums[p][c] - excess), scale);
+    }
+}
+
 INLINE void convolve_tile(int kind, int panels, int count, const uint8_t *weights, size_t panel_bytes, Window in, Target to,
                           Floats (*statistics)[TILE_COLUMNS]) {
     Floats values[TILE_PIXELS][TILE_COLUMNS];
     if (kind == AS_INT8) {
         Ints sums[TILE_PIXELS][TILE_COLUMNS];
         multiply_window_int8(panels, weights, panel_bytes, in, sums);
-        UNROLL for (int c = 0; c < panels * PARTS; c++) {
-            Ints excess;
-            memcpy(&excess, to.sums + c * LANES, sizeof(excess));
-            excess *= (Ints){0} + to.zero;
-            Floats scale = load_floats(to.scales + c * LANES) * splat(to.unit), bias = load_floats(to.bias + c * LANES);
-            UNROLL for (int p = 0; p < TILE_PIXELS; p++)
-                values[p][c] = add_product(bias, to_floats(sums[p][c] - excess), scale);
-        }
+        scale_sums(panels, sums, to, values);
     } else {
         multiply_window_floats(panels, weights, panel_bytes, in, values);
         UNROLL for (int c = 0; c < panels * PARTS; c++)
@@ -109,56 +113,97 @@ INLINE void convolve_tile(int kind, int panels, int count, const uint8_t *weight
     store_tile(panels, count, values, to, statistics);
 }
 
-/* Convolve some rows to some panels of one phase. `panels` is a compile-time constant. */
-INLINE void convolve_rows(int kind, int panels, const Picture *picture, const Stage *stage, Quantization quantization, int phase,
-                          int panel, int first, int end) {
-    const Convolution *convolution = &stage->convolution;
-    const Features *out = &picture->features[stage->to];
-    int phases = convolution->phases, columns = out->columns / phases, outputs = convolution->outputs;
-    int down = phase / phases, right = phase % phases, side = convolution->side;
-    int start_row = side == 1 ? 1 : side == 2 ? down : 0, start_column = side == 1 ? 1 : side == 2 ? right : 0;
-    size_t number = kind == AS_INT8 ? 1 : 4, pixel = convolution->inputs * number;
-    size_t panel_bytes = (size_t)side * side * pixel * PANEL, channel = (size_t)phase * outputs + panel * PANEL;
-    const uint8_t *weights = convolution->weights + channel / PANEL * panel_bytes;
-    Window in = {NULL, convolution->stride * pixel, input_stride(columns * convolution->stride) * pixel, side,
-                 side * convolution->inputs};
-    Target to = {NULL, NULL, (size_t)phases * outputs, convolution->scales + channel, convolution->bias + channel,
-                 convolution->sums + channel, quantization.unit, quantization.zero + PIXEL_OFFSET};
-    for (int row = first; row < end; row++) {
-        Floats statistics[STATISTICS][TILE_COLUMNS];
-        UNROLL for (int c = 0; c < panels * PARTS; c++) {
-            statistics[SUM][c] = statistics[SQUARES][c] = splat(0);
-            statistics[LEAST][c] = statistics[LARGEST][c] = splat(-INFINITY);
-        }
-        int out_row = row * phases + down;
-        size_t out_at = ((size_t)out_row * out->columns + right) * outputs + panel * PANEL;
-        const uint8_t *from = picture->inputs + (row * convolution->stride + start_row) * in.row_bytes + start_column * pixel;
-        for (int column = 0; column < columns; column += TILE_PIXELS) {
-            in.numbers = from + column * in.pixel_bytes;
-            size_t at = out_at + column * to.pixel;
-            to.numbers = out->numbers + at;
-            to.added = stage->added < 0 ? NULL : picture->features[stage->added].numbers + at;
-            convolve_tile(kind, panels, min_int(TILE_PIXELS, columns - column), weights, panel_bytes, in, to, statistics);
-        }
-        float *sums = out->statistics + (size_t)(out_row * phases + right) * STATISTICS * outputs + panel * PANEL;
-        UNROLL for (int c = 0; c < panels * PARTS; c++) {
-            statistics[LEAST][c] = splat(0) - statistics[LEAST][c];
-            for (int s = 0; s < STATISTICS; s++) store_floats(sums + s * outputs + c * LANES, statistics[s][c]);
-        }
+/* Some panels of one phase of a stage's convolution. */
+typedef struct {
+    const Picture *picture;
+    const Stage *stage;
+    Quantization quantization;
+    int phase, panel;
+} Part;
+
+static size_t panel_size(const Convolution *convolution) {
+    return (size_t)convolution->side * convolution->side * convolution->inputs * PANEL * (convolution->kind == AS_INT8 ? 1 : 4);
+}
+
+static const uint8_t *weights_of(const Part *part) {
+    const Convolution *convolution = &part->stage->convolution;
+    return convolution->weights + (size_t)(part->phase * convolution->outputs / PANEL + part->panel) * panel_size(convolution);
+}
+
+/* Return what belongs to a part's channels; `aim` sets the rest. */
+INLINE Target target_of(const Part *part) {
+    const Convolution *convolution = &part->stage->convolution;
+    size_t channel = (size_t)part->phase * convolution->outputs + part->panel * PANEL;
+    return (Target){NULL, NULL, (size_t)convolution->phases * convolution->outputs, convolution->scales + channel,
+                    convolution->bias + channel, convolution->sums + channel, part->quantization.unit,
+                    part->quantization.zero + PIXEL_OFFSET};
+}
+
+/* Point a target at one of a phase's pixels. */
+INLINE void aim(Target *to, const Part *part, int row, int column) {
+    const Stage *stage = part->stage;
+    const Features *out = &part->picture->features[stage->to];
+    int phases = stage->convolution.phases;
+    size_t pixel = ((size_t)row * phases + part->phase / phases) * out->columns + column * phases + part->phase % phases;
+    size_t at = pixel * out->channels + part->panel * PANEL;
+    to->numbers = out->numbers + at;
+    to->added = stage->added < 0 ? NULL : part->picture->features[stage->added].numbers + at;
+}
+
+/* Return where the statistics of one of a phase's rows are stored. */
+INLINE float *statistics_of(const Part *part, int row) {
+    const Features *out = &part->picture->features[part->stage->to];
+    int phases = part->stage->convolution.phases, out_row = row * phases + part->phase / phases;
+    return out->statistics + (size_t)(out_row * phases + part->phase % phases) * STATISTICS * out->channels + part->panel * PANEL;
+}
+
+INLINE void start_statistics(int panels, Floats (*statistics)[TILE_COLUMNS]) {
+    UNROLL for (int c = 0; c < panels * PARTS; c++) {
+        statistics[SUM][c] = statistics[SQUARES][c] = splat(0);
+        statistics[LEAST][c] = statistics[LARGEST][c] = splat(-INFINITY);
     }
 }
 
-static void convolve_piece(const Picture *picture, const Stage *stage, Quantization quantization, int phase, int panel,
-                           int panels, int first, int end) {
-#define CONVOLVE_ROWS(kind, panels) convolve_rows(kind, panels, picture, stage, quantization, phase, panel, first, end)
-    int kind = stage->convolution.kind;
-    for (int last = panel + panels; panel < last; panel += TILE_PANELS) {
-        if (last - panel >= TILE_PANELS && kind == AS_INT8) CONVOLVE_ROWS(AS_INT8, TILE_PANELS);
-        else if (last - panel >= TILE_PANELS) CONVOLVE_ROWS(AS_FLOATS, TILE_PANELS);
-        else if (kind == AS_INT8) CONVOLVE_ROWS(AS_INT8, 1);
-        else CONVOLVE_ROWS(AS_FLOATS, 1);
+INLINE void store_statistics(int panels, Floats (*statistics)[TILE_COLUMNS], float *to, int channels) {
+    UNROLL for (int c = 0; c < panels * PARTS; c++) {
+        statistics[LEAST][c] = splat(0) - statistics[LEAST][c];
+        for (int s = 0; s < STATISTICS; s++) store_floats(to + s * channels + c * LANES, statistics[s][c]);
     }
-#undef CONVOLVE_ROWS
+}
+
+/* Convolve some rows to some panels of one phase. `panels` is a compile-time constant. */
+INLINE void convolve_rows(int kind, int panels, Part part, int first, int end) {
+    const Convolution *convolution = &part.stage->convolution;
+    const Features *out = &part.picture->features[part.stage->to];
+    int phases = convolution->phases, columns = out->columns / phases, side = convolution->side;
+    int start_row = side == 1 ? 1 : side == 2 ? part.phase / phases : 0;
+    int start_column = side == 1 ? 1 : side == 2 ? part.phase % phases : 0;
+    size_t pixel = convolution->inputs * (kind == AS_INT8 ? 1 : 4), panel_bytes = panel_size(convolution);
+    const uint8_t *weights = weights_of(&part);
+    Window in = {NULL, convolution->stride * pixel, input_stride(columns * convolution->stride) * pixel, side,
+                 side * convolution->inputs};
+    Target to = target_of(&part);
+    for (int row = first; row < end; row++) {
+        Floats statistics[STATISTICS][TILE_COLUMNS];
+        start_statistics(panels, statistics);
+        const uint8_t *from = part.picture->inputs + (row * convolution->stride + start_row) * in.row_bytes + start_column * pixel;
+        for (int column = 0; column < columns; column += TILE_PIXELS) {
+            in.numbers = from + column * in.pixel_bytes;
+            aim(&to, &part, row, column);
+            convolve_tile(kind, panels, min_int(TILE_PIXELS, columns - column), weights, panel_bytes, in, to, statistics);
+        }
+        store_statistics(panels, statistics, statistics_of(&part, row), out->channels);
+    }
+}
+
+static void convolve_piece(Part part, int panels, int first, int end) {
+    int kind = part.stage->convolution.kind;
+    for (int last = part.panel + panels; part.panel < last; part.panel += TILE_PANELS) {
+        if (last - part.panel >= TILE_PANELS && kind == AS_INT8) convolve_rows(AS_INT8, TILE_PANELS, part, first, end);
+        else if (last - part.panel >= TILE_PANELS) convolve_rows(AS_FLOATS, TILE_PANELS, part, first, end);
+        else if (kind == AS_INT8) convolve_rows(AS_INT8, 1, part, first, end);
+        else convolve_rows(AS_FLOATS, 1, part, first, end);
+    }
 }
 
 /* Run a stage that convolves. */
@@ -169,7 +214,7 @@ static void convolve(Team *team, Picture *picture, const Stage *stage, int rows,
     int phases = convolution->phases * convolution->phases;
     SHARE(team, piece, blocks * phases * pairs) {
         int pair = piece % pairs, phase = piece / pairs % phases, first = piece / pairs / phases * PIECE_ROWS;
-        convolve_piece(picture, stage, quantization, phase, ROW_PANELS * pair, min_int(ROW_PANELS, panels - ROW_PANELS * pair),
-                       first, min_int(first + PIECE_ROWS, out_rows));
+        Part part = {picture, stage, quantization, phase, ROW_PANELS * pair};
+        convolve_piece(part, min_int(ROW_PANELS, panels - part.panel), first, min_int(first + PIECE_ROWS, out_rows));
     }
 }

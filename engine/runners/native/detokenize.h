@@ -2,6 +2,31 @@
 #pragma once
 
 #include "grid_attention.h"
+#if WINOGRAD
+#include "winograd.h"
+#endif
+
+/* Run a stage that convolves. */
+static void run_convolution(Team *team, int thread, Picture *picture, const Stage *stage, int rows, int columns,
+                            Quantization quantization) {
+#if WINOGRAD
+    if (is_transformed(&stage->convolution)) {
+        convolve_tiles(team, thread, picture, stage, rows, columns, quantization);
+        return;
+    }
+#endif
+    (void)thread, (void)columns;
+    convolve(team, picture, stage, rows, quantization);
+}
+
+/* Return how many numbers of scratch a thread needs for a stage. */
+static size_t stage_scratch(const Stage *stage, int positions, int channels) {
+    if (stage->kind == ATTEND) return scratch_size(positions, channels);
+#if WINOGRAD
+    if (is_transformed(&stage->convolution)) return workspace_size(stage->convolution.inputs) / sizeof(float);
+#endif
+    return 0;
+}
 
 /* Set the sizes of a stage's outputs. */
 static void size_outputs(Picture *picture, const Stage *stage) {
@@ -17,6 +42,7 @@ static void size_outputs(Picture *picture, const Stage *stage) {
 /* Set the sizes of all that a picture's stages need, in numbers or bytes. */
 static void size_picture(Picture *picture, const Detokenizer *detokenizer, size_t *numbers, size_t *statistics, size_t *inputs,
                          size_t *channels) {
+    picture->scratch_size = 0;
     for (int i = 0; i < detokenizer->stage_count; i++) {
         const Stage *stage = &detokenizer->stages[i];
         Features *to = &picture->features[stage->to];
@@ -24,7 +50,8 @@ static void size_picture(Picture *picture, const Detokenizer *detokenizer, size_
         size_outputs(picture, stage);
         size_t needed = stage->kind == ATTEND ? sizeof(float) * grid_size(rows * columns, to->channels)
                                               : input_size(&stage->convolution, rows, columns);
-        if (stage->kind == ATTEND) picture->scratch_size = scratch_size(rows * columns, to->channels);
+        size_t scratch = (stage_scratch(stage, rows * columns, to->channels) + 15) / 16 * 16; /* whole cache lines */
+        if (scratch > picture->scratch_size) picture->scratch_size = scratch;
         /* Attention reads a whole tile past the last position. */
         size_t outputs = ((size_t)to->rows * to->columns + TILE_PIXELS) * to->channels;
         size_t sums = (size_t)to->summed_rows * STATISTICS * to->channels;
@@ -95,7 +122,7 @@ static void draw_picture(Team *team, int thread) {
         Quantization quantization = prepare_inputs(team, picture, stage, rows, columns);
         if (thread == 0) size_outputs(picture, stage);
         barrier(team);
-        convolve(team, picture, stage, rows, quantization);
+        run_convolution(team, thread, picture, stage, rows, columns, quantization);
     }
     SHARE(team, row, last->rows) write_pixels(picture, last, row);
 }

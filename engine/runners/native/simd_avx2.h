@@ -74,6 +74,11 @@ INLINE Ints dot_bytes(Ints sums, Bytes bytes, Bytes others) {
 }
 
 #include "simd_vnni.h"
+
+INLINE Ints dot_pairs(Ints sums, Shorts pairs, Shorts others) {
+    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sums) : "x"(pairs), "x"(others));
+    return sums;
+}
 #else
 /* Broadcast four bytes to every lane. */
 INLINE __m256i four_bytes(const void *bytes) {
@@ -138,6 +143,10 @@ INLINE Ints dot_kernel(Ints sums, Kernel8 weights, Inputs inputs, int four) {
     (void)four;
     __m256i pairs = _mm256_maddubs_epi16(weights.magnitudes, _mm256_sign_epi8(inputs, weights.values));
     return sums + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+INLINE Ints dot_pairs(Ints sums, Shorts pairs, Shorts others) {
+    return MULTIPLY_AND_ADD("vpmaddwd", "vpaddd", sums, pairs, others);
 }
 
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
@@ -208,3 +217,18 @@ INLINE Ints value_sums(ValueSums sums) {
     return (Ints)_mm256_add_epi32((__m256i)sums.even, _mm256_add_epi32((__m256i)sums.odd, _mm256_slli_epi32((__m256i)values, 15)));
 }
 #endif
+
+/* For winograd.h, which multiplies pairs of channels as numbers of 16 bits: `dot_pairs` above adds their products to sums. */
+#define WINOGRAD 1
+INLINE Shorts pair_of_shorts(const int16_t *from) { return (Shorts)four_bytes(from); }
+INLINE Shorts widen_pixels(const uint8_t *from) {
+    return (Shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)from) ^ _mm_set1_epi8((char)PIXEL_OFFSET));
+}
+/* Of LANES outputs' weights for four channels, those for the first or the last two. */
+INLINE Shorts kernel_pairs(const uint8_t *fours, int half) {
+    __m256i first = _mm256_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, /* in both halves */
+                                     -1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
+    __m256i last = _mm256_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15,
+                                    -1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15);
+    return (Shorts)_mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_loadu_si256((const void *)fours), half ? last : first), 8);
+}

@@ -48,3 +48,5 @@ INLINE Ints dot_bytes(Ints sums, Bytes bytes, Bytes others) {
 }
 
 #include "simd_vnni.h"
+
+#define WINOGRAD 0 /* 3 x 3 products of bytes are as fast */

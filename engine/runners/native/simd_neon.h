@@ -102,6 +102,7 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
 
 /* Weights of 8 bits, -128 to 127, times inputs, for convolutions. */
 #define PIXEL_OFFSET 0
+#define WINOGRAD 0
 typedef int8x16_t Kernel8;
 INLINE Kernel8 load_kernel(const uint8_t *from) { return vreinterpretq_s8_u8(vld1q_u8(from)); }
 #define dot_kernel dot_weights

@@ -82,7 +82,7 @@ def test_the_same_bits_from_every_instruction_set_on_any_threads_in_any_batch(
     detokenizer: nn.Module, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = pack_detokenizer(detokenizer, quantizes=True)
-    grids = random_grids(packed, 2, 2, 3)
+    grids = random_grids(packed, 2, 3, 9)  # tiles at the edges are cut off; more pixels in a row than a block of winograd.h has
     expected = np.stack([native(checkpoint, packed, threads=1).detokenize(grid[None])[0] for grid in grids])
     assert not np.array_equal(*expected)
     for each in usable_sets():
