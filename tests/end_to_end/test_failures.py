@@ -14,7 +14,6 @@ from server.wsgi.watchdog import HANG_GRACE
 from tests.end_to_end.callers import TIMEOUT_SECONDS, ask, draw, eventually, eventually_shows, health, metric, post, status_of
 from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 
-
 STEP_TIMEOUT = 2  # after five times as long the process ends
 
 
