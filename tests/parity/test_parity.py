@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def small_and_light(small: Checkpoint) -> Checkpoint:
     """Return the same model with a detokenizer of narrow layers, for pictures of 512 x 512."""
     config = replace(small.config, detokenizer=DetokenizerConfig(2**8, (6, 5)))
     torch.manual_seed(0)
-    light = build_detokenizer(config).eval().requires_grad_(False)
+    light: Any = build_detokenizer(config).eval().requires_grad_(False)
     light.decoder.conv_out.weight.mul_(3)  # contrast
     return replace(small, config=config, detokenizer=light)
 
