@@ -18,7 +18,6 @@ from benchmarks.decoding import bytes_a_step
 from benchmarks.figures import Figure, Figures
 from benchmarks.gpu import measure_gpu, random_checkpoint_on
 from benchmarks.plan import Plan, read_plan
-from benchmarks.plot import draw_plot
 from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from benchmarks.reference import LocalMinDalle
 from engine.runners.cuda.support import missing_on
@@ -117,6 +116,8 @@ def test_servers_are_measured_beside_each_other(models_root: Path, tmp_path: Pat
         "peak memory, second start, 2 images at once",
     }
     assert "`GET /` beside 2 callers" in figures.table()
+    from benchmarks.plot import draw_plot  # here, as every test process would import matplotlib
+
     plot = tmp_path / "speed.png"
     draw_plot(figures.as_json(), plot)
     assert plot.read_bytes().startswith(b"\x89PNG")

@@ -14,11 +14,21 @@ from server.wsgi.watchdog import HANG_GRACE
 from tests.end_to_end.callers import TIMEOUT_SECONDS, ask, draw, eventually, eventually_shows, health, metric, post, status_of
 from tests.end_to_end.server_process import STOP_SECONDS, FaultyServer
 
+STEP_TIMEOUT = 2  # after five times as long the process ends
+
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
-    with FaultyServer(tmp_path_factory.mktemp("faults")) as running:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyServer]:
+    with FaultyServer(tmp_path_factory.mktemp("faults"), "--step_timeout", str(STEP_TIMEOUT)) as running:
         yield running
+
+
+@pytest.fixture
+def server(running: FaultyServer) -> Iterator[FaultyServer]:
+    """Return a server that goes on after a fault, for several tests."""
+    yield running
+    running.heal()
+    assert eventually_shows(running, queue_images=0, slots_in_use=0)
 
 
 def test_an_exception_is_500_with_the_requests_id_and_the_next_request_is_drawn(server: FaultyServer) -> None:
@@ -44,17 +54,16 @@ def test_exhausted_memory_loses_no_image_and_makes_the_batch_smaller(server: Fau
     assert draw(server, seed=1, num_images=6) == expected
 
 
-def test_a_step_that_hangs_fails_liveness_until_it_goes_on(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path, "--step_timeout", "2") as server:  # after five times as long the process ends
-        assert health(server, "live") == health(server, "ready") == (200, "")
-        server.fault("step hold")
-        caller = ask(server)
-        assert eventually(lambda: health(server, "live")[0] == 503)
-        assert "hangs" in health(server, "live")[1]
-        assert health(server, "ready")[0] == 503
-        server.heal()
-        assert status_of(caller) == 200
-        assert health(server, "live") == (200, "")
+def test_a_step_that_hangs_fails_liveness_until_it_goes_on(server: FaultyServer) -> None:
+    assert health(server, "live") == health(server, "ready") == (200, "")
+    server.fault("step hold")
+    caller = ask(server)
+    assert eventually(lambda: health(server, "live")[0] == 503)
+    assert "hangs" in health(server, "live")[1]
+    assert health(server, "ready")[0] == 503
+    server.heal()
+    assert status_of(caller) == 200
+    assert health(server, "live") == (200, "")
 
 
 def test_a_step_that_keeps_hanging_ends_the_process(tmp_path: Path) -> None:
@@ -79,18 +88,17 @@ def test_a_step_that_hangs_does_not_delay_a_stop(tmp_path: Path) -> None:
         assert status_of(caller) == 503
 
 
-def test_a_pause_of_the_process_is_not_a_hang(tmp_path: Path) -> None:
-    with FaultyServer(tmp_path, "--step_timeout", "1") as server:
-        server.fault("step hold")
-        caller = ask(server)
-        assert eventually_shows(server, slots_in_use=1)
-        server.process.send_signal(signal.SIGSTOP)
-        time.sleep(1 + HANG_GRACE + 1)
-        server.process.send_signal(signal.SIGCONT)
-        time.sleep(1.5)  # for the watchdog's next check
-        server.heal()
-        assert status_of(caller) == 200
-        assert health(server, "live") == (200, "")
+def test_a_pause_of_the_process_is_not_a_hang(server: FaultyServer) -> None:
+    server.fault("step hold")
+    caller = ask(server)
+    assert eventually_shows(server, slots_in_use=1)
+    server.process.send_signal(signal.SIGSTOP)
+    time.sleep(STEP_TIMEOUT * (1 + HANG_GRACE) + 1)
+    server.process.send_signal(signal.SIGCONT)
+    time.sleep(1.5)  # for the watchdog's next check
+    server.heal()
+    assert status_of(caller) == 200
+    assert health(server, "live") == (200, "")
 
 
 def test_an_engine_that_dies_ends_the_process(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,7 @@ def test_twenty_clients_at_once_get_the_same_images_as_one_by_one(server: Server
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("--replicas" not in os.environ.get("SERVER_FLAGS", ""), reason="tests/faults/test_slow_callers.py has it")
 def test_two_hundred_waiting_clients_do_not_delay_hello() -> None:
     body = b'{"text": "a red circle", "num_images": 10}'
     request = b"POST /dalle HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

@@ -36,9 +36,10 @@ else:
 
 DRAWING = """
 import sys
+from pathlib import Path
 from dalle_model import DalleModel
 for runner in sys.argv[1:]:
-    model = DalleModel("tiny", runner=runner, threads=1)
+    model = DalleModel("tiny", models_root=Path("tests/models"), runner=runner, threads=1)
     model.generate_images("a red circle")
     model.close()
 """

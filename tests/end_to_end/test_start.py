@@ -55,14 +55,6 @@ def test_the_command_to_paste_draws_an_image(server: ServerProcess, tmp_path: Pa
         assert image.size == (256, 256)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_server_cleanly(number: signal.Signals) -> None:
-    with ServerProcess("--threads", "0") as running:  # all available ones, the default
-        assert running.stop(number) == EXIT_OK
-        assert running.lines[-1] == "Stopped.\n"
-        assert "Traceback" not in "".join(running.log)
-
-
 def test_a_signal_while_loading_stops_cleanly() -> None:
     loading = ServerProcess()
     while not loading.lines:
@@ -87,26 +79,27 @@ def test_a_port_that_another_program_uses_on_ipv6_only_is_busy() -> None:
         )
 
 
-def test_a_port_whose_server_is_still_loading_is_busy() -> None:
+def test_a_port_whose_server_is_still_loading_is_busy_and_a_signal_stops_it_cleanly() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    loading = ServerProcess("--port", str(port))
+    loading = ServerProcess("--port", str(port), "--threads", "0")  # all available ones, the default
     while not loading.lines:
         time.sleep(0.01)
     assert_refused(
         run_app("--port", str(port)), EXIT_BAD_SETTING, f"can't listen on 127.0.0.1 port {port} (Address already in use)"
     )
     with loading:
-        assert loading.stop() == EXIT_OK
+        assert_stops_cleanly(loading, signal.SIGTERM)
 
 
-def test_more_images_than_batch_and_queue_hold_are_refused() -> None:
-    with ServerProcess("--max_batch_size", "2", "--max_queue", "1") as running:
+def test_more_images_than_batch_and_queue_hold_are_refused_and_an_interrupt_stops_it_cleanly() -> None:
+    with ServerProcess("--max_batch_size", "2", "--max_queue", "1", "--threads", "0") as running:
         answer = requests.post(f"{running.url}/dalle", json={"text": "a red circle", "num_images": 4}, timeout=60)
         assert answer.status_code == 400
         assert "num_images must be a whole number from 1 to 3" in answer.json()["error"]["message"]
         assert eventually(lambda: any("--max_images is 10" in line for line in running.log))
+        assert_stops_cleanly(running, signal.SIGINT)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
@@ -203,6 +196,12 @@ def test_missing_weights_are_an_error_of_one_line_with_status_3(tmp_path: Path) 
     assert refused.returncode == EXIT_BAD_CHECKPOINT
     assert refused.stderr.splitlines()[-1].startswith("app.py: ")
     assert "Traceback" not in refused.stderr
+
+
+def assert_stops_cleanly(running: ServerProcess, number: signal.Signals) -> None:
+    assert running.stop(number) == EXIT_OK
+    assert running.lines[-1] == "Stopped.\n"
+    assert "Traceback" not in "".join(running.log)
 
 
 def assert_refused(refused: subprocess.CompletedProcess[str], status: int, message: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,11 @@ def run_mount(*arguments: str) -> None:
         pytest.skip(f"file systems can't be mounted here: {run.stderr.strip()}")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def mounted_small_disk(disk: Path) -> Iterator[Path]:
     """Mount a disk of 256 KiB."""
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("mounting a small disk needs Linux and root")
-    disk = tmp_path / "disk"
     disk.mkdir()
     run_mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk))
     yield disk
@@ -38,32 +38,46 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def saving(small_disk: Path) -> Iterator[ServerProcess]:
-    with ServerProcess("--save_to_disk", "--output_dir", str(small_disk / "generations")) as running:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted_small_disk(tmp_path / "disk") as disk:
+        yield disk
+
+
+@pytest.fixture(scope="module")
+def shared_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Mount the disk of the server `saving`. A test leaves nothing on it but saved images of its own."""
+    with mounted_small_disk(tmp_path_factory.mktemp("shared") / "disk") as disk:
+        yield disk
+
+
+@pytest.fixture(scope="module")
+def saving(shared_disk: Path) -> Iterator[ServerProcess]:
+    with ServerProcess("--save_to_disk", "--output_dir", str(shared_disk / "generations")) as running:
         yield running
 
 
-def assert_drawn(saving: ServerProcess, failures: int, reason: str | None) -> None:
-    """Draw an image; with a `reason`, expect a warning, a line in the log and a count of failures, otherwise none of them."""
+def assert_drawn(saving: ServerProcess, reason: str | None) -> None:
+    """Draw an image; with a `reason`, expect a warning, a line in the log and a failure more, otherwise none of them."""
+    failures = metrics(saving)["dalle_save_failures_total"]
     answer = post(saving, text="a red circle")
     assert answer.status_code == 200
     assert len(images_in(answer)) == 1
     assert answer.json().get("warnings") == (None if reason is None else [WARNING])
-    assert metrics(saving)["dalle_save_failures_total"] == failures
+    assert metrics(saving)["dalle_save_failures_total"] == failures + (reason is not None)
     if reason is not None:
         assert eventually(lambda: any("could not be saved" in line and reason in line for line in saving.log))
 
 
-def test_a_full_disk(saving: ServerProcess, small_disk: Path) -> None:
-    assert_drawn(saving, 0, None)
-    filler = small_disk / "filler"
+def test_a_full_disk(saving: ServerProcess, shared_disk: Path) -> None:
+    assert_drawn(saving, None)
+    filler = shared_disk / "filler"
     with pytest.raises(OSError, match="No space left"):
         filler.write_bytes(bytes(2**20))
-    assert_drawn(saving, 1, "No space left on device")
-    assert_drawn(saving, 2, "No space left on device")
-    assert not list(small_disk.glob("generations/.unfinished-*"))
+    assert_drawn(saving, "No space left on device")
+    assert_drawn(saving, "No space left on device")
+    assert not list(shared_disk.glob("generations/.unfinished-*"))
     filler.unlink()
-    assert_drawn(saving, 2, None)
+    assert_drawn(saving, None)
 
 
 def test_a_full_temporary_folder(small_disk: Path) -> None:
@@ -77,21 +91,23 @@ def test_a_full_temporary_folder(small_disk: Path) -> None:
         assert len(answer.json()["data"]) == 4
 
 
-def test_a_read_only_disk(saving: ServerProcess, small_disk: Path) -> None:
-    assert_drawn(saving, 0, None)
-    run_mount("-o", "remount,ro", str(small_disk))
-    assert_drawn(saving, 1, "Read-only file system")
-    run_mount("-o", "remount,rw", str(small_disk))
-    assert_drawn(saving, 1, None)
+def test_a_read_only_disk(saving: ServerProcess, shared_disk: Path) -> None:
+    assert_drawn(saving, None)
+    run_mount("-o", "remount,ro", str(shared_disk))
+    assert_drawn(saving, "Read-only file system")
+    run_mount("-o", "remount,rw", str(shared_disk))
+    assert_drawn(saving, None)
 
 
-def test_a_removed_folder(saving: ServerProcess, small_disk: Path) -> None:
-    shutil.rmtree(small_disk / "generations")
-    assert_drawn(saving, 0, None)
-    assert len(list(small_disk.glob("generations/*/0.jpeg"))) == 1
-    shutil.rmtree(small_disk / "generations")
-    (small_disk / "generations").write_text("a file in place of the folder")
-    assert_drawn(saving, 1, "Not a directory")
+def test_a_removed_folder(saving: ServerProcess, shared_disk: Path) -> None:
+    shutil.rmtree(shared_disk / "generations")
+    assert_drawn(saving, None)
+    assert len(list(shared_disk.glob("generations/*/0.jpeg"))) == 1
+    shutil.rmtree(shared_disk / "generations")
+    in_the_way = shared_disk / "generations"
+    in_the_way.write_text("a file in place of the folder")
+    assert_drawn(saving, "Not a directory")
+    in_the_way.unlink()
 
 
 def test_a_bound_below_the_disks_size_keeps_saving(tmp_path: Path) -> None:
@@ -100,7 +116,7 @@ def test_a_bound_below_the_disks_size_keeps_saving(tmp_path: Path) -> None:
     old.mkdir(parents=True)
     (old / "0.png").write_bytes(bytes(2**20))
     with ServerProcess("--save_to_disk", "--output_dir", str(folder), "--max_disk_mb", "1") as running:
-        assert_drawn(running, 0, None)
+        assert_drawn(running, None)
         assert metrics(running)["dalle_saved_requests_removed_total"] == 1
     assert not old.exists()
 
@@ -116,6 +132,6 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     folder = tmp_path / "generations"
     with UnprivilegedServer("--save_to_disk", "--output_dir", str(folder)) as running:
         folder.chmod(0o500)
-        assert_drawn(running, 1, "Permission denied")
+        assert_drawn(running, "Permission denied")
         folder.chmod(0o700)
-        assert_drawn(running, 1, None)
+        assert_drawn(running, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
@@ -40,7 +41,7 @@ def test_a_stop_under_load_loses_no_image(tmp_path: Path, callers: int) -> None:
     with ServerProcess(*flags) as running, ThreadPoolExecutor(callers) as pool:
         clients = [pool.submit(send_requests, running.url) for _ in range(callers)]
         assert eventually(lambda: metrics(running)["dalle_slots_in_use"] > 0)
-        assert running.stop(within=DRAIN_SECONDS + STOP_SECONDS) == EXIT_OK
+        assert running.stop(signal.SIGINT, within=DRAIN_SECONDS + STOP_SECONDS) == EXIT_OK
         for client in clients:
             client.result()
         assert "Traceback" not in "".join(running.log)

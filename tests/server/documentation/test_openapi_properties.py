@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import schemathesis
+import torch
 from flask import Flask
 from hypothesis import settings as hypothesis_settings
 from schemathesis import Case
@@ -17,7 +18,7 @@ from schemathesis.checks import CheckFunction
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from benchmarks.random_weights import write_models_root
+from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from consts import MAX_SEED
 from dalle_model import DalleModel
 from server import create_app
@@ -42,8 +43,14 @@ api = schemathesis.openapi.from_dict(described()).exclude(path="/generate")
 
 @pytest.fixture(scope="module")
 def described_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    """Yield an app with a model far smaller than Tiny, with random weights: hundreds of images are drawn, and none is shown."""
-    root = write_models_root(tmp_path_factory.mktemp("models"))
+    """Yield an app with a model far smaller than Tiny, with random weights: hundreds of images are drawn, and none is shown.
+
+    They are of one colour: a PNG of noise takes as long as its drawing.
+    """
+    root = write_models_root(tmp_path_factory.mktemp("models"), SMALL_SIZES | {"encoder_layers": 1, "decoder_layers": 1})
+    weights = torch.load(root / "vqgan" / "detoker.pt")
+    weights["decoder.conv_out.weight"].zero_()
+    torch.save(weights, root / "vqgan" / "detoker.pt")
     with DalleModel("mini", models_root=root, precision="float32", threads=1) as model:
         yield create_app(model, SETTINGS)
 
