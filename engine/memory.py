@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 from engine.errors import CheckpointError
 
@@ -15,7 +14,8 @@ _MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad
 
 def is_memory_exhausted(error: BaseException) -> bool:
     """Whether an error means that the device's or the machine's memory is exhausted."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    torch = sys.modules.get("torch")  # not imported here: without it, no error is torch's
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 

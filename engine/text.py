@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 
-from engine.upstream import TextTokenizer, demojize
+from emoji import demojize
+
+from engine.upstream_tokenizer import TextTokenizer
 from engine.weights.config import ModelConfig
 
 _WORD_START = chr(ord(" ") + 256)

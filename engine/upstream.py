@@ -21,7 +21,6 @@ try:
     from min_dalle.models.dalle_bart_decoder import DecoderLayer
     from min_dalle.models.dalle_bart_encoder import AttentionBase
     from min_dalle.models.vqgan_detokenizer import AttentionBlock, ResnetBlock, Upsample
-    from min_dalle.text_tokenizer import TextTokenizer, demojize
 finally:
     torch.set_grad_enabled(_gradients)
     torch.set_num_threads(_threads)
@@ -33,8 +32,6 @@ __all__ = [
     "DalleBartEncoder",
     "DecoderLayer",
     "ResnetBlock",
-    "TextTokenizer",
     "Upsample",
     "VQGanDetokenizer",
-    "demojize",
 ]

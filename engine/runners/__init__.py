@@ -7,7 +7,7 @@ torch, native and openvino remember no tokens; `SamplingRunner` does. cuda keeps
 
 runner        the protocols: `Runner`, which draws tokens, and `LogitsRunner`
 sampling      a `Runner` around a `LogitsRunner`; drawing in numpy
-choice        finds a model, chooses a runner and loads it
+choice        finds a model, chooses a runner and loads it; torch_loading those that need torch
 quantization  int8 and int4, as the CPU's runners compute with
 """
 

@@ -1,36 +1,35 @@
-"""The choice of a runner."""
+"""The choice of a runner.
+
+Runners are imported once they are chosen: openvino need not be installed to compute with torch, and torch, whose import
+would take most of a start, is not needed to compute with openvino and native.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from platformdirs import user_cache_path
 
 from consts import RUNNERS
 from engine.errors import InvalidRequest, first_line
-from engine.runners.cuda.support import Unproven, choose_cuda_dtype, missing_on
 from engine.runners.runner import LogitsRunner, Runner
 from engine.runners.sampling import SamplingRunner
-from engine.runners.torch.runner import TorchRunner, choose_device, choose_dtype
 from engine.weights.checkpoint import Checkpoint, ModelFiles, find_model
 from engine.weights.config import ModelConfig
 from engine.weights.models import model_spec
+from host.gpus import may_have_gpu
 from host.threads import usable_threads
 
 if TYPE_CHECKING:
     from engine.runners.openvino.precision import Precision
-
-# Other runners are imported once they are chosen: openvino need not be installed to compute with torch.
 
 _log = logging.getLogger(__name__)
 
@@ -55,17 +54,24 @@ def load_runner(
         threads: The number of threads to compute with; 0 takes as many as this process may use.
         cache_dir: The folder for compiled models, by default in the user's cache folder.
     """
-    chosen_device = choose_device(device)
+    chosen_device = choose_device_name(device)
     spec = model_spec(model)
     count = usable_threads(threads)
     find = partial(find_model, model, models_root=models_root, progress=progress)
     chosen_library = choose_library(runner, chosen_device)
     if chosen_library == "cuda":
+        import torch
+
+        from engine.runners.cuda.support import choose_cuda_dtype
+        from engine.runners.torch_loading import load_cuda
+
         dtype = choose_cuda_dtype(precision, spec)
         with usable_cache(cache_dir) as folder:
-            return _load_cuda(find, chosen_device, dtype, count, folder, runner, progress=progress)
+            return load_cuda(find, torch.device(chosen_device), dtype, count, folder, runner, progress=progress)
     if chosen_library == "torch":
-        return _load_torch(find, chosen_device, choose_dtype(precision, chosen_device, spec), count, progress=progress)
+        from engine.runners.torch_loading import load_torch
+
+        return load_torch(find, chosen_device, precision, spec, count, progress=progress)
 
     from engine.runners.native.runner import NativeRunner
     from engine.runners.openvino.precision import choose_precision
@@ -73,19 +79,15 @@ def load_runner(
     with usable_cache(cache_dir) as folder:
         library = _load_native(folder, runner, chosen_library)
         if chosen_library == "native":  # without OpenVINO
-            if library is None:
-                return _load_torch(find, chosen_device, choose_dtype(precision, chosen_device, spec), count, progress=progress)
-            from engine.runners.native.torch_ends import TorchEnds
+            from engine.runners.torch_loading import load_native, load_torch
 
+            if library is None:
+                return load_torch(find, chosen_device, precision, spec, count, progress=progress)
             chosen_precision = choose_precision(precision, spec)
             files = find()
             if not _is_supported(files.config, runner, chosen_library):
-                return _load_torch(lambda: files, chosen_device, choose_dtype("auto", chosen_device, spec), count)
-            torch.set_num_threads(count)
-            checkpoint = files.load(torch.float32, progress=progress)
-            kind, quantizes_pixels = chosen_precision.decoder_weights, chosen_precision.quantizes_pixels
-            ends = TorchEnds(checkpoint, kind, quantizes_pixels=quantizes_pixels)
-            return _sampling(files, NativeRunner(ends, library, count))
+                return load_torch(lambda: files, chosen_device, "auto", spec, count)
+            return load_native(files, library, chosen_precision, count, progress=progress)
 
         from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
         from engine.runners.openvino.compiled import compile_model
@@ -97,42 +99,6 @@ def load_runner(
         if library is None or not _is_supported(files.config, runner, chosen_library):
             return _sampling(files, OpenVinoRunner(compiled()))
         return _sampling(files, NativeRunner(OpenVinoEnds(compiled(form=NATIVE)), library, count))
-
-
-def _load_torch(
-    find: Callable[[], ModelFiles], device: torch.device, dtype: torch.dtype, threads: int, *, progress: bool = False
-) -> tuple[ModelFiles, Runner]:
-    files = find()
-    torch.set_num_threads(threads)
-    return _sampling(files, TorchRunner(files.load(dtype, progress=progress), device))
-
-
-def _load_cuda(
-    find: Callable[[], ModelFiles],
-    device: torch.device,
-    dtype: torch.dtype,
-    threads: int,
-    cache_dir: Path,
-    runner: str,
-    *,
-    progress: bool = False,
-) -> tuple[ModelFiles, Runner]:
-    """Load the CUDA runner, or the torch runner if that one does not prove itself; an error if `runner` is cuda."""
-    os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))  # of compiled kernels, else in the user's home
-    files = find()
-    torch.set_num_threads(threads)
-    checkpoint = files.load(dtype, progress=progress)
-    try:
-        from engine.runners.cuda.loading import proven_runner
-
-        return files, proven_runner(checkpoint, device)
-    except (Unproven, ImportError) as error:  # ImportError: a Triton that is installed, but not whole
-        reason = first_line(error)
-        if runner == "cuda":
-            raise InvalidRequest("runner", f"cuda can't draw {files.config.name} here: {reason}; take auto or torch") from error
-    # Not inside the except block, where the traceback keeps the other runner's memory.
-    _log.warning("drawing with torch, as the faster cuda runner can't draw %s here: %s", files.config.name, reason)
-    return _sampling(files, TorchRunner(checkpoint, device))
 
 
 def _sampling(files: ModelFiles, runner: LogitsRunner) -> tuple[ModelFiles, Runner]:
@@ -158,28 +124,42 @@ def logits_runner_on(
     return NativeRunner(OpenVinoEnds(compile_checkpoint(checkpoint, precision, threads, NATIVE)), library, threads)
 
 
-def choose_library(runner: str, device: torch.device) -> str:
+def choose_device_name(device: str) -> str:
+    """Choose a device by torch's name for it; `auto` takes a GPU if there is one. Raises InvalidRequest."""
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        return "cpu"
+    from engine.runners.torch.runner import choose_device
+
+    return str(choose_device(device))
+
+
+def choose_library(runner: str, device: str) -> str:
     """Choose the library for a device: on an x86 CPU openvino, on another CPU native, on an NVIDIA GPU cuda, else torch.
 
     With openvino, the native decoder decodes if it can. Where native or cuda can't, torch takes its place. Raises InvalidRequest.
     """
     if runner not in RUNNERS:
         raise InvalidRequest("runner", f"runner {runner!r} is unknown; take {', '.join(RUNNERS)}")
-    is_cpu = device.type == "cpu"
+    kind = device.partition(":")[0]
+    is_cpu = kind == "cpu"
     is_x86_cpu = is_cpu and platform.machine().lower() in {"x86_64", "amd64"}
     if runner == "openvino" and not is_x86_cpu:
-        raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {device.type}; take auto, native or torch")
+        raise InvalidRequest("runner", f"openvino computes on x86 CPUs only, not on {kind}; take auto, native or torch")
     if runner == "native" and not is_cpu:
-        raise InvalidRequest("runner", f"native computes on CPUs only, not on {device.type}; take auto, cuda or torch")
+        raise InvalidRequest("runner", f"native computes on CPUs only, not on {kind}; take auto, cuda or torch")
     if runner == "torch":
         return "torch"
     if runner == "cuda" or not is_cpu:
-        missing = missing_on(device)
+        import torch
+
+        from engine.runners.cuda.support import missing_on
+
+        missing = missing_on(torch.device(device))
         if missing is None:
             return "cuda"
         if runner == "cuda":
             raise InvalidRequest("runner", f"cuda can't compute here: {missing}; take auto or torch")
-        if device.type == "cuda":
+        if kind == "cuda":
             _log.info("computing with torch, as the faster cuda runner can't run here: %s", missing)
         return "torch"
     return "openvino" if is_x86_cpu else "native"

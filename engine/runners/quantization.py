@@ -1,11 +1,14 @@
-"""Weights in fewer bits: whole numbers with scales and zero points."""
+"""Weights in fewer bits: whole numbers with scales and zero points.
+
+The functions only call methods of the tensors that they get, so that this module, which also has constants, imports no torch.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WeightKind = Literal["float32", "bfloat16", "int8", "int4"]
 
@@ -20,13 +23,20 @@ def as_float32(tensor: Tensor) -> Tensor:
 def as_exact_halves(weight: Tensor) -> Tensor:
     """Return a float32 weight in half precision if that is exact, as for the published weights; else unchanged."""
     halves = weight.half()
-    return halves if torch.equal(halves.float(), weight) else weight
+    return halves if halves.float().equal(weight) else weight
+
+
+def as_bfloat16_bits(weight: Tensor) -> Tensor:
+    """Round a weight to bfloat16, which numpy does not have: uint16 of the same shape."""
+    import torch  # late, for the type
+
+    return as_float32(weight).bfloat16().view(torch.uint16)
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Quantize a float32 weight [out, in] to int8, -127 to 127: values [out, in], scales [out, 1]."""
     scales = (weight.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
-    return (weight / scales).round().to(torch.int8), scales
+    return (weight / scales).round().char(), scales
 
 
 def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,9 +44,11 @@ def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Rows are padded with zeros to whole groups.
     """
-    padded = nn.functional.pad(weight, (0, -weight.shape[1] % INT4_GROUP)).view(len(weight), -1, INT4_GROUP)
+    padded = weight.new_zeros(len(weight), -(-weight.shape[1] // INT4_GROUP) * INT4_GROUP)
+    padded[:, : weight.shape[1]] = weight
+    padded = padded.view(len(weight), -1, INT4_GROUP)
     low, high = padded.amin(-1, keepdim=True).clamp(max=0), padded.amax(-1, keepdim=True).clamp(min=0)
     scales = ((high - low) / 15).clamp(min=1e-12)
     zeros = (-low / scales).round()
-    whole = ((padded / scales).round() + zeros).clamp(0, 15).to(torch.uint8)
-    return whole, zeros.to(torch.uint8), scales
+    whole = ((padded / scales).round() + zeros).clamp(0, 15).byte()
+    return whole, zeros.byte(), scales

@@ -6,6 +6,8 @@ find_model(name)
     read_config, read_vocab, ...    the small files
 load
     read_tensors, fill_module       each weight file into a module built without memory
+
+torch, and what imports it, is imported in the functions that load weights: a start whose converted weights are kept needs none.
 """
 
 from __future__ import annotations
@@ -16,22 +18,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from engine.errors import CheckpointError
 from engine.progress import tqdm
-from engine.upstream import DalleBartDecoder, DalleBartEncoder, TextTokenizer
+from engine.upstream_tokenizer import TextTokenizer
 from engine.weights.config import ModelConfig, read_config
-from engine.weights.detokenizer import build_detokenizer
-from engine.weights.hub import HubSource
 from engine.weights.known_words import KnownWords, read_known_words
 from engine.weights.models import ModelSpec, WeightFile, model_spec
-from engine.weights.skeleton import build_decoder, build_encoder, without_weights
 from engine.weights.sources import FolderSource, Source, path_exists
-from engine.weights.tensor_file import fill_module, read_tensors
 from engine.weights.tokenizer import read_merges, read_vocab
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from engine.upstream import DalleBartDecoder, DalleBartEncoder
 
 BUILT_IN_MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -68,8 +70,12 @@ class ModelFiles:
 
         Raises CheckpointError.
         """
+        import torch
+
+        from engine.weights.tensor_file import fill_module, read_tensors
+
         spec = self.spec
-        checkpoint = self.skeleton()
+        checkpoint = self._skeleton()
         parts: list[tuple[WeightFile, nn.Module, torch.dtype | None]] = [
             (spec.encoder, checkpoint.encoder, dtype),
             (spec.decoder, checkpoint.decoder, dtype),
@@ -82,8 +88,11 @@ class ModelFiles:
                 module.eval().requires_grad_(False)
         return checkpoint
 
-    def skeleton(self) -> Checkpoint:
+    def _skeleton(self) -> Checkpoint:
         """Build the modules on torch's meta device, without memory for their weights."""
+        from engine.weights.detokenizer import build_detokenizer
+        from engine.weights.skeleton import build_decoder, build_encoder, without_weights
+
         with without_weights():
             encoder, decoder = build_encoder(self.config), build_decoder(self.config)
             return Checkpoint(self.config, self.tokenizer, encoder, decoder, build_detokenizer(self.config))
@@ -145,13 +154,19 @@ def load_checkpoint(
 
     Raises what `find_model` and `ModelFiles.load` raise.
     """
+    import torch
+
     files = find_model(model, models_root=models_root, progress=progress)
     return files.load(dtype or getattr(torch, files.spec.dtype), progress=progress)
 
 
 def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source:
+    if models_root is None and spec.sizes is not None:
+        from engine.weights.hub import HubSource  # late, as it imports huggingface_hub, which takes a while
+
+        return HubSource.from_environment(progress=progress)
     if models_root is None:
-        return FolderSource(BUILT_IN_MODELS) if spec.sizes is None else HubSource.from_environment(progress=progress)
+        return FolderSource(BUILT_IN_MODELS)
     if spec.sizes is None and not path_exists((models_root / spec.config.path).parent):
         _log.warning("%s has no folder %s: using the built-in model", models_root, spec.name)
         return FolderSource(BUILT_IN_MODELS)

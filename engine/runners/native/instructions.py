@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from consts import INSTRUCTION_SET_VARIABLE
+from host.processor import processor_flags
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,24 @@ INSTRUCTION_SETS = (
 )
 
 
+# torch's name -> Linux's, where they differ.
+_LINUX_NAMES = {
+    "fma3": "fma",
+    "avx512_f": "avx512f",
+    "avx512_bw": "avx512bw",
+    "avx512_vl": "avx512vl",
+    "avx512_dq": "avx512dq",
+    "dot": "asimddp",
+}
+
+
 def cpu_capabilities() -> Mapping[str, Any]:
-    """Return what this machine's CPU has, by torch's names, on every system."""
+    """Return what this machine's CPU has, by torch's names, on every system; of its instructions those in `INSTRUCTION_SETS`."""
+    if flags := processor_flags():
+        needs = {need for each in INSTRUCTION_SETS for need in each.needs}
+        return {"architecture": platform.machine(), **{need: _LINUX_NAMES.get(need, need) in flags for need in needs}}
+    import torch  # late, as Linux, where most servers run, says it without: importing torch takes longer than all else of a start
+
     return torch.cpu.get_capabilities()
 
 

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from engine.runners.native import layout
-from engine.runners.native.layout import pack_decoder
-from engine.runners.native.stages import PackedDetokenizer
 from engine.runners.openvino.compiled import CompiledModel, Form
 from engine.runners.openvino.graphs import prompt_graph
+from engine.runners.quantization import WeightKind
+from engine.weights.config import ModelConfig
 
-NATIVE = Form("native", {"encoding": prompt_graph}, pack_decoder, (layout,))
+if TYPE_CHECKING:  # these import torch
+    from engine.runners.native.stages import PackedDetokenizer
+    from engine.upstream import DalleBartDecoder
+
+_PACKING = Path(__file__).with_name("packing.py")
+
+
+def _pack_decoder(decoder: DalleBartDecoder, config: ModelConfig, kind: WeightKind) -> list[NDArray[Any]]:
+    from engine.runners.native.packing import pack_decoder  # which imports torch
+
+    return pack_decoder(decoder, config, kind)
+
+
+NATIVE = Form("native", {"encoding": prompt_graph}, _pack_decoder, (Path(layout.__file__), _PACKING))
 
 
 class OpenVinoEnds:

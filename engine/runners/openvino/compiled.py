@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 from numpy.typing import NDArray
@@ -18,23 +17,27 @@ from numpy.typing import NDArray
 from engine.errors import first_line
 from engine.progress import tqdm
 from engine.runners import quantization
-from engine.runners.openvino import calibration, detokenizing, graphs, operations, weights
 from engine.runners.openvino.array_file import read_arrays, write_arrays
 from engine.runners.openvino.detokenizer import CompiledDetokenizer
-from engine.runners.openvino.detokenizing import detokenizing_graph
-from engine.runners.openvino.graphs import decoding_graph, encoding_graph
+from engine.runners.openvino.graphs import Layers, decoding_graph, encoding_graph
+from engine.runners.openvino.outline import outline
 from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.weights import Weights
 from engine.runners.quantization import WeightKind
-from engine.upstream import DalleBartDecoder
 from engine.weights.checkpoint import Checkpoint, ModelFiles
 from engine.weights.config import ModelConfig
 from host.malloc import release_freed_memory
 from host.turn import turn
 from host.unfinished import sweep_unfinished, unfinished_folder
 
-# The modules that converted weights depend on: after a change to one of them, a model is converted again.
-_SOURCES = (graphs, operations, weights, detokenizing, calibration, quantization)
+if TYPE_CHECKING:
+    from engine.upstream import DalleBartDecoder  # which imports torch
+
+# The files that converted weights depend on: after a change to one of them, a model is converted again.
+_SOURCES = (
+    *(Path(__file__).with_name(f"{name}.py") for name in ("graphs", "operations", "weights", "detokenizing", "calibration")),
+    Path(quantization.__file__),
+)
 _DETOKENIZER = "detokenizing.xml"  # in OpenVINO's format, as it has only standard operations
 
 _log = logging.getLogger(__name__)
@@ -45,9 +48,9 @@ class Form:
     """A target of conversion: graphs and, if the decoder is not one of them, the function that packs it."""
 
     name: str
-    graphs: Mapping[str, Callable[[Checkpoint, Weights], ov.Model]]
+    graphs: Mapping[str, Callable[[Layers, Weights], ov.Model]]
     pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
-    sources: tuple[ModuleType, ...] = ()  # of `pack_decoder`, as in `_SOURCES`
+    sources: tuple[Path, ...] = ()  # of `pack_decoder`, as in `_SOURCES`
 
 
 PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
@@ -111,6 +114,8 @@ def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: in
 
 def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = PAGED, *, progress: bool = False) -> Converted:
     """Build a model's graphs from the modules that `load` returns, and free each as soon as possible."""
+    from engine.runners.openvino.detokenizing import detokenizing_graph  # late, as it imports torch
+
     checkpoint = load()
     graphs, constants = {}, {}
     for part, build in tqdm(form.graphs.items(), desc="converting", unit="graph", disable=None if progress else True):
@@ -143,7 +148,7 @@ def _key(files: ModelFiles, form: Form) -> str:
     """Return a hash of all that converted weights depend on."""
     digest = hashlib.sha256(repr((files.fingerprint(), ov.get_version())).encode())
     for source in (*_SOURCES, *form.sources):
-        digest.update(Path(str(source.__file__)).read_bytes())
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -153,9 +158,9 @@ def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> 
         return None
     try:
         constants = read_arrays(folder)
-        skeleton = files.skeleton()
+        layers = outline(files.config)  # building torch's modules would import torch, which takes longer than all of this
         graphs = {
-            part: build(skeleton, Weights(_weights_of(part, precision), constants[part])) for part, build in form.graphs.items()
+            part: build(layers, Weights(_weights_of(part, precision), constants[part])) for part, build in form.graphs.items()
         }
         return Converted(graphs, ov.Core().read_model(folder / _DETOKENIZER), constants)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:

@@ -13,10 +13,13 @@ import openvino as ov
 from openvino import opset15 as op
 
 from engine.runners.openvino.operations import Node, paged_attention, parameter, result
+from engine.runners.openvino.outline import Outline
 from engine.runners.openvino.weights import Weights, stacked
 from engine.weights.checkpoint import Checkpoint
 
 INT = np.int32
+
+Layers = Checkpoint | Outline
 
 
 def _cache(prefix: str, layer: int) -> tuple[Node, Node]:
@@ -31,21 +34,21 @@ def _rows(prefix: str, begins: Node, longest: Node) -> dict[str, Node]:
     return {**own, "begins": begins, "longest": longest}
 
 
-def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
+def encoding_graph(model: Layers, weights: Weights) -> ov.Model:
     """Build the graph that encodes a prompt: `tokens` int32 [T] -> its pages, and `last` [layers, 2, W].
 
     `last` is the last token's keys and values. The attention operation appends at every call, so each decode step writes these
     again, where they already are.
     """
-    config = checkpoint.config
+    config = model.config
     tokens, begins, longest = parameter("tokens", [-1], INT), parameter("begins", [-1], INT), parameter("longest", [], INT)
     rows = _rows("text", begins, longest)
-    state, count = _encode(checkpoint, weights, tokens)
+    state, count = _encode(model, weights, tokens)
     caches: list[Node] = []
     written: list[Node] = []
     last: list[Node] = []
     final = op.subtract(count, op.constant(np.array(1, dtype=INT)))
-    for index, (keys, values) in enumerate(_keys_values(checkpoint, weights, state)):
+    for index, (keys, values) in enumerate(_keys_values(model, weights, state)):
         cache = _cache("text", index)
         # Only for the keys and values that it writes: nothing reads its result.
         attended = paged_attention(keys, keys, values, cache, rows, config.attention_head_count)
@@ -58,17 +61,17 @@ def encoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
     return ov.Model([output, *written], [tokens, begins, longest, *own, *caches], "encoding")
 
 
-def prompt_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
+def prompt_graph(model: Layers, weights: Weights) -> ov.Model:
     """Build the graph that encodes a prompt: `tokens` int32 [T] -> each layer's keys and values [2 layers, T, W]."""
     tokens = parameter("tokens", [-1], INT)
-    state, _ = _encode(checkpoint, weights, tokens)
-    parts = [op.unsqueeze(part, op.constant(0)) for pair in _keys_values(checkpoint, weights, state) for part in pair]
+    state, _ = _encode(model, weights, tokens)
+    parts = [op.unsqueeze(part, op.constant(0)) for pair in _keys_values(model, weights, state) for part in pair]
     return ov.Model([result("keys_values", op.concat(parts, 0))], [tokens], "prompt")
 
 
-def _encode(checkpoint: Checkpoint, weights: Weights, tokens: Node) -> tuple[Node, Node]:
+def _encode(model: Layers, weights: Weights, tokens: Node) -> tuple[Node, Node]:
     """Run the encoder: tokens [T] -> its state [T, W], and T."""
-    config, encoder = checkpoint.config, checkpoint.encoder
+    config, encoder = model.config, model.encoder
     count = op.shape_of(tokens, "i32")
     first, one = (op.constant(np.array(value, dtype=INT)) for value in (0, 1))
     positions = op.range(first, op.squeeze(count, first), one, "i32")
@@ -86,9 +89,9 @@ def _encode(checkpoint: Checkpoint, weights: Weights, tokens: Node) -> tuple[Nod
     return weights.norm(state, encoder.final_ln), count
 
 
-def _keys_values(checkpoint: Checkpoint, weights: Weights, state: Node) -> Iterator[tuple[Node, Node]]:
+def _keys_values(model: Layers, weights: Weights, state: Node) -> Iterator[tuple[Node, Node]]:
     """Project an encoded prompt to each decoder layer's keys and values, [T, W] each."""
-    for layer in checkpoint.decoder.layers:
+    for layer in model.decoder.layers:
         keys, values = (weights.linear(state, part.weight) for part in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))
         yield keys, values
 
@@ -105,9 +108,9 @@ def _attend_all(projected: Node, heads: int) -> Node:
     return op.reshape(mixed, op.constant(np.array([0, -1], dtype=np.int64)), special_zero=True)
 
 
-def decoding_graph(checkpoint: Checkpoint, weights: Weights) -> ov.Model:
+def decoding_graph(model: Layers, weights: Weights) -> ov.Model:
     """Build the graph of a decode step, each row at its own position: `tokens`, `positions` int32 [R] -> `logits` [R, V]."""
-    config, decoder = checkpoint.config, checkpoint.decoder
+    config, decoder = model.config, model.decoder
     heads, width = config.attention_head_count, config.embed_count
     tokens, positions, begins = (parameter(name, [-1], INT) for name in ("tokens", "positions", "begins"))
     longest = parameter("longest", [], INT)

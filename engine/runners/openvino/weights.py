@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
-import torch
 from numpy.typing import NDArray
 from openvino import opset15 as op
-from torch import Tensor, nn
 
 from engine.runners.openvino.operations import Node
-from engine.runners.quantization import INT4_GROUP, WeightKind, as_exact_halves, as_float32, quantize_int4, quantize_int8
+from engine.runners.openvino.outline import valueless
+from engine.runners.quantization import (
+    INT4_GROUP,
+    WeightKind,
+    as_bfloat16_bits,
+    as_exact_halves,
+    as_float32,
+    quantize_int4,
+    quantize_int8,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _LAST_AXIS = np.array([-1], dtype=np.int64)
 _KEEP_HALVES = "decompression_0"  # OpenVINO's mark for a conversion that is not to be folded while it compiles
@@ -23,7 +33,7 @@ class Weights:
     """A builder of a graph's layers, which collects their constants in order.
 
     A graph's layers are always built in the same order. So `stored`, the constants of an earlier start, can replace the modules'
-    values; then only the modules' shapes are read.
+    values; then only shapes are read, and an `Outline` takes the modules' place.
     """
 
     def __init__(self, kind: WeightKind, stored: Sequence[NDArray[Any]] | None = None) -> None:
@@ -70,7 +80,7 @@ class Weights:
         if kind == "float32":
             return self._float32(weight)
         if kind == "bfloat16":
-            halves = self._array(lambda: as_float32(weight).bfloat16().view(torch.uint16))
+            halves = self._array(lambda: as_bfloat16_bits(weight))
             return op.convert(self._constant(halves, ov.Type.bf16), "f32")
         if kind == "int4":
             return self._int4(weight)
@@ -122,8 +132,10 @@ class Weights:
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:
     """Concatenate weights with the same inputs, for one product."""
-    if parts[0].is_meta:  # `torch.cat` would import torch's compiler, which takes a second
-        return parts[0].new_empty((sum(len(part) for part in parts), parts[0].shape[1]))
+    if isinstance(parts[0], np.ndarray):  # of an outline
+        return valueless(sum(len(part) for part in parts), parts[0].shape[1])
+    import torch  # late, as a start whose constants are kept needs none of it
+
     return torch.cat(list(parts))
 
 

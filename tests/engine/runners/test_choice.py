@@ -19,7 +19,7 @@ from engine.weights.models import MODELS
 from host.threads import usable_threads
 from tests.engine.loading import load_logits_runner
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU, CUDA = "cpu", "cuda"
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,21 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("x86_64", CPU, "auto", "openvino"),
         ("AMD64", CPU, "auto", "openvino"),
         ("x86_64", CPU, "torch", "torch"),
-        ("x86_64", CUDA, "auto", "torch" if missing_on(CUDA) else "cuda"),
+        ("x86_64", CUDA, "auto", "torch" if missing_on(torch.device(CUDA)) else "cuda"),
         ("arm64", CPU, "auto", "native"),
         ("arm64", CPU, "native", "native"),
         ("arm64", CPU, "torch", "torch"),
     ],
 )
 def test_openvino_computes_on_x86_and_native_on_other_cpus(
-    machine: str, device: torch.device, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    machine: str, device: str, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert choose_library(asked, device) == expected
 
 
 @pytest.mark.parametrize(("asked", "device"), [("openvino", CUDA), ("native", CUDA), ("cuda", CPU), ("tensorrt", CPU)])
-def test_an_unavailable_runner_is_refused(asked: str, device: torch.device) -> None:
+def test_an_unavailable_runner_is_refused(asked: str, device: str) -> None:
     with pytest.raises(InvalidRequest, match="take") as refused:
         choose_library(asked, device)
     assert refused.value.field == "runner"

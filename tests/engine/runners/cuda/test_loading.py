@@ -11,9 +11,9 @@ import torch
 from engine.errors import InvalidRequest
 from engine.request import SamplingSettings
 from engine.runners import SamplingRunner
-from engine.runners.choice import _load_cuda
 from engine.runners.cuda.support import DTYPES, choose_cuda_dtype, missing_on, unsupported_reason
 from engine.runners.runner import Draw
+from engine.runners.torch_loading import load_cuda
 from engine.sampler import uniforms
 from engine.weights.checkpoint import find_model
 from engine.weights.models import MODELS
@@ -23,7 +23,7 @@ FIND = partial(find_model, "tiny", progress=False)
 
 
 def test_a_runner_that_fails_its_proof_leaves_a_warning_and_torch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    files, runner = _load_cuda(FIND, CPU, torch.float32, 1, tmp_path, "auto")
+    files, runner = load_cuda(FIND, CPU, torch.float32, 1, tmp_path, "auto")
     assert isinstance(runner, SamplingRunner)
     [message] = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert message.startswith("drawing with torch, as the faster cuda runner can't draw tiny here: ")
@@ -33,7 +33,7 @@ def test_a_runner_that_fails_its_proof_leaves_a_warning_and_torch(tmp_path: Path
 
 def test_a_runner_that_was_asked_for_and_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"cuda can't draw tiny here: .*; take auto or torch") as refused:
-        _load_cuda(FIND, CPU, torch.float32, 1, tmp_path, "cuda")
+        load_cuda(FIND, CPU, torch.float32, 1, tmp_path, "cuda")
     assert refused.value.field == "runner"
 
 

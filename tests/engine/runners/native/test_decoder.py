@@ -22,8 +22,9 @@ from engine.request import SamplingSettings
 from engine.runners import LogitsRunner, default_cache, logits_runner_on
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.instructions import usable_sets
-from engine.runners.native.layout import pack_decoder, unsupported_reason
+from engine.runners.native.layout import unsupported_reason
 from engine.runners.native.library import load_library
+from engine.runners.native.packing import pack_decoder
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.quantization import WeightKind

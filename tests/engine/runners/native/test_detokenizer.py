@@ -15,8 +15,8 @@ from engine.runners import default_cache
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer
 from engine.runners.native.instructions import usable_sets
-from engine.runners.native.layout import pack_decoder
 from engine.runners.native.library import load_library
+from engine.runners.native.packing import pack_decoder
 from engine.runners.native.stages import PackedDetokenizer, pack_detokenizer
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.config import DetokenizerConfig

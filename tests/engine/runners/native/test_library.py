@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 
 from consts import INSTRUCTION_SET_VARIABLE
 from engine.errors import InvalidRequest
@@ -15,6 +16,7 @@ from engine.runners.native.instructions import missing_instructions, usable_sets
 from engine.runners.native.library import NativeUnavailable, find_compiler, load_library
 from engine.runners.native.runner import NativeRunner
 from engine.runners.openvino.runner import OpenVinoRunner
+from host.processor import processor_flags
 from tests.cpu import needs_native
 from tests.engine.loading import load_logits_runner
 
@@ -114,6 +116,13 @@ def test_instruction_sets_are_chosen_by_what_the_cpu_has(
         assert missing_instructions() == expected
     else:
         assert missing_instructions() is None and [each.name for each in usable_sets()] == expected
+
+
+@pytest.mark.skipif(not processor_flags(), reason="only Linux lists the CPU's instructions; elsewhere torch says them")
+def test_linux_says_what_torch_does_of_the_cpu() -> None:
+    theirs, found = torch.cpu.get_capabilities(), instructions.cpu_capabilities()
+    assert found == {name: theirs.get(name, False) for name in found}
+    assert len(found) > 8 and any(found[need] for each in instructions.INSTRUCTION_SETS for need in each.needs)
 
 
 @needs_native

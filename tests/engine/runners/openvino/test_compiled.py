@@ -7,15 +7,17 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import nn
 
 from engine.runners.openvino import compiled
 from engine.runners.openvino.compiled import PAGED, compile_model
+from engine.runners.openvino.outline import outline
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.openvino.runner import OpenVinoRunner
 from engine.weights.checkpoint import BUILT_IN_MODELS, ModelFiles, find_model
@@ -92,14 +94,29 @@ def test_a_cache_that_cannot_be_written_is_no_error(files: ModelFiles, tmp_path:
 
 def test_a_model_is_converted_again_after_a_change_to_the_code(files: ModelFiles, tmp_path: Path) -> None:
     cache, source = tmp_path / "cache", tmp_path / "source.py"
-    module = ModuleType("source")
-    module.__file__ = str(source)
     names = []
     for version in ("1", "1", "2"):
         source.write_text(f"VERSION = {version}")
-        compile_model(files, CPU_PRECISIONS["float32"], 2, cache, form=replace(PAGED, sources=(module,)))
+        compile_model(files, CPU_PRECISIONS["float32"], 2, cache, form=replace(PAGED, sources=(source,)))
         names += kept(cache)
     assert len(names) == 3 and names[0] == names[1] != names[2]
+
+
+def test_an_outline_has_the_shapes_of_the_weights(files: ModelFiles) -> None:
+    """Graphs are built from an outline as they were from the modules, so it must not lack or misname a part of them."""
+
+    def shapes(part: Any, name: str = "") -> dict[str, tuple[int, ...]]:
+        if isinstance(part, list):
+            part = SimpleNamespace(**{str(index): each for index, each in enumerate(part)})
+        if not isinstance(part, SimpleNamespace):
+            return {} if isinstance(part, float) else {name: part.shape}
+        return {path: shape for key, each in vars(part).items() for path, shape in shapes(each, f"{name}.{key}").items()}
+
+    checkpoint, outlined = files.load(None, progress=False), outline(files.config)
+    for modules, namespace in ((checkpoint.encoder, outlined.encoder), (checkpoint.decoder, outlined.decoder)):
+        expected = {f".{name}": tuple(weight.shape) for name, weight in modules.named_parameters()}
+        assert shapes(namespace) == expected
+        assert {part.eps for part in modules.modules() if isinstance(part, nn.LayerNorm)} == {namespace.final_ln.eps}
 
 
 def test_two_starts_at_once_keep_one_model(files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
