@@ -89,7 +89,7 @@ def load_runner(
                 return load_torch(lambda: files, chosen_device, "auto", spec, count)
             return load_native(files, library, chosen_precision, count, progress=progress)
 
-        from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
+        from engine.runners.native.openvino_ends import OpenVinoEnds, form_for
         from engine.runners.openvino.compiled import compile_model
         from engine.runners.openvino.runner import OpenVinoRunner
 
@@ -98,7 +98,7 @@ def load_runner(
         compiled = partial(compile_model, files, chosen_precision, count, folder, progress=progress)
         if library is None or not _is_supported(files.config, runner, chosen_library):
             return _sampling(files, OpenVinoRunner(compiled()))
-        return _sampling(files, NativeRunner(OpenVinoEnds(compiled(form=NATIVE)), library, count))
+        return _sampling(files, NativeRunner(OpenVinoEnds(compiled(form=form_for(chosen_precision))), library, count))
 
 
 def _sampling(files: ModelFiles, runner: LogitsRunner) -> tuple[ModelFiles, Runner]:
@@ -113,7 +113,7 @@ def logits_runner_on(
 
     Raises InvalidRequest if `runner` is native and native is not available.
     """
-    from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
+    from engine.runners.native.openvino_ends import OpenVinoEnds, form_for
     from engine.runners.native.runner import NativeRunner
     from engine.runners.openvino.compiled import compile_checkpoint
     from engine.runners.openvino.runner import OpenVinoRunner
@@ -121,7 +121,7 @@ def logits_runner_on(
     library = _load_native(cache_dir, runner, "openvino")
     if library is None or not _is_supported(checkpoint.config, runner, "openvino"):
         return OpenVinoRunner(compile_checkpoint(checkpoint, precision, threads))
-    return NativeRunner(OpenVinoEnds(compile_checkpoint(checkpoint, precision, threads, NATIVE)), library, threads)
+    return NativeRunner(OpenVinoEnds(compile_checkpoint(checkpoint, precision, threads, form_for(precision))), library, threads)
 
 
 def choose_device_name(device: str) -> str:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import ctypes
 import weakref
 from ctypes import POINTER, Structure, byref, c_float, c_int32, c_void_p
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.runners.native.decoder import NativeDecoder
-
-if TYPE_CHECKING:  # which imports torch
-    from engine.runners.native.stages import PackedDetokenizer, PackedStage
+from engine.runners.native.packed import PackedDetokenizer, PackedStage
 
 _PIXELS = 16  # on a token's side
 

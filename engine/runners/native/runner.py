@@ -10,7 +10,7 @@ import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer
 from engine.runners.native.draws import DrawTable, as_drawn
+from engine.runners.native.packed import PackedDetokenizer
 from engine.runners.runner import PROMPT_CACHE_SIZE, Draw, Drawn
 from engine.weights.config import ModelConfig
-
-if TYPE_CHECKING:  # which imports torch
-    from engine.runners.native.stages import PackedDetokenizer
 
 
 class Ends(Protocol):

@@ -10,55 +10,19 @@ hides the last one's rounding errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.runners.native.layout import FLOATS, INT8, PANEL
+from engine.runners.native.packed import ATTEND, CONVOLVE, NOTHING, PackedConvolution, PackedDetokenizer, PackedStage
 from engine.runners.quantization import as_float32, quantize_int8
 from engine.upstream import Upsample
 from engine.weights.detokenizer import GridAttention, TinyUpsampler, four_pixels
 
-CONVOLVE, ATTEND = range(2)
 _STATE, _INNER, _ATTENDED = range(3)
-_TOKENS = _NOTHING = -1
-
-
-@dataclass(frozen=True)
-class PackedConvolution:
-    """A convolution, or one for each phase, as `Convolution` of picture.h."""
-
-    sizes: tuple[int, int, int, int, int, int]  # kind, inputs, outputs, side, stride, phases
-    weights: NDArray[Any]
-    scales: NDArray[Any]
-    bias: NDArray[Any]
-    sums: NDArray[Any]
-
-
-@dataclass(frozen=True)
-class PackedStage:
-    """A step from features to features, as `Stage` of picture.h."""
-
-    kind: int
-    source: int
-    target: int
-    added: int = _NOTHING
-    norm: tuple[NDArray[Any], NDArray[Any]] | None = None
-    is_swished: bool = False
-    convolution: PackedConvolution | None = None
-
-
-@dataclass(frozen=True)
-class PackedDetokenizer:
-    """The embedded tokens, float32 [tokens, channels], and the stages."""
-
-    table: NDArray[Any]
-    epsilon: float
-    stages: Sequence[PackedStage]
+_TOKENS = -1
 
 
 def pack_detokenizer(detokenizer: nn.Module, *, quantizes: bool) -> PackedDetokenizer:
@@ -146,7 +110,7 @@ class _StagePacker:
         bias: Tensor,
         norm: Any = None,
         swishes: bool = False,
-        added: int = _NOTHING,
+        added: int = NOTHING,
         stride: int = 1,
     ) -> None:
         """Add a convolution with a weight for each phase [phases, out, in, side, side] and a bias [out] or [phases, out]."""

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from engine.runners.native.packed import PackedDetokenizer
 from engine.runners.native.packing import pack_decoder
-from engine.runners.native.stages import PackedDetokenizer, pack_detokenizer
+from engine.runners.native.stages import pack_detokenizer
 from engine.runners.quantization import WeightKind
 from engine.runners.torch.runner import TorchRunner
 from engine.weights.checkpoint import Checkpoint

@@ -31,6 +31,8 @@ from host.turn import turn
 from host.unfinished import sweep_unfinished, unfinished_folder
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from engine.upstream import DalleBartDecoder  # which imports torch
 
 # The files that converted weights depend on: after a change to one of them, a model is converted again.
@@ -45,12 +47,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Form:
-    """A target of conversion: graphs and, if the decoder is not one of them, the function that packs it."""
+    """A target of conversion: graphs and, if the decoder or the detokenizer is not one of them, the function that packs it."""
 
     name: str
     graphs: Mapping[str, Callable[[Layers, Weights], ov.Model]]
     pack_decoder: Callable[[DalleBartDecoder, ModelConfig, WeightKind], list[NDArray[Any]]] | None = None
-    sources: tuple[Path, ...] = ()  # of `pack_decoder`, as in `_SOURCES`
+    pack_detokenizer: Callable[[nn.Module], list[NDArray[Any]]] | None = None
+    sources: tuple[Path, ...] = ()  # of what packs, as in `_SOURCES`
 
 
 PAGED = Form("paged", {"encoding": encoding_graph, "decoding": decoding_graph})
@@ -61,7 +64,7 @@ class Converted:
     """A model's graphs, and the constants that they read in place."""
 
     graphs: dict[str, ov.Model]
-    detokenizing: ov.Model
+    detokenizing: ov.Model | None  # None if it is packed, among the constants
     constants: dict[str, list[NDArray[Any]]]
 
 
@@ -73,8 +76,8 @@ class CompiledModel:
     empty_prompt: tuple[int, ...]
     min_rows: int  # with fewer rows than threads, attention is split differently and rounds differently
     parts: Mapping[str, ov.CompiledModel]  # the form's graphs
-    detokenizer: CompiledDetokenizer
-    constants: Mapping[str, Sequence[NDArray[Any]]]  # kept alive for the graphs, which read them in place; and the packed decoder
+    detokenizer: CompiledDetokenizer | None  # None if it is packed
+    constants: Mapping[str, Sequence[NDArray[Any]]]  # kept alive for the graphs, which read them in place; and what is packed
 
 
 def compile_model(
@@ -114,8 +117,6 @@ def compile_checkpoint(checkpoint: Checkpoint, precision: Precision, threads: in
 
 def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = PAGED, *, progress: bool = False) -> Converted:
     """Build a model's graphs from the modules that `load` returns, and free each as soon as possible."""
-    from engine.runners.openvino.detokenizing import detokenizing_graph  # late, as it imports torch
-
     checkpoint = load()
     graphs, constants = {}, {}
     for part, build in tqdm(form.graphs.items(), desc="converting", unit="graph", disable=None if progress else True):
@@ -126,6 +127,11 @@ def convert(load: Callable[[], Checkpoint], precision: Precision, form: Form = P
     if form.pack_decoder is not None:
         constants["decoding"] = form.pack_decoder(decoder, config, precision.decoder_weights)
     del decoder
+    if form.pack_detokenizer is not None:
+        constants["detokenizing"] = form.pack_detokenizer(detokenizer)
+        return Converted(graphs, None, constants)
+    from engine.runners.openvino.detokenizing import detokenizing_graph  # late, as it imports torch
+
     return Converted(graphs, detokenizing_graph(detokenizer, quantizes=precision.quantizes_pixels), constants)
 
 
@@ -139,7 +145,7 @@ def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Pr
         part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
         for part, graph in converted.graphs.items()
     }
-    detokenizer = CompiledDetokenizer(converted.detokenizing, threads)
+    detokenizer = None if converted.detokenizing is None else CompiledDetokenizer(converted.detokenizing, threads)
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
     return CompiledModel(model.config, empty_prompt, max(precision.min_rows, threads), parts, detokenizer, converted.constants)
 
@@ -162,7 +168,8 @@ def _read(folder: Path, files: ModelFiles, precision: Precision, form: Form) -> 
         graphs = {
             part: build(layers, Weights(_weights_of(part, precision), constants[part])) for part, build in form.graphs.items()
         }
-        return Converted(graphs, ov.Core().read_model(folder / _DETOKENIZER), constants)
+        is_packed = form.pack_detokenizer is not None
+        return Converted(graphs, None if is_packed else ov.Core().read_model(folder / _DETOKENIZER), constants)
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = first_line(error)
         _log.warning("the converted model in %s can't be used and is converted again: %s", folder, reason)
@@ -177,7 +184,8 @@ def _keep(folder: Path, converted: Converted) -> bool:
         sweep_unfinished(folder.parent)
         with unfinished_folder(folder.parent) as unfinished:
             write_arrays(unfinished, converted.constants)
-            ov.save_model(converted.detokenizing, unfinished / _DETOKENIZER, compress_to_fp16=False)
+            if converted.detokenizing is not None:
+                ov.save_model(converted.detokenizing, unfinished / _DETOKENIZER, compress_to_fp16=False)
             unfinished.rename(folder)
     except (OSError, RuntimeError) as error:  # OpenVINO's own writing raises RuntimeError
         if folder.is_dir():  # another start has kept the same model in the meantime

@@ -39,7 +39,8 @@ class OpenVinoRunner:
     """A `LogitsRunner` of a compiled model of the form `PAGED`."""
 
     def __init__(self, model: CompiledModel) -> None:
-        self._model = model
+        assert model.detokenizer is not None, "of the form PAGED"
+        self._model, self._detokenizer = model, model.detokenizer
         self._layers = range(model.config.decoder_layer_count)
         self.reset()
 
@@ -48,7 +49,7 @@ class OpenVinoRunner:
         model = self._model
         # New requests: one that has raised may be in an undefined state.
         self._encoding, self._decoding = (model.parts[part].create_infer_request() for part in ("encoding", "decoding"))
-        model.detokenizer.reset()
+        self._detokenizer.reset()
         caches = {name: cache for cache in model.parts["decoding"].inputs if "_cache." in (name := cache.get_any_name())}
         # A slot's lease holds the pages of its two rows. The rows that pad a step share the first lease.
         self._image_pages = PagePool(
@@ -114,7 +115,7 @@ class OpenVinoRunner:
 
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
-        return self._model.detokenizer.detokenize(grids)
+        return self._detokenizer.detokenize(grids)
 
     def _write_prompt(self, tokens: tuple[int, ...], lease: int) -> NDArray[Any]:
         self._bind_pages()

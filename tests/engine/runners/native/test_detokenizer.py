@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,20 +13,23 @@ from numpy.typing import NDArray
 from torch import nn
 
 from consts import INSTRUCTION_SET_VARIABLE
-from engine.runners import default_cache
+from engine.runners import default_cache, load_runner
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer
 from engine.runners.native.instructions import usable_sets
 from engine.runners.native.library import load_library
+from engine.runners.native.packed import PackedDetokenizer
 from engine.runners.native.packing import pack_decoder
-from engine.runners.native.stages import PackedDetokenizer, pack_detokenizer
-from engine.weights.checkpoint import Checkpoint, load_checkpoint
+from engine.runners.native.stages import pack_detokenizer
+from engine.weights.checkpoint import Checkpoint, ModelFiles, load_checkpoint
 from engine.weights.config import DetokenizerConfig
 from engine.weights.detokenizer import TinyDetokenizer
 from tests.cpu import needs_native
 from tests.engine.runners.native.test_decoder import limited_memory
 
 pytestmark = needs_native
+
+GRID = np.random.default_rng(0).integers(0, 512, (1, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +115,20 @@ def test_unknown_tokens_are_refused(checkpoint: Checkpoint) -> None:
     for token in (-1, checkpoint.config.image_vocab_count):
         with pytest.raises(IndexError, match="not among the detokenizer's"):
             ours.detokenize(np.full((1, 1, 1), token))
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="without OpenVINO the C code always draws pixels in 8 bits")
+def test_without_avx512_it_draws_openvinos_pixels_and_is_kept_on_disk(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, "avx2")
+    expected = native(checkpoint, pack_detokenizer(checkpoint.detokenizer, quantizes=True)).detokenize(GRID)
+    options: Any = {"device": "cpu", "runner": "native", "threads": 2}
+    _, first = load_runner("tiny", precision="int8", **options)
+    assert np.array_equal(first.detokenize(GRID), expected)
+    monkeypatch.setattr(ModelFiles, "load", lambda *_, **__: pytest.fail("the weights were read again"))
+    _, second = load_runner("tiny", precision="int8", **options)
+    assert np.array_equal(second.detokenize(GRID), expected)
+    monkeypatch.undo()
+    _, exact = load_runner("tiny", precision="float32", **options)
+    assert 30 < -10 * np.log10(np.square((exact.detokenize(GRID) - expected.astype(float)) / 255).mean()) < 70, "in decibels"

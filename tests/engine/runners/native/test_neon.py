@@ -22,8 +22,9 @@ from engine.runners.native.detokenizer import NativeDetokenizer, stage_structure
 from engine.runners.native.instructions import INSTRUCTION_SETS
 from engine.runners.native.layout import INT8
 from engine.runners.native.library import compile_flags, load_library
+from engine.runners.native.packed import PackedDetokenizer
 from engine.runners.native.packing import pack_decoder
-from engine.runners.native.stages import PackedDetokenizer, pack_detokenizer
+from engine.runners.native.stages import pack_detokenizer
 from engine.runners.quantization import WeightKind
 from engine.weights.checkpoint import load_checkpoint
 from engine.weights.config import ModelConfig
