@@ -6,6 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,11 +136,14 @@ def _weights_of(part: str, precision: Precision) -> WeightKind:
 
 def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Precision, threads: int) -> CompiledModel:
     core = ov.Core()
-    parts = {
-        part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
-        for part, graph in converted.graphs.items()
-    }
-    detokenizer = CompiledDetokenizer(converted.detokenizing, threads)
+    # At once, because OpenVINO compiles on one thread, and without Python's lock.
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(CompiledDetokenizer, converted.detokenizing, threads)
+        parts = {
+            part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
+            for part, graph in converted.graphs.items()
+        }
+        detokenizer = compiling.result()
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
     return CompiledModel(model.config, empty_prompt, max(precision.min_rows, threads), parts, detokenizer, converted.constants)
 
