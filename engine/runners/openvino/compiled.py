@@ -6,6 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,11 +142,15 @@ def _weights_of(part: str, precision: Precision) -> WeightKind:
 
 def _compile(converted: Converted, model: ModelFiles | Checkpoint, precision: Precision, threads: int) -> CompiledModel:
     core = ov.Core()
-    parts = {
-        part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
-        for part, graph in converted.graphs.items()
-    }
-    detokenizer = None if converted.detokenizing is None else CompiledDetokenizer(converted.detokenizing, threads)
+    # At once, because OpenVINO compiles on one thread, and without Python's lock.
+    with ThreadPoolExecutor(1) as pool:
+        pixels = converted.detokenizing
+        compiling = None if pixels is None else pool.submit(CompiledDetokenizer, pixels, threads)
+        parts = {
+            part: core.compile_model(graph, "CPU", {**precision.decoding, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
+            for part, graph in converted.graphs.items()
+        }
+        detokenizer = None if compiling is None else compiling.result()
     empty_prompt = tuple(model.tokenizer.token_from_subword[name] for name in ("<s>", "</s>"))
     return CompiledModel(model.config, empty_prompt, max(precision.min_rows, threads), parts, detokenizer, converted.constants)
 
