@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from min_dalle import MinDalle
 
-from engine.upstream import VQGanDetokenizer
+from engine.upstream.modules import VQGanDetokenizer
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.config import read_config
 from engine.weights.models import MODELS

@@ -6,8 +6,7 @@
 What callers see    request, drawing (its handle), events, errors; interface (what `DalleModel` asks of an engine)
 What draws          batching/ (the engine), runners/ (what computes), weights/ (a model's files)
 Steps of it         text (prompt to tokens), sampler (logits to tokens), picture (grids of tokens)
-Beside it           min_dalle (min-dalle's own class), upstream (its modules), upstream_tokenizer, memory (is it exhausted?),
-                    progress (bars)
+Beside it           upstream/ (what is used of min-dalle), min_dalle (its own class), memory (is it exhausted?), progress (bars)
 
 The public API is `Engine`, `load_runner`, and the classes in `engine.request`, `engine.events` and `engine.errors`. Import them
 from their modules: this package imports none of them, so that `engine.errors` does not import torch.

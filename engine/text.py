@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from emoji import demojize
 
-from engine.upstream_tokenizer import TextTokenizer
+from engine.upstream.tokenizer import TextTokenizer
 from engine.weights.config import ModelConfig
 
 _WORD_START = chr(ord(" ") + 256)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.upstream import ResnetBlock, Upsample
+from engine.upstream.modules import ResnetBlock, Upsample
 from engine.weights.config import DetokenizerConfig
 from engine.weights.detokenizer import TinyUpsampler
 from training.codes import LEVELS, quantise, token_codes

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.upstream import AttentionBase
+from engine.upstream.modules import AttentionBase
 from engine.weights.config import ModelConfig
 from engine.weights.skeleton import build_decoder, build_encoder
 from engine.weights.tensor_file import is_absent_scale

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from engine.text import tokenize_prompt
-from engine.upstream_tokenizer import TextTokenizer
+from engine.upstream.tokenizer import TextTokenizer
 from engine.weights.checkpoint import load_checkpoint
 from engine.weights.config import ModelConfig
 from engine.weights.tokenizer import load_tokenizer

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import CheckpointError
 from engine.progress import tqdm
-from engine.upstream_tokenizer import TextTokenizer
+from engine.upstream.tokenizer import TextTokenizer
 from engine.weights.config import ModelConfig, read_config
 from engine.weights.known_words import KnownWords, read_known_words
 from engine.weights.models import ModelSpec, WeightFile, model_spec
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from engine.upstream import DalleBartDecoder, DalleBartEncoder
+    from engine.upstream.modules import DalleBartDecoder, DalleBartEncoder
 
 BUILT_IN_MODELS = Path(__file__).resolve().parents[2] / "models"
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.upstream import AttentionBlock, ResnetBlock, Upsample, VQGanDetokenizer
+from engine.upstream.modules import AttentionBlock, ResnetBlock, Upsample, VQGanDetokenizer
 from engine.weights.config import DetokenizerConfig, ModelConfig
 
 

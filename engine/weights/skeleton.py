@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from engine.upstream import DalleBartDecoder, DalleBartEncoder
+from engine.upstream.modules import DalleBartDecoder, DalleBartEncoder
 from engine.weights.config import ModelConfig
 
 # No file has the index tensors, so they are computed here. On the meta device torch would also import its compiler to stack

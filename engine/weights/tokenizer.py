@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from engine.errors import CheckpointError
-from engine.upstream_tokenizer import TextTokenizer
+from engine.upstream.tokenizer import TextTokenizer
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:

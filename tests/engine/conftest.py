@@ -11,7 +11,7 @@ from torch import nn
 
 from engine.batching.engine import Engine
 from engine.runners import LogitsRunner, SamplingRunner
-from engine.upstream import VQGanDetokenizer
+from engine.upstream.modules import VQGanDetokenizer
 from engine.weights.checkpoint import ModelFiles
 from engine.weights.detokenizer import attend_over_any_grid
 from tests.engine.loading import load_logits_runner

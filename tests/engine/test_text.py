@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.random_weights import write_vocabulary
 from engine.text import merge_pairs, tokenize_prompt
-from engine.upstream_tokenizer import TextTokenizer
+from engine.upstream.tokenizer import TextTokenizer
 from engine.weights.config import ModelConfig
 from engine.weights.models import MODELS
 from engine.weights.tokenizer import load_tokenizer

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-import engine.upstream  # noqa: F401
+import engine.upstream.modules  # noqa: F401

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.text import tokenize_prompt
-from engine.upstream_tokenizer import TextTokenizer
+from engine.upstream.tokenizer import TextTokenizer
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.config import ModelConfig
 from engine.weights.detokenizer import build_detokenizer

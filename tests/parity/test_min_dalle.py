@@ -26,7 +26,7 @@ from dalle_model import CheckpointError, InvalidRequest, MinDalle
 from engine.batching.gallery import Gallery
 from engine.batching.job import Slot
 from engine.request import IMAGE_TOKEN_COUNT
-from engine.upstream import VQGanDetokenizer
+from engine.upstream.modules import VQGanDetokenizer
 from engine.weights.checkpoint import BUILT_IN_MODELS, load_checkpoint
 from engine.weights.config import read_config
 from engine.weights.models import MODELS

@@ -20,7 +20,7 @@ from engine.runners import LogitsRunner, SamplingRunner, default_cache, logits_r
 from engine.runners.openvino.precision import CPU_PRECISIONS
 from engine.runners.torch.runner import TorchRunner
 from engine.text import tokenize_prompt
-from engine.upstream import AttentionBlock
+from engine.upstream.modules import AttentionBlock
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.config import DetokenizerConfig, ModelConfig
 from engine.weights.detokenizer import GridAttention, build_detokenizer

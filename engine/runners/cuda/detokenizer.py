@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine.picture import GRID
 from engine.runners.cuda.half_detokenizer import HalfDetokenizer
-from engine.upstream import VQGanDetokenizer
+from engine.upstream.modules import VQGanDetokenizer
 from engine.weights.detokenizer import pixels_of
 
 LEAST_SIGNAL_TO_NOISE = 40.0  # decibels, beside float32; int8 on CPUs has to reach 30

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.runners.cuda.graphs import captured
 from engine.runners.cuda.weights import DecoderWeights, fuse
-from engine.upstream import DalleBartEncoder
+from engine.upstream.modules import DalleBartEncoder
 
 _PAD = 1
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.upstream import DalleBartDecoder, DecoderLayer
+from engine.upstream.modules import DalleBartDecoder, DecoderLayer
 from engine.weights.config import ModelConfig
 
 # What the GLU's width is padded to a multiple of, and the number of logits, so that tiles divide them.

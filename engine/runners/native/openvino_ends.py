@@ -21,7 +21,7 @@ from engine.weights.config import ModelConfig
 if TYPE_CHECKING:  # these import torch
     from torch import nn
 
-    from engine.upstream import DalleBartDecoder
+    from engine.upstream.modules import DalleBartDecoder
 
 _PACKING, _STAGES = (Path(__file__).with_name(f"{name}.py") for name in ("packing", "stages"))
 

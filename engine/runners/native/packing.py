@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine.runners.native.layout import BFLOATS, FLOATS, GROUP, HALVES, INT4, INT8, PANEL, PIECE
 from engine.runners.quantization import WeightKind, as_bfloat16_bits, as_exact_halves, as_float32, quantize_int4, quantize_int8
-from engine.upstream import DalleBartDecoder
+from engine.upstream.modules import DalleBartDecoder
 from engine.weights.config import ModelConfig
 
 Arrays = list[NDArray[Any]]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from engine.runners.native.layout import FLOATS, INT8, PANEL
 from engine.runners.native.packed import ATTEND, CONVOLVE, NOTHING, PackedConvolution, PackedDetokenizer, PackedStage
 from engine.runners.quantization import as_float32, quantize_int8
-from engine.upstream import Upsample
+from engine.upstream.modules import Upsample
 from engine.weights.detokenizer import GridAttention, TinyUpsampler, four_pixels
 
 _STATE, _INNER, _ATTENDED = range(3)

@@ -34,7 +34,7 @@ from host.unfinished import sweep_unfinished, unfinished_folder
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.upstream import DalleBartDecoder  # which imports torch
+    from engine.upstream.modules import DalleBartDecoder  # which imports torch
 
 # The files that converted weights depend on: after a change to one of them, a model is converted again.
 _SOURCES = (

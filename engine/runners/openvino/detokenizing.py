@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from engine.runners.openvino.calibration import Ranges, convolution_ranges
 from engine.runners.openvino.operations import Node, parameter, result
 from engine.runners.quantization import as_float32, quantize_int8
-from engine.upstream import Upsample
+from engine.upstream.modules import Upsample
 from engine.weights.detokenizer import TinyUpsampler, four_pixels
 
 _SPATIAL = np.array([2, 3])  # the axes of height and width in [1, C, H, W]

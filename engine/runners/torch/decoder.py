@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.torch.batch_invariant import PAIR, BatchInvariantLinear, BlockSizes
 from engine.runners.torch.cache import KeyValueCache
-from engine.upstream import DalleBartDecoder, DecoderLayer
+from engine.upstream.modules import DalleBartDecoder, DecoderLayer
 
 ATTENTION_BLOCK = 16  # attention reads whole blocks of positions; those past an image's position are masked
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.random_weights import write_models_root
 from engine.errors import CheckpointError, InvalidRequest
-from engine.upstream import DalleBartDecoder, DalleBartEncoder
+from engine.upstream.modules import DalleBartDecoder, DalleBartEncoder
 from engine.weights.checkpoint import Checkpoint, load_checkpoint
 from engine.weights.tensor_file import is_absent_scale
 

@@ -31,7 +31,7 @@ from engine.runners.runner import Draw, Drawn, Runner
 from engine.runners.torch.runner import TorchRunner
 from engine.sampler import log_likelihoods, sample, uniforms
 from engine.text import tokenize_prompt
-from engine.upstream import VQGanDetokenizer
+from engine.upstream.modules import VQGanDetokenizer
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.config import ModelConfig
 from engine.weights.detokenizer import attend_over_any_grid, pixels_of

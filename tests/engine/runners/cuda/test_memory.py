@@ -33,7 +33,7 @@ def parameters(*modules: nn.Module) -> list[Tensor]:
 def test_sixteen_slots_of_mega_fit_into_8_gib() -> None:
     pytest.importorskip("triton", reason="Triton is not installed; it exists for Linux")
     from engine.runners.cuda.decoder import Workspace
-    from engine.upstream import VQGanDetokenizer
+    from engine.upstream.modules import VQGanDetokenizer
 
     config, device = MODELS["mega"].sizes, torch.device("meta")
     assert config is not None
