@@ -20,7 +20,7 @@ from engine.runners.openvino.precision import Precision
 from engine.runners.openvino.runner import OpenVinoRunner
 from engine.weights.checkpoint import Checkpoint
 
-_SHOWN = 7  # kinds of work
+_SHOWN = 8  # kinds of work
 
 
 class _ProfiledModel:

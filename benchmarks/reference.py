@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from min_dalle import MinDalle
 
-from engine.upstream.modules import VQGanDetokenizer
+from engine.upstream.modules import MinDalle, VQGanDetokenizer
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.config import read_config
 from engine.weights.models import MODELS

@@ -72,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="dalle-tests-", ignore_cleanup_errors=True)
         os.environ["XDG_CACHE_HOME"] = folder.name
         config.add_cleanup(folder.cleanup)
-    if hasattr(config, "workerinput") or config.getoption("dist") == "no":
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
         from engine.weights import checkpoint
 
         checkpoint.BUILT_IN_MODELS = Path(__file__).parent / "models"  # in this process; server_process has it for others

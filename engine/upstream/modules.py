@@ -17,6 +17,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 _gradients, _threads = torch.is_grad_enabled(), torch.get_num_threads()
 try:
+    from min_dalle import MinDalle
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
     from min_dalle.models.dalle_bart_decoder import DecoderLayer
     from min_dalle.models.dalle_bart_encoder import AttentionBase
@@ -31,6 +32,7 @@ __all__ = [
     "DalleBartDecoder",
     "DalleBartEncoder",
     "DecoderLayer",
+    "MinDalle",
     "ResnetBlock",
     "Upsample",
     "VQGanDetokenizer",
