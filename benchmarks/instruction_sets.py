@@ -12,27 +12,33 @@ from benchmarks.decoding import Decoding
 from benchmarks.drawing import draw, engine_on, seconds
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
-from engine.runners import default_cache
+from engine.runners import LogitsRunner, default_cache
 from engine.runners.native.instructions import usable_sets
 from engine.runners.native.library import load_set
 from engine.runners.native.openvino_ends import NATIVE, OpenVinoEnds
 from engine.runners.native.runner import NativeRunner
 from engine.runners.native.stages import pack_detokenizer
 from engine.runners.openvino.compiled import CompiledModel, compile_checkpoint
+from engine.runners.openvino.runner import OpenVinoRunner
 from engine.weights.checkpoint import Checkpoint
 
-Runners = Mapping[str, NativeRunner]  # by the titles of their sets, the fastest first
+Runners = Mapping[str, LogitsRunner]  # by the titles of their sets, the fastest first
 
 
 def measure_instruction_sets(checkpoint: Checkpoint, plan: Plan, figures: Figures) -> None:
-    """Measure the steps of images with all sets, then whole images; in 8 bits with OpenVINO's detokenizer and with that in C."""
+    """Measure the steps of images with all sets, then whole images; in 8 bits with OpenVINO's detokenizer, and with that in C.
+
+    The latter stand beside images that OpenVINO draws alone, with all that the CPU has.
+    """
     for name, precision in plan.chosen.items():
         compiled = compile_checkpoint(checkpoint, precision, plan.threads, NATIVE)
         runners = _runners(OpenVinoEnds(compiled), plan)
         _measure_steps(checkpoint, runners, name, plan, figures)
         _measure_images(checkpoint, runners, f"{name}, pixels from OpenVINO", plan, figures)
         if precision.quantizes_pixels:
-            _measure_images(checkpoint, _runners(_ends_in_c(checkpoint, compiled), plan), f"{name}, pixels from C", plan, figures)
+            in_c = _runners(_ends_in_c(checkpoint, compiled), plan)
+            openvino = OpenVinoRunner(compile_checkpoint(checkpoint, precision, plan.threads))
+            _measure_images(checkpoint, {**in_c, "OpenVINO alone": openvino}, f"{name}, pixels from C", plan, figures)
 
 
 def _runners(ends: OpenVinoEnds, plan: Plan) -> Runners:
