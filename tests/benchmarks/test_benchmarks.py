@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from benchmarks.bandwidth import memory_bandwidth
 from benchmarks.decoding import bytes_a_step
 from benchmarks.figures import Figure, Figures
 from benchmarks.gpu import measure_gpu, random_checkpoint_on
+from benchmarks.gpu_kernels import candidates, shapes_of
 from benchmarks.plan import Plan, read_plan
 from benchmarks.random_weights import SMALL_SIZES, write_models_root
 from benchmarks.reference import LocalMinDalle
 from engine.runners.cuda.support import missing_on
+from engine.runners.cuda.tiles import QUARTERS, ROWS, Chip, tile_bytes, tile_for, unit_for
 from engine.runners.native import library
 from engine.runners.native.instructions import usable_sets
 from engine.runners.openvino.precision import CPU_PRECISIONS
@@ -61,6 +64,19 @@ def test_a_machine_without_a_gpu_is_told_what_it_lacks(capsys: pytest.CaptureFix
         pytest.skip("this machine has a GPU, which would be measured for minutes")
     measure_gpu(plan_of("gpu"), figures)
     assert "gpu: not measured: it needs an NVIDIA GPU" in capsys.readouterr().out and not list(figures)
+
+
+def test_the_tiles_to_try_fit_the_weights_and_the_chip() -> None:
+    sizes = MODELS["mega"].sizes
+    assert sizes is not None
+    small, large = Chip(128, 99 * 2**10, 100 * 2**10), Chip(132, 227 * 2**10, 228 * 2**10)
+    for shape, rows, chip in product(shapes_of(sizes), ROWS, (small, large)):
+        weight = torch.empty((shape.n, shape.k), dtype=torch.float16, device="meta")
+        tiles = candidates(weight, rows, chip)
+        assert tiles[0] == tile_for(weight, rows, chip) and len(tiles) > 5
+        for tile in tiles:
+            assert shape.n % tile.columns == 0 and shape.k % (QUARTERS * tile.depth) == 0 == tile.depth % unit_for(weight)
+            assert tile_bytes(weight, tile) * (tile.stages - 1) <= chip.program_memory
 
 
 def test_a_random_model_is_built_on_a_device(small_root: Path) -> None:

@@ -75,6 +75,27 @@ def test_an_image_has_the_same_bits_alone_and_while_others_join_and_leave(name: 
     assert max(sizes) > 16, "the slots grew while the image was drawn"
 
 
+def test_kernels_that_overlap_draw_the_same(gpu: torch.device) -> None:
+    """To the bit, in batches of all kinds of tiles."""
+    from engine.runners.cuda.launching import LEAST_CAPABILITY, launch, launch_overlapping
+    from engine.runners.cuda.runner import CudaRunner
+
+    if torch.cuda.get_device_capability(gpu) < LEAST_CAPABILITY:
+        pytest.skip("kernels overlap on compute capability 9.0 and more")
+    checkpoint = model_on(gpu, sizes_of("mini", 3), torch.float16)
+    one_by_one, overlapping = (CudaRunner(checkpoint, gpu, launch=way) for way in (launch, launch_overlapping))
+    for count in (1, 9, 32, 64):
+        draws = [Draw(SamplingSettings(), uniforms(seed), needs_likelihoods=True) for seed in range(count)]
+        for runner in (one_by_one, overlapping):
+            runner.admit([runner.encode([0, 5, 6, 2], OTHERS[0])] * count, draws)
+        for _ in range(16):
+            expected, drawn = one_by_one.draw(8), overlapping.draw(8)
+            assert drawn.tokens.tolist() == expected.tokens.tolist()
+            assert drawn.likelihoods.tolist() == expected.likelihoods.tolist()
+        one_by_one.rearrange([])
+        overlapping.rearrange([])
+
+
 def test_a_picture_in_16_bits_is_good_and_the_same_alone_and_among_others(gpu: torch.device) -> None:
     from engine.runners.cuda.detokenizer import LEAST_SIGNAL_TO_NOISE, CudaDetokenizer, signal_to_noise
     from engine.weights.detokenizer import pixels_of

@@ -4,7 +4,8 @@ loading       a checkpoint's runner, once it has proven itself; proof (beside th
 support       what it needs of the device, the system and the model
 runner        slots, batches and their graphs; graphs (capturing)
 slots         memory of the images in the batch; weights (fused and padded)
-encoder       prompts; decoder (a step), with products (matrix products) and kernels/ (in Triton)
+encoder       prompts; decoder (a step), with products (matrix products), tiles (their sizes) and kernels/ (in Triton)
+launching     ways to launch a kernel, or to compile it; compiling (a model's kernels, while its weights are read)
 detokenizer   pictures; half_detokenizer (in 16 bits)
 
 Only choice.py imports it, and only once it is chosen, as Triton need not be installed.

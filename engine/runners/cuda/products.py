@@ -1,103 +1,76 @@
 """Products of the decoder's rows with its weights, whose bits do not depend on the number of rows.
 
-A tile's sums run in one order, so a row's result depends on the height of its tile at most. The lowest tiles are the reference.
-A higher one is used where a trial on the device gives the same bits, as in engine/runners/torch/batch_invariant.py.
+Sums run in one order whatever the tile, so a row's result should not depend on it. The tiles for the fewest rows are the
+reference. Others are used where a trial on the device gives the same bits, as in engine/runners/torch/batch_invariant.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.runners.cuda.kernels.products import product_kernel
-
-HEIGHTS = (16, 32)  # rows of a tile; 16 is the least that tensor cores take
-_WARPS = 4
-_STAGES = 3  # tiles on their way from memory, per program
+from engine.runners.cuda.launching import Launch, launch
+from engine.runners.cuda.tiles import QUARTERS, ROWS, WARPS, Chip, Tile, tile_for, unit_for
 
 Product = Callable[[Tensor, Tensor], None]  # (x [R, K], y [R, N]): writes x @ weight.T to y
 MakeProduct = Callable[[Tensor, torch.dtype], Product]  # of a weight [N, K], and the type of y
 
 
-@dataclass(frozen=True)
-class Tile:
-    """The part of a weight that a program loads at once: columns of the result, and the depth of a sum's part."""
-
-    columns: int
-    depth: int
-    stages: int
-
-    @classmethod
-    def of(cls, weight: Tensor, shared_memory: int) -> Tile:
-        """Choose a tile for a weight [N, K]: many programs where N is small, long runs of memory, and no more than fits.
-
-        Args:
-            weight: The weight.
-            shared_memory: Bytes that a program may keep on the chip.
-        """
-        n, k = weight.shape
-        columns = _divisor(n, 16 if n <= 3072 else 32 if n <= 8192 else 64)
-        depth = _divisor(k, 256 if weight.element_size() == 2 else 64)
-        bytes_per_stage = (columns + HEIGHTS[-1]) * depth * weight.element_size()
-        return cls(columns, depth, max(1, min(_STAGES, shared_memory // bytes_per_stage)))
-
-
-def _divisor(count: int, limit: int) -> int:
-    """Return the greatest power of two that divides a count, up to a limit, itself a power of two."""
-    return min(limit, count & -count)
-
-
 class InvariantProducts:
     """Products of weights in Triton; those of the same shape share their trial."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._shared_memory = 2**17  # Triton's interpreter has no limit
-        if device.type == "cuda":
-            properties = torch.cuda.get_device_properties(device)
-            self._shared_memory = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
-        self._heights: dict[tuple[torch.Size, torch.dtype], int] = {}
+    def __init__(self, device: torch.device, launch: Launch = launch) -> None:
+        self._chip, self._launch = Chip.of(device), launch
+        self._tiles: dict[tuple[torch.Size, torch.dtype], list[Tile]] = {}
 
     def __call__(self, weight: Tensor, dtype: torch.dtype) -> Product:
         """Return the product of a weight [N, K], whose result is of a type."""
-        tile = Tile.of(weight, self._shared_memory)
         key = weight.shape, dtype
-        if key not in self._heights:
-            self._heights[key] = _exact_height(weight, dtype, tile)
-        most = self._heights[key]
+        if key not in self._tiles:
+            tiles = [tile_for(weight, rows, self._chip) for rows in ROWS]
+            self._tiles[key] = tiles if weight.is_meta else exact_tiles(weight, dtype, tiles)
+        tiles, launch = self._tiles[key], self._launch
 
         def multiply(x: Tensor, y: Tensor) -> None:
-            _multiply(x, weight, y, tile, min(most, HEIGHTS[0] if len(x) <= HEIGHTS[0] else HEIGHTS[-1]))
+            tile = next((tile for tile, rows in zip(tiles, ROWS, strict=True) if len(x) <= rows), tiles[-1])
+            run_product(x, weight, y, tile, launch)
 
         return multiply
 
 
-def _multiply(x: Tensor, weight: Tensor, y: Tensor, tile: Tile, height: int) -> None:
+def run_product(x: Tensor, weight: Tensor, y: Tensor, tile: Tile, launch: Launch = launch) -> None:
+    """Write x [R, K] @ weight [N, K].T to y [R, N]."""
     n, k = weight.shape
-    grid = (n // tile.columns, -(-len(x) // height))
-    sizes = {"ROWS": height, "COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
-    product_kernel[grid](x, weight, y, len(x), n, k, **sizes, num_warps=_WARPS)
+    grid = (n // tile.columns, -(-len(x) // tile.rows))
+    launch(
+        product_kernel, grid, x, weight, y, len(x), n, k, ROWS=tile.rows, COLUMNS=tile.columns, QUARTERS=QUARTERS,
+        UNIT=unit_for(weight), DEPTH=tile.depth, STAGES=tile.stages, num_warps=WARPS,
+    )  # fmt: skip
 
 
-def _exact_height(weight: Tensor, dtype: torch.dtype, tile: Tile) -> int:
-    """Return the greatest height whose tiles give the bits of the lowest ones, with a row at another place, too."""
+def exact_tiles(weight: Tensor, dtype: torch.dtype, tiles: list[Tile]) -> list[Tile]:
+    """Replace those tiles of `ROWS` whose bits are not the first one's by the tile before; rows are at other places, too."""
     generator = torch.Generator(weight.device).manual_seed(0)
-    rows = torch.randn((HEIGHTS[-1], weight.shape[1]), generator=generator, device=weight.device).to(weight.dtype)
+    rows = torch.randn((ROWS[-1], weight.shape[1]), generator=generator, device=weight.device).to(weight.dtype)
 
-    def product(x: Tensor, height: int) -> Tensor:
+    def product(x: Tensor, tile: Tile) -> Tensor:
         y = torch.empty((len(x), weight.shape[0]), device=weight.device, dtype=dtype)
-        _multiply(x, weight, y, tile, height)
+        run_product(x, weight, y, tile)
         return y
 
-    expected = product(rows, HEIGHTS[0])
-    for height in reversed(HEIGHTS[1:]):
-        moved = product(rows.roll(2, 0).contiguous(), height).roll(-2, 0)
-        if torch.equal(product(rows, height), expected) and torch.equal(moved, expected):
-            return height
-    return HEIGHTS[0]
+    exact = tiles[:1]
+    for tile, count in zip(tiles[1:], ROWS[1:], strict=True):
+        own = rows[:count]
+        if tile != exact[-1]:
+            expected = product(own, tiles[0])
+            moved = product(own.roll(2, 0).contiguous(), tile).roll(-2, 0)
+            if not (torch.equal(product(own, tile), expected) and torch.equal(moved, expected)):
+                tile = exact[-1]
+        exact.append(tile)
+    return exact
 
 
 def cublas_product(weight: Tensor, dtype: torch.dtype) -> Product:

@@ -16,6 +16,7 @@ from engine.runners.cuda.decoder import CudaDecoder
 from engine.runners.cuda.detokenizer import CudaDetokenizer
 from engine.runners.cuda.encoder import CudaEncoder, EncodedPrompt
 from engine.runners.cuda.graphs import captured
+from engine.runners.cuda.launching import Launch, launch_on
 from engine.runners.cuda.products import InvariantProducts, MakeProduct
 from engine.runners.cuda.slots import Slots
 from engine.runners.cuda.weights import DecoderWeights
@@ -48,15 +49,18 @@ class CudaRunner:
     An image keeps its slot while others come and go: only the numbers of the slots in the batch change.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, products: MakeProduct | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, products: MakeProduct | None = None, launch: Launch | None = None
+    ) -> None:
         """`products` makes the products of weights, by default those with the same bits in any batch."""
+        launch = launch or launch_on(device)
         self._device = device
         self._slots: Slots | None = None
         self._forget()
         with self._computing():
             weights = DecoderWeights(checkpoint.decoder, checkpoint.config, device)
             self._config, self._dtype = checkpoint.config, weights.dtype
-            self._decoder = CudaDecoder(weights, products or InvariantProducts(device))
+            self._decoder = CudaDecoder(weights, products or InvariantProducts(device, launch), launch)
             self._encoder = CudaEncoder(checkpoint.encoder, weights)
             self._free_unused()  # the modules' own weights, in whose place are views of the fused ones
             self._detokenizer = CudaDetokenizer(checkpoint.detokenizer, checkpoint.config.logit_count, device)

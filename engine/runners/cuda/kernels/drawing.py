@@ -5,11 +5,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from engine.runners.cuda.kernels.overlap import after_the_last_kernel
+
 
 @triton.jit
 def draw_kernel(
     logits, slots, tokens, positions, uniforms, factors, temperatures, top_ks, asks_likelihood, drawn, likelihoods, not_finite,
-    V, STRIDE, idle, BLOCK: tl.constexpr, LENGTH: tl.constexpr,
+    V, STRIDE, idle, BLOCK: tl.constexpr, LENGTH: tl.constexpr, OVERLAPS: tl.constexpr = False,
 ):  # fmt: skip
     """Guidance, top-k, temperature and the seeded draw; a program for each image.
 
@@ -17,6 +19,8 @@ def draw_kernel(
     asks_likelihood and not_finite [slots]; uniforms float64, drawn int32 and likelihoods float64 [slots, LENGTH].
     The token becomes the next input, and goes to its position of `drawn`; the position moves on, but stays 0 in slot `idle`.
     """
+    if OVERLAPS:
+        after_the_last_kernel()
     i = tl.program_id(0)
     c = tl.arange(0, BLOCK)
     exists = c < V
@@ -32,15 +36,24 @@ def draw_kernel(
     guided += tl.load(conditional + c, mask=exists, other=0.0) * factor
     guided = tl.where(exists, guided + 0.0, float("-inf"))  # + 0.0 turns -0.0, which has other bits, into 0.0
     is_bad = tl.max((exists & ~(tl.abs(guided) < float("inf"))).to(tl.int32), 0)
-    # The k-th greatest, found bit by bit, among integers that are ordered as the numbers are.
+    # The k-th greatest, found bit by bit, among integers that are ordered as the numbers are. Most bits need no look at all
+    # numbers: many integers are greater than all of them, and as soon as exactly k are not less, the rest of the bits is settled.
     bits = guided.to(tl.int32, bitcast=True)
-    key = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    count = tl.sum((exists & (key >= 0)).to(tl.int32), 0)
-    kth = tl.where(count >= top_k, 0, -2147483648).to(tl.int32)
-    for bit in range(31):
-        tried = kth | (1 << (30 - bit))
-        count = tl.sum((exists & (key >= tried)).to(tl.int32), 0)
-        kth = tl.where(count >= top_k, tried, kth)
+    key = tl.where(exists, bits ^ ((bits >> 31) & 0x7FFFFFFF), -2147483648)
+    greatest = tl.max(key, 0)
+    count = tl.sum((key >= 0).to(tl.int32), 0)
+    is_positive = count >= top_k
+    kth = tl.where(is_positive, 0, -2147483648).to(tl.int32)
+    count = tl.where(is_positive, count, V)
+    bit = tl.full((), 1 << 30, tl.int32)
+    while (bit > 0) & (count > top_k):
+        tried = kth | bit
+        if tried <= greatest:
+            above = tl.sum((key >= tried).to(tl.int32), 0)
+            if above >= top_k:
+                kth = tried
+                count = above
+        bit = bit >> 1
     is_kept = exists & (key >= kth)
     scaled = tl.div_rn(guided - tl.max(guided, 0), tl.zeros_like(guided) + temperature)
     cumulative = tl.cumsum(tl.where(is_kept, tl.exp(scaled.to(tl.float64)), 0.0), 0)

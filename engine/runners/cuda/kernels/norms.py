@@ -1,9 +1,20 @@
-"""Layer norms in float32, a program for each row. BLOCK is the power of two that a row fits in."""
+"""Layer norms in float32, a program for each row. BLOCK is the power of two that a row fits in.
+
+All loads come before the first sum, whose barriers none can pass: so they are on their way at once.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from engine.runners.cuda.kernels.overlap import after_the_last_kernel
+
+
+@triton.jit
+def load_norm(weight, bias, c, exists):
+    """Return a norm's weight and bias, float32 [BLOCK]."""
+    return tl.load(weight + c, mask=exists, other=0.0).to(tl.float32), tl.load(bias + c, mask=exists, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -12,54 +23,61 @@ def normalize(row, exists, count, weight, bias, eps):
     mean = tl.sum(tl.where(exists, row, 0.0), 0) / count
     centred = tl.where(exists, row - mean, 0.0)
     scaled = centred * tl.rsqrt(tl.sum(centred * centred, 0) / count + eps)
-    return scaled * weight.to(tl.float32) + bias.to(tl.float32)
+    return scaled * weight + bias
 
 
 @triton.jit
 def embed_kernel(
     tokens, positions, slots, embedding, places, weight, bias, next_weight, next_bias, state, normed, W, eps,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, OVERLAPS: tl.constexpr = False,
 ):  # fmt: skip
     """state = norm(embedding[token] + places[position]), normed = norm(state), both [R, W]; tokens and positions [slots]."""
     r = tl.program_id(0)
     c = tl.arange(0, BLOCK)
     exists = c < W
+    scale, shift = load_norm(weight, bias, c, exists)
+    next_scale, next_shift = load_norm(next_weight, next_bias, c, exists)
+    if OVERLAPS:
+        after_the_last_kernel()
     slot = tl.load(slots + r // 2)
     token = tl.load(tokens + slot).to(tl.int64)
     position = tl.load(positions + slot)
     row = tl.load(embedding + token * W + c, mask=exists, other=0.0).to(tl.float32)
     row += tl.load(places + position * W + c, mask=exists, other=0.0).to(tl.float32)
-    row = normalize(row, exists, W, tl.load(weight + c, mask=exists, other=0.0), tl.load(bias + c, mask=exists, other=0.0), eps)
+    row = normalize(row, exists, W, scale, shift, eps)
     tl.store(state + r * W + c, row, mask=exists)
-    row = normalize(
-        row, exists, W, tl.load(next_weight + c, mask=exists, other=0.0), tl.load(next_bias + c, mask=exists, other=0.0), eps
-    )
+    row = normalize(row, exists, W, next_scale, next_shift, eps)
     tl.store(normed + r * W + c, row.to(normed.dtype.element_ty), mask=exists)
 
 
 @triton.jit
 def add_norm_kernel(
-    state, added, weight, bias, next_weight, next_bias, normed, W, eps, IS_NORMED: tl.constexpr, BLOCK: tl.constexpr
-):
+    state, added, weight, bias, next_weight, next_bias, normed, W, eps,
+    IS_NORMED: tl.constexpr, BLOCK: tl.constexpr, OVERLAPS: tl.constexpr = False,
+):  # fmt: skip
     """state += norm(added), or added as it is unless IS_NORMED; normed = norm(state), for the next product. All [R, W]."""
     r = tl.program_id(0)
     c = tl.arange(0, BLOCK)
     exists = c < W
-    row = tl.load(added + r * W + c, mask=exists, other=0.0).to(tl.float32)
     if IS_NORMED:
-        row = normalize(
-            row, exists, W, tl.load(weight + c, mask=exists, other=0.0), tl.load(bias + c, mask=exists, other=0.0), eps
-        )
-    row += tl.load(state + r * W + c, mask=exists, other=0.0)
+        scale, shift = load_norm(weight, bias, c, exists)
+    next_scale, next_shift = load_norm(next_weight, next_bias, c, exists)
+    if OVERLAPS:
+        after_the_last_kernel()
+    row = tl.load(added + r * W + c, mask=exists, other=0.0).to(tl.float32)
+    before = tl.load(state + r * W + c, mask=exists, other=0.0)
+    if IS_NORMED:
+        row = normalize(row, exists, W, scale, shift, eps)
+    row += before
     tl.store(state + r * W + c, row, mask=exists)
-    row = normalize(
-        row, exists, W, tl.load(next_weight + c, mask=exists, other=0.0), tl.load(next_bias + c, mask=exists, other=0.0), eps
-    )
+    row = normalize(row, exists, W, next_scale, next_shift, eps)
     tl.store(normed + r * W + c, row.to(normed.dtype.element_ty), mask=exists)
 
 
 @triton.jit
-def gated_norm_kernel(gates, weight, bias, normed, M, M_USED, eps, BLOCK: tl.constexpr):
+def gated_norm_kernel(
+    gates, weight, bias, normed, M, M_USED, eps, BLOCK: tl.constexpr, OVERLAPS: tl.constexpr = False
+):  # fmt: skip
     """normed = norm(gelu(gate) * value): gates [R, 2 M] -> [R, M]. The norm is over the first M_USED; the rest become zero.
 
     weight and bias are [M], with zeros after M_USED.
@@ -67,10 +85,11 @@ def gated_norm_kernel(gates, weight, bias, normed, M, M_USED, eps, BLOCK: tl.con
     r = tl.program_id(0)
     c = tl.arange(0, BLOCK)
     exists = c < M
+    scale, shift = load_norm(weight, bias, c, exists)
+    if OVERLAPS:
+        after_the_last_kernel()
     gate = tl.load(gates + r * 2 * M + c, mask=exists, other=0.0).to(tl.float32)
     value = tl.load(gates + r * 2 * M + M + c, mask=exists, other=0.0).to(tl.float32)
     row = 0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476)) * value
-    row = normalize(
-        row, c < M_USED, M_USED, tl.load(weight + c, mask=exists, other=0.0), tl.load(bias + c, mask=exists, other=0.0), eps
-    )
+    row = normalize(row, c < M_USED, M_USED, scale, shift, eps)
     tl.store(normed + r * M + c, row.to(normed.dtype.element_ty), mask=exists)
