@@ -57,6 +57,7 @@ class RemoteEngine:
             self.close()
             raise
         self.sampling, self.known_words = about.sampling, about.known_words
+        self._queue.scheduler.best_of = about.sampling.best_of
 
     def count_text_tokens(self, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads. Raises EngineClosed if no replica answers."""

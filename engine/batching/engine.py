@@ -106,6 +106,7 @@ class Engine:
                 checkpoint, runner = load()
             self.config, self._tokenizer = checkpoint.config, checkpoint.tokenizer
             self.known_words = checkpoint.known_words() if isinstance(checkpoint, ModelFiles) else None
+            self._queue.scheduler.best_of = self.sampling.best_of
             self._batch = Batch(runner, self._queue, self._statistics, self.config.min_distinct_tokens)
         except BaseException as error:
             self._failure = error

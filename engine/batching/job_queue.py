@@ -99,7 +99,7 @@ class JobQueue:
             images_waiting=self.scheduler.waiting_count,
             slots_in_use=len(self.scheduler.running),
             batch_limit=self.scheduler.batch_limit,
-            max_queue=self.scheduler.max_queue,
+            max_queue=self.scheduler.queue_limit,
         )
 
     def _end(self, job: Job, error: Exception | None = None) -> None:

@@ -49,10 +49,10 @@ class Scheduler:
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size is {max_batch_size}, but must be at least 1")
         self.batch_limit = max_batch_size  # lower once memory has run out
-        self.max_queue = max_queue
         self.share = share
+        self.best_of = 1  # how many candidates the limits of the queue count as one image: the model's own number
         self.running: list[Slot] = []
-        self._max_batch_size = max_batch_size
+        self._max_batch_size, self._max_queue = max_batch_size, max_queue
         self._steps_left = steps_left
         self._queue: dict[Hashable, deque[Job]] = {}  # callers' jobs with images that wait, those whose turn it is first
 
@@ -60,6 +60,11 @@ class Scheduler:
     def waiting_count(self) -> int:
         """How many images wait."""
         return sum(len(job.waiting) for jobs in self._queue.values() for job in jobs)
+
+    @property
+    def queue_limit(self) -> int | None:
+        """How many candidates may wait; None: any number."""
+        return None if self._max_queue is None else self._max_queue * self.best_of
 
     @property
     def has_work(self) -> bool:
@@ -72,11 +77,12 @@ class Scheduler:
         Raises QueueFull with the seconds until there is room, estimated by `seconds_per_step`: CallerQueueFull if only the
         caller's own share is full. Raises InvalidRequest if there can never be room for so many.
         """
-        queue = inf if self.max_queue is None else self.max_queue
+        queue = inf if self.queue_limit is None else self.queue_limit
         share = NO_LIMITS if caller is None else self.share
+        queue_share = share.queue * self.best_of
         count = images * best_of
         own_batch = min(share.batch, self._max_batch_size)
-        most = own_batch + min(share.queue, queue)
+        most = own_batch + min(queue_share, queue)
         if count > most:
             field, asked = "num_images", f"num_images is {count}"
             if best_of > 1:
@@ -91,7 +97,7 @@ class Scheduler:
         if excess > 0:
             seconds = self._steps_until_left(int(excess), self.running, self.batch_limit) * seconds_per_step
             raise QueueFull(_bounded(seconds))
-        excess = held[own] - min(held[own], own_batch) - share.queue
+        excess = held[own] - min(held[own], own_batch) - queue_share
         if excess > 0:
             mine = [slot for slot in self.running if slot.job.caller == caller]
             seconds = self._steps_until_left(int(excess), mine, int(min(share.batch, self.batch_limit))) * seconds_per_step

@@ -30,6 +30,7 @@ _LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 
+_NAMED = 8  # things that a warning names
 _UNSAID = "unsaid"  # the key of the file that is not a group
 _COMPLETED = ("sceneries", "places", "sizes")
 _GROUND = re.compile(r"\b(on|against|background|backdrop|bg)\b", re.IGNORECASE)
@@ -65,6 +66,14 @@ class KnownWords:
         its name.
         """
         return list(dict.fromkeys(part for part in self._read(prompt) if isinstance(part, str)))
+
+    def warnings(self, prompt: str, model: str) -> list[str]:
+        """Return a sentence about the words of a prompt that a model, called `model`, does not know; empty if it knows all."""
+        if not (unknown := self.unknown_words(prompt)):
+            return []
+        words, things = " or ".join(f'"{word}"' for word in unknown), self.names("things")
+        some = ", ".join(things[:: max(1, len(things) // _NAMED)][:_NAMED])
+        return [f"{model} does not know {words}. It draws {len(things)} things, such as {some}; its model card lists them."]
 
     def complete(self, prompt: str, variant: int = 0) -> str:
         """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.

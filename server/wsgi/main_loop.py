@@ -47,7 +47,7 @@ class MainLoop:
         accepted = AcceptedRequests(self._server)
         if was_alive:
             log.info(
-                "stopping: %d requests are answered first, for %d s at most; another signal ends the process now",
+                "stopping: %d more to answer, for %d s at most; another signal ends the process now",
                 len(accepted),
                 drain_timeout,
             )

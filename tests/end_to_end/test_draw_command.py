@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,3 +123,12 @@ def assert_refused(refused: subprocess.CompletedProcess[str], status: int, messa
     [line] = refused.stderr.splitlines()
     assert line.startswith(f"python -m dalle_model: {message}")
     assert refused.stdout == ""
+
+
+def test_words_that_the_model_does_not_know_are_told(tmp_path: Path) -> None:
+    shutil.copytree(MODELS_ROOT / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny" / "known_words.json").write_text(json.dumps({"things": {"cat": []}}))
+    drawn = run("a xylophone", "--models_root", str(tmp_path), "--output_dir", str(tmp_path / "out"))
+    assert drawn.returncode == EXIT_OK, drawn.stderr
+    assert 'Tiny does not know "xylophone". It draws 1 things, such as cat' in drawn.stderr
+    assert len(drawn.stdout.splitlines()) == 1

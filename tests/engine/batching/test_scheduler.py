@@ -238,3 +238,14 @@ def test_no_image_is_lost_and_every_move_is_reported(
             assert scheduler.running == [before[row] for row in order]
     assert {*map(id, added)} == {*map(id, gone), *map(id, scheduler.running), *(id(slot) for job in jobs for slot in job.waiting)}
     assert scheduler.waiting_count == sum(len(job.waiting) for job in jobs)
+
+
+def test_the_limits_of_the_queue_count_a_models_own_candidates_as_one_image() -> None:
+    scheduler = Scheduler(2, 3, CallerShare(queue=2))
+    scheduler.best_of = 4
+    assert scheduler.queue_limit == 12
+    scheduler.check_room(3, 1.0, best_of=4)
+    scheduler.check_room(2, 1.0, "ann", best_of=4)
+    for images, caller in ((4, None), (3, "ann")):
+        with pytest.raises(InvalidRequest, match=r"holds 1[40] images at most"):
+            scheduler.check_room(images, 1.0, caller, best_of=4)
