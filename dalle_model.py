@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -37,9 +37,7 @@ from engine.errors import (
 from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
 from engine.interface import DrawingEngine
 from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
-
-if TYPE_CHECKING:
-    from engine.weights.known_words import KnownWords  # which imports torch
+from engine.weights.known_words import KnownWords
 
 __all__ = [
     "FORKED",

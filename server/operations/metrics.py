@@ -146,7 +146,9 @@ class _EngineCollector(Collector):
         yield GaugeMetricFamily("dalle_engine_draining", "1 once no new work is taken.", value=state.is_draining)
         yield GaugeMetricFamily("dalle_queue_images", "Images that wait.", value=state.images_waiting)
         limit = float("inf") if state.max_queue is None else state.max_queue
-        yield GaugeMetricFamily("dalle_queue_limit_images", "Images that may wait: --max_queue.", value=limit)
+        yield GaugeMetricFamily(
+            "dalle_queue_limit_images", "Candidates that may wait: --max_queue times the model's own number.", value=limit
+        )
         yield GaugeMetricFamily("dalle_slots_in_use", "Images being drawn.", value=state.slots_in_use)
         yield GaugeMetricFamily(
             "dalle_slots",
