@@ -8,6 +8,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -29,8 +30,10 @@ _STOP_WORDS = frozenset(_LITTLE_WORDS.split())
 _LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
-
 _NAMED = 8  # things that a warning names
+_GUESSED = 3  # unknown words for which a warning names a known one: each takes milliseconds
+_LONGEST_GUESSED = 24  # letters; the longer, the slower
+_ALIKE = 0.8  # how alike the two must be, as difflib measures it
 _UNSAID = "unsaid"  # the key of the file that is not a group
 _COMPLETED = ("sceneries", "places", "sizes")
 _GROUND = re.compile(r"\b(on|against|background|backdrop|bg)\b", re.IGNORECASE)
@@ -71,9 +74,16 @@ class KnownWords:
         """Return a sentence about the words of a prompt that a model, called `model`, does not know; empty if it knows all."""
         if not (unknown := self.unknown_words(prompt)):
             return []
-        words, things = " or ".join(f'"{word}"' for word in unknown), self.names("things")
+        guesses = {word: self._guess(word) for word in unknown[:_GUESSED]}
+        words = " or ".join(f'"{word}"{guesses.get(word, "")}' for word in unknown)
+        things = self.names("things")
         some = ", ".join(things[:: max(1, len(things) // _NAMED)][:_NAMED])
         return [f"{model} does not know {words}. It draws {len(things)} things, such as {some}; its model card lists them."]
+
+    def _guess(self, word: str) -> str:
+        """Return a question about the known word that is most like an unknown one; empty if none is."""
+        close = get_close_matches(word, self._vocabulary, 1, _ALIKE) if len(word) <= _LONGEST_GUESSED else []
+        return f' (did you mean "{close[0]}"?)' if close else ""
 
     def complete(self, prompt: str, variant: int = 0) -> str:
         """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.
@@ -150,6 +160,11 @@ class KnownWords:
                 for wording in (name, *wordings):
                     meanings[tuple(_words(wording))].add((group, name))
         return {words: frozenset(each) for words, each in meanings.items()}
+
+    @cached_property
+    def _vocabulary(self) -> list[str]:
+        """All words of all wordings."""
+        return sorted({word for wording in self._wordings for word in wording})
 
     @cached_property
     def _longest(self) -> int:

@@ -102,7 +102,7 @@ _ANSWERS: dict[type[Exception], ErrorAnswer] = {
 BODY_TOO_LARGE = f"The body is too large: at most {MAX_BODY_BYTES} bytes are accepted."
 _HTTP_MESSAGES = {
     404: "There is nothing at {path}. Images are drawn at POST {route}.",
-    405: "{path} does not take {method}.",
+    405: "{path} does not take {method}: use {methods}.",
     413: BODY_TOO_LARGE,
 }
 
@@ -135,7 +135,8 @@ def _explain_http(error: HTTPException) -> ErrorAnswer:
     sentence = error.description or error.name
     if status in _HTTP_MESSAGES and error.description == type(error).description:
         route = drawing_route(request.path)
-        sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, route=route)
+        methods = " or ".join(sorted(set(getattr(error, "valid_methods", None) or ()) - {"HEAD", "OPTIONS"}))
+        sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, methods=methods, route=route)
     return ErrorAnswer(status, sentence, getattr(error, "field", None), getattr(error, "openai_code", None), headers)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import InvalidRequest
+from engine.errors import CheckpointError, InvalidRequest
 from engine.runners import default_cache, load_runner
 from engine.runners.choice import choose_library
 from engine.runners.cuda.support import missing_on
@@ -116,6 +116,12 @@ def test_compiled_models_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyP
     assert default_cache() == Path("/somewhere/dalle-server")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache().name == "dalle-server" and default_cache().parent != Path("/somewhere")
+
+
+@pytest.mark.parametrize("model", ["tiny", "mini"])
+def test_a_folder_that_does_not_exist_is_told(tmp_path: Path, model: str) -> None:
+    with pytest.raises(CheckpointError, match="nowhere does not exist: choose another --models_root"):
+        find_model(model, models_root=tmp_path / "nowhere", progress=False)
 
 
 def test_a_folder_without_tiny_leaves_the_built_in_one_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,6 +50,20 @@ def test_unknown_words_are_told_once_and_in_order(prompt: str, unknown: list[str
     assert KNOWN.unknown_words(prompt) == unknown
 
 
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a kittn", '"kittn" (did you mean "kitten"?)'),
+        ("a chery and an ornithopter", '"chery" (did you mean "cherry"?) or "ornithopter"'),
+        ("balon ornithopter ibis cerry", '"balon" (did you mean "balloon"?) or "ornithopter" or "ibis" or "cerry"'),
+        ("kitten" * 5, f'"{"kitten" * 5}"'),
+    ],
+)
+def test_a_warning_guesses_what_the_first_words_mean(prompt: str, told: str) -> None:
+    (warning,) = KNOWN.warnings(prompt, "Tiny")
+    assert warning.startswith(f"Tiny does not know {told}. It draws 5 things")
+
+
 COMPLETING = KnownWords(
     {
         "things": {"cat": ("kitten",), "dog": (), "cake": ("birthday cake",), "t-rex": ("dinosaur",)},

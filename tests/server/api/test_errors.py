@@ -34,7 +34,7 @@ def test_an_unknown_path_is_404_in_json(client: FlaskClient) -> None:
 def test_a_wrong_method_is_405_in_json_with_the_allowed_methods(client: FlaskClient) -> None:
     answer = client.get("/dalle")
     assert answer.status_code == 405
-    assert answer.get_json()["error"]["message"] == "/dalle does not take GET."
+    assert answer.get_json()["error"]["message"] == "/dalle does not take GET: use POST."
     assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 
@@ -97,8 +97,8 @@ def test_under_v1_every_error_has_openais_shape(
     [
         ("GET", "/v1", 404, "not_found", "POST /v1/images/generations"),
         ("GET", "/v1/chat/completions", 404, "not_found", "POST /v1/images/generations"),
-        ("GET", "/v1/images/generations", 405, "method_not_allowed", "does not take GET"),
-        ("DELETE", "/v1/models", 405, "method_not_allowed", "does not take DELETE"),
+        ("GET", "/v1/images/generations", 405, "method_not_allowed", "does not take GET: use POST"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed", "does not take DELETE: use GET"),
         ("POST", "/v1/images/generations", 413, "body_too_large", "1048576 bytes"),
     ],
 )
