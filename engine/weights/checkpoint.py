@@ -167,8 +167,8 @@ def _source(spec: ModelSpec, models_root: Path | None, progress: bool) -> Source
         return HubSource.from_environment(progress=progress)
     if models_root is None:
         return FolderSource(BUILT_IN_MODELS)
-    if not path_exists(models_root):
-        raise CheckpointError(f"{models_root} does not exist: choose another --models_root, or start without it")
+    if not path_exists(models_root) or not models_root.is_dir():
+        raise CheckpointError(f"{models_root} is not a folder: choose another --models_root, or start without it")
     if spec.sizes is None and not path_exists((models_root / spec.config.path).parent):
         _log.warning("%s has no folder %s: using the built-in model", models_root, spec.name)
         return FolderSource(BUILT_IN_MODELS)

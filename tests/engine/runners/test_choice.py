@@ -119,9 +119,11 @@ def test_compiled_models_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("model", ["tiny", "mini"])
-def test_a_folder_that_does_not_exist_is_told(tmp_path: Path, model: str) -> None:
-    with pytest.raises(CheckpointError, match="nowhere does not exist: choose another --models_root"):
-        find_model(model, models_root=tmp_path / "nowhere", progress=False)
+def test_a_models_root_that_is_no_folder_is_told(tmp_path: Path, model: str) -> None:
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        with pytest.raises(CheckpointError, match=f"{name} is not a folder: choose another --models_root"):
+            find_model(model, models_root=tmp_path / name, progress=False)
 
 
 def test_a_folder_without_tiny_leaves_the_built_in_one_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
