@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import threading
 from contextlib import suppress
 
@@ -13,6 +14,8 @@ from server.config.settings import Settings
 # Threads beside the server's: the engine's, and the pools of OpenMP, torch and OpenVINO. 17 were seen on 2 cores.
 _OTHER_THREADS = 32
 _OTHER_THREADS_PER_CORE = 4
+_RESERVE_BYTES = 64 * 2**20  # that threads can end with where memory is the limit
+_END_SECONDS = 1.0  # in which a thread that was tried has ended
 
 
 def server_threads(max_waiting: int) -> int:
@@ -29,13 +32,23 @@ def startable_threads(wanted: int) -> int:
             pass
         ended.release()
 
-    with end, suppress(RuntimeError, MemoryError):
-        while started < wanted:
-            # Not `threading.Thread`, whose start waits until the thread runs: for some hundreds that takes a tenth of a second.
-            _thread.start_new_thread(wait_for_end, ())
-            started += 1
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    reserve = [bytearray(_RESERVE_BYTES)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # none runs, and takes memory, before the reserve is free
+    with end:
+        with suppress(RuntimeError, MemoryError):
+            while started < wanted:
+                # Not `threading.Thread`, whose start waits until the thread runs: that takes a tenth of a second for hundreds.
+                _thread.start_new_thread(wait_for_end, ())
+                started += 1
+        reserve.clear()
+        sys.setswitchinterval(interval)
     for _ in range(started):
-        ended.acquire()
+        # Where memory is the limit, the last threads may lack it even to say that they have ended, or what went wrong.
+        if not ended.acquire(timeout=_END_SECONDS):
+            break
+    sys.unraisablehook = hook
     return started
 
 
