@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,15 @@ from engine.errors import (
 )
 from engine.events import Event, ImageDone, Preview, Progress, Queued, Tick
 from engine.interface import DrawingEngine
-from engine.request import IMAGE_TOKEN_COUNT, PREVIEW_EVERY, PREVIEWS, DrawingRequest, SamplingSettings, consecutive_seeds
+from engine.request import (
+    IMAGE_TOKEN_COUNT,
+    PREVIEW_EVERY,
+    PREVIEWS,
+    TEXT_TOKEN_COUNT,
+    DrawingRequest,
+    SamplingSettings,
+    consecutive_seeds,
+)
 from engine.weights.known_words import KnownWords
 
 __all__ = [
@@ -171,6 +180,20 @@ class DalleModel:
     def count_text_tokens(self, prompt: str) -> int:
         """Return how many tokens of a prompt the model reads, start and end token included: 64 at most."""
         return self._engine.count_text_tokens(prompt)
+
+    def prompt_warnings(self, prompt: str) -> list[str]:
+        """Return sentences about the parts of a prompt that have no effect: unknown words, and an end that is not read.
+
+        A machine that should count the tokens and does not answer costs the sentence about the end, not the drawing.
+        """
+        warnings = [] if self.known_words is None else self.known_words.warnings(prompt, self.name)
+        # A prompt of n ASCII characters has at most n + 3 tokens: one for each, and for its first word, its start and its end.
+        if len(prompt) + 3 >= TEXT_TOKEN_COUNT or not prompt.isascii():
+            with suppress(EngineClosed):
+                if self.count_text_tokens(prompt) >= TEXT_TOKEN_COUNT:
+                    about = f"{self.name} reads {TEXT_TOKEN_COUNT} tokens of a prompt, and this one has as many or more"
+                    warnings.append(f"{about}: words at its end may have no effect.")
+        return warnings
 
     def warm_up(self, on_progress: Callable[[int, int], None] | None = None) -> float:
         """Draw one image, so that the first request does not wait for first-time work. Return the seconds that it took.

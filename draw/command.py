@@ -23,7 +23,6 @@ from engine.errors import CheckpointError, DalleError, InvalidRequest
 from engine.events import ImageDone, Progress
 from engine.min_dalle import MinDalle
 from engine.request import IMAGE_TOKEN_COUNT, DrawingRequest, SamplingSettings, consecutive_seeds
-from engine.weights.known_words import KnownWords
 from host.console import ensure_streams
 from utils import make_grid, slugify
 
@@ -33,10 +32,12 @@ class Model(Protocol):
 
     name: str
     sampling: SamplingSettings
-    known_words: KnownWords | None
 
     def start(self, request: DrawingRequest) -> Drawing:
         """Queue a request and return its handle."""
+
+    def prompt_warnings(self, prompt: str) -> list[str]:
+        """Return sentences about what of a prompt has no effect."""
 
 
 def main(
@@ -100,7 +101,7 @@ def _draw(options: Options, load_model: Callable[..., AbstractContextManager[Mod
         ) as model,
         tqdm(total=options.num_images * IMAGE_TOKEN_COUNT, desc="drawing", unit=" tokens", leave=False, disable=None) as bar,
     ):
-        for warning in [] if model.known_words is None else model.known_words.warnings(options.prompt, model.name):
+        for warning in model.prompt_warnings(options.prompt):
             print(warning, file=sys.stderr)
         sampling = model.sampling.override(options.temperature, options.top_k, options.supercondition_factor, options.best_of)
         seeds = consecutive_seeds(None if options.seed == -1 else options.seed, options.num_images)

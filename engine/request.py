@@ -10,6 +10,7 @@ from typing import Any
 from consts import MAX_BEST_OF, MAX_SEED
 from engine.errors import InvalidRequest
 
+TEXT_TOKEN_COUNT = 64  # of a prompt, at most; start and end token included
 IMAGE_TOKEN_COUNT = 256  # 16 x 16; there is no end token
 PREVIEW_EVERY = 32  # tokens, as in min-dalle
 PREVIEWS = tuple(range(PREVIEW_EVERY, IMAGE_TOKEN_COUNT, PREVIEW_EVERY))

@@ -103,6 +103,18 @@ def test_bad_values_name_their_field(tiny_model: DalleModel, fields: dict[str, i
     assert field in error.value.message
 
 
+@pytest.mark.parametrize("prompt", ["red " * 62, "red " * 1000, "x9" * 40, "\N{CHEERING MEGAPHONE}" * 30])
+def test_a_prompt_that_may_be_cut_has_a_warning(tiny_model: DalleModel, prompt: str) -> None:
+    (warning,) = tiny_model.prompt_warnings(prompt)
+    assert "64 tokens" in warning and "may have no effect" in warning
+
+
+@pytest.mark.parametrize("prompt", ["", "red " * 61, "x9" * 30, "a r\u00e9d circle"])
+def test_a_prompt_that_is_read_to_its_end_has_none(tiny_model: DalleModel, prompt: str) -> None:
+    assert tiny_model.count_text_tokens(prompt) < 64
+    assert tiny_model.prompt_warnings(prompt) == []
+
+
 @pytest.mark.parametrize(("prompt", "count"), [("", 2), ("a red circle", 5), ("red " * 100, 64)])
 def test_the_text_tokens_that_the_model_reads_are_counted(tiny_model: DalleModel, prompt: str, count: int) -> None:
     assert tiny_model.count_text_tokens(prompt) == count

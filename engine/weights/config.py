@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, first_line
-from engine.request import IMAGE_TOKEN_COUNT, SamplingSettings
+from engine.request import IMAGE_TOKEN_COUNT, TEXT_TOKEN_COUNT, SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ModelConfig:
     text_vocab_count: int
     image_vocab_count: int  # the embedding and lm_head have one more row
     decoder_start_token_id: int
-    text_token_count: int = 64
+    text_token_count: int = TEXT_TOKEN_COUNT
     detokenizer: DetokenizerConfig | None = None  # None: min-dalle's
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     min_distinct_tokens: int = 1  # an image with fewer different ones is an empty sheet: another candidate is shown, if there is

@@ -134,10 +134,12 @@ def test_without_a_machine_requests_wait_for_one(start: Start, link: LocalLink) 
     drawing = model.start(request_of(1))
     with pytest.raises(EngineClosed):
         model.count_text_tokens(PROMPT)
+    assert model.prompt_warnings("red " * 100) == []
     assert model.state.seconds_in_step > 0 and model.state.is_alive
     link.lost.clear()
     assert len(drawing.result()) == 1
     assert model.count_text_tokens(PROMPT) > 2
+    assert len(model.prompt_warnings("red " * 100)) == 1
 
 
 def test_a_request_that_ends_every_machine_fails(start: Start, link: LocalLink) -> None:

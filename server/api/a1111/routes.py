@@ -16,7 +16,6 @@ from server.api.answers import TICK_SECONDS
 from server.api.body import read_request
 from server.api.disconnects import is_gone
 from server.api.operation import A1111, DRAWING_ERRORS, JSON, Operation, Reply, described
-from server.api.warnings import prompt_warnings
 from server.config.settings import Settings
 from server.images.encoding import encode
 from server.images.output_folder import OutputFolder, save_drawing
@@ -66,7 +65,7 @@ def a1111_routes(model: DalleModel, settings: Settings, folder: OutputFolder | N
         if len(drawing.images) == len(drawing.seeds):
             save_drawing(folder, drawing, ImageFormat.PNG, body.size)
         images = tracked.newest  # half-drawn ones where the drawing was interrupted, as the web UI has it
-        warnings = prompt_warnings(model, body.prompt)
+        warnings = model.prompt_warnings(body.prompt)
         info = _info(model.name, body, drawing, [drawing.seeds[index] for index in images])
         info |= {"warnings": warnings} if warnings else {}
         encoded = [to_base64(encode(image, ImageFormat.PNG, body.size)) for image in images.values()]

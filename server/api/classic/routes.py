@@ -22,7 +22,6 @@ from server.api.classic.schemas import (
 from server.api.drawing_body import with_image_limit
 from server.api.error_bodies import ClassicErrorBody
 from server.api.operation import CLASSIC, DRAWING_ERRORS, JSON, STREAMED, Operation, Reply, described
-from server.api.warnings import prompt_warnings
 from server.config.settings import Settings
 from server.images.output_folder import OutputFolder
 from server.middleware.callers import caller
@@ -73,7 +72,7 @@ def classic_routes(model: DalleModel, settings: Settings, folder: OutputFolder |
         body = read_request(body_model)
         note_prompt(body.text)
         drawing = model.start(body.drawing_request(model.sampling), caller())
-        warnings = prompt_warnings(model, body.text)
+        warnings = model.prompt_warnings(body.text)
         writer = DalleWriter(drawing, body, body.img_format or settings.img_format, folder, warnings)
         return answer_drawing(drawing, writer, body.stream)
 

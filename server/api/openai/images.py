@@ -17,7 +17,6 @@ from server.api.openai.answer import ImagesWriter
 from server.api.openai.links import links_to
 from server.api.openai.schemas import CompletedEvent, ImagesAnswer, ImagesRequest, PartialImageEvent
 from server.api.operation import DRAWING_ERRORS, JSON, OPENAI, STREAMED, Operation, Reply, described
-from server.api.warnings import prompt_warnings
 from server.config.settings import Settings
 from server.images.link_store import LinkStore
 from server.images.output_folder import OutputFolder
@@ -58,7 +57,7 @@ def openai_image_routes(model: DalleModel, settings: Settings, folder: OutputFol
         note_prompt(body.prompt)
         drawing = model.start(body.drawing_request(model.sampling), caller())
         text_tokens = model.count_text_tokens(body.prompt)
-        warnings = prompt_warnings(model, body.prompt)
+        warnings = model.prompt_warnings(body.prompt)
         writer = ImagesWriter(drawing, body, text_tokens, folder, warnings, partial(links_to, store, settings.public_url))
         return answer_drawing(drawing, writer, body.stream)
 

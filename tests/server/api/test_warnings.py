@@ -1,4 +1,4 @@
-"""Words that the model does not know are told in every dialect's answer."""
+"""What of a prompt has no effect is told in every dialect's answer."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def test_the_end_of_a_stream_tells_unknown_words(client: FlaskClient) -> None:
 
 def test_a_prompt_of_known_words_has_no_warning(client: FlaskClient) -> None:
     assert "warnings" not in client.post("/dalle", json={"text": "red cats"}).get_json()
+
+
+def test_a_prompt_that_is_too_long_has_a_warning(client: FlaskClient) -> None:
+    (warning,) = client.post("/dalle", json={"text": "red " * 80}).get_json()["warnings"]
+    assert warning == "Tiny reads 64 tokens of a prompt, and this one has as many or more: words at its end may have no effect."
