@@ -281,14 +281,23 @@ static void prefetch_piece(const Product *product, int piece, int rows) {
         prefetch(product->weights + (piece * PIECE_PANELS + p) * bytes, PREFETCH_BYTES);
 }
 
+static int pieces_of(const Product *product) { return round_up(product->outputs, PIECE) / PIECE; }
+
+/* Return how many pieces each thread has from the start, one behind the other: most of them, as taking a piece that another thread
+ * may take costs as much as a tenth of a small piece. */
+static int own_pieces(const Team *team, const Product *product) {
+    int own = pieces_of(product) * 3 / (4 * team->count);
+    return own ? own : 1;
+}
+
 /* Multiply all rows by a product's weights; `after` is the product that follows. */
 static void multiply(Team *team, int thread, const Product *product, const Product *after, float *out, int out_stride) {
-    int pieces = round_up(product->outputs, PIECE) / PIECE;
-    for (int piece = thread; piece < pieces;) {
-        int next = take_next_piece(team);
-        if (next < pieces) prefetch_piece(product, next, team->rows->count);
-        else prefetch_piece(after, thread, team->rows->count);
-        multiply_panels(product, piece * PIECE_PANELS, &team->buffers, team->rows->count, out, out_stride);
+    int pieces = pieces_of(product), own = own_pieces(team, product), rows = team->rows->count;
+    for (int piece = thread * own, done = 1; piece < pieces; done++) {
+        int next = done < own ? piece + 1 : take_shared_piece(team, own);
+        if (next < pieces) prefetch_piece(product, next, rows);
+        else prefetch_piece(after, thread * own_pieces(team, after), rows);
+        multiply_panels(product, piece * PIECE_PANELS, &team->buffers, rows, out, out_stride);
         piece = next;
     }
     barrier(team);

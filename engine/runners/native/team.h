@@ -59,8 +59,10 @@ static int take_piece(Team *team, int count) {
     return next < count ? next : -1;
 }
 
-/* Return the next piece, where each thread has begun with the piece of its own number. */
-static int take_next_piece(Team *team) { return team->count + atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed); }
+/* Return the next piece, where each thread has had `own` pieces from the start. */
+static int take_shared_piece(Team *team, int own) {
+    return team->count * own + atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
+}
 
 /* Run a statement for each of `count` pieces; a thread takes the next piece when it has finished one. Ends when all are done. */
 #define SHARE(team, piece, count)                                                         \
