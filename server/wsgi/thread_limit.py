@@ -33,11 +33,12 @@ def startable_threads(wanted: int) -> int:
         ended.release()
 
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    reserve = [bytearray(_RESERVE_BYTES)]
+    reserve: list[bytearray] = []
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)  # none runs, and takes memory, before the reserve is free
     with end:
         with suppress(RuntimeError, MemoryError):
+            reserve.append(bytearray(_RESERVE_BYTES))
             while started < wanted:
                 # Not `threading.Thread`, whose start waits until the thread runs: that takes a tenth of a second for hundreds.
                 _thread.start_new_thread(wait_for_end, ())
