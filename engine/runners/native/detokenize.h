@@ -99,7 +99,7 @@ static void write_pixels(const Picture *picture, const Features *colours, int ro
         for (int colour = 0; colour < 3; colour++)
             for (int down = 0; down < 2; down++)
                 for (int right = 0; right < 2; right++) {
-                    float level = rintf(fminf(fmaxf(from[4 * colour + 2 * down + right], 0), 1) * 255);
+                    float level = rintf(smaller_of(greater_of(from[4 * colour + 2 * down + right], 0), 1) * 255);
                     size_t pixel = ((size_t)2 * row + down) * 2 * colours->columns + 2 * column + right;
                     picture->pixels[3 * pixel + colour] = (uint8_t)level;
                 }

@@ -100,10 +100,10 @@ static void summarise_group(Picture *picture, const Stage *stage, int group) {
         picture->factors[c] = factor, picture->offsets[c] = offset;
         for (int row = 0; row < from->summed_rows; row++) {
             const float *sums = from->statistics + (size_t)row * STATISTICS * channels + c;
-            least = fminf(least, sums[LEAST * channels]), largest = fmaxf(largest, sums[LARGEST * channels]);
+            least = smaller_of(least, sums[LEAST * channels]), largest = greater_of(largest, sums[LARGEST * channels]);
         }
         float ends[] = {fmaf(least, factor, offset), fmaf(largest, factor, offset)};
-        low = fminf(low, fminf(ends[0], ends[1])), high = fmaxf(high, fmaxf(ends[0], ends[1]));
+        low = smaller_of(low, smaller_of(ends[0], ends[1])), high = greater_of(high, greater_of(ends[0], ends[1]));
     }
     picture->lows[group] = low, picture->highs[group] = high;
 }
@@ -117,7 +117,7 @@ INLINE Floats swish(Floats x) {
 static Quantization quantization_of(const Picture *picture, const Stage *stage) {
     float low = 0, high = 1e-20f;
     for (int group = 0; group < NORM_GROUPS; group++)
-        low = fminf(low, picture->lows[group]), high = fmaxf(high, picture->highs[group]);
+        low = smaller_of(low, picture->lows[group]), high = greater_of(high, picture->highs[group]);
     if (stage->is_swished) low = SWISH_LOW, high = swish(splat(high))[0];
     float unit = (high - low) / RANGE_STEPS;
     return (Quantization){unit, (int32_t)rintf(-low / unit) - 127};

@@ -74,7 +74,7 @@ static float int8_scale(const float *x, int count) {
     Floats largest[PARTS] = {{0}};
     for (int i = 0; i < count; i += PANEL)
         UNROLL for (int p = 0; p < PARTS; p++) largest[p] = larger(largest[p], absolute(load_floats(x + i + p * LANES)));
-    return fmaxf(largest_float(largest) / 127, 1e-30f);
+    return greater_of(largest_float(largest) / 127, 1e-30f);
 }
 
 /* Quantize a row's inputs to int8, each group with its own scale. */

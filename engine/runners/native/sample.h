@@ -6,7 +6,9 @@
 
 #include "model.h"
 
-#define MAXIMA 1024 /* top-k begins with so many maxima; whole panels */
+#define MIN_MAXIMA 256 /* top-k begins with so many maxima, */
+#define MAX_MAXIMA 1024 /* or with more for a large k */
+#define LIKELIHOOD_PART 1024 /* logits that are summed in float32 */
 
 /* How the tokens of an image are drawn. */
 typedef struct {
@@ -22,7 +24,7 @@ typedef struct {
     int32_t token, is_finite;
 } DrawnToken;
 
-/* What one thread needs. `length` is the vocabulary, rounded up to whole MAXIMA. */
+/* What one thread needs. `length` is the vocabulary, rounded up to whole MAX_MAXIMA. */
 typedef struct {
     double *sums;    /* [length] */
     float *guided;   /* [length] */
@@ -30,7 +32,7 @@ typedef struct {
     int32_t *kept;   /* [length]: tokens, in order */
 } SampleBuffers;
 
-static size_t sample_length(int vocabulary) { return (size_t)round_up(vocabulary, MAXIMA); }
+static size_t sample_length(int vocabulary) { return (size_t)round_up(vocabulary, MAX_MAXIMA); }
 static size_t sample_bytes(int vocabulary) {
     return sample_length(vocabulary) * (sizeof(double) + 2 * sizeof(float) + sizeof(int32_t));
 }
@@ -80,20 +82,29 @@ static float guide(const float *negative, const float *positive, Draw draw, int 
     return sum_ints(are_numbers) == -LANES ? largest_float(greatest) : NAN;
 }
 
+/* Return a number that the k-th greatest logit is not below: the k-th of the maxima of parts of the logits. */
+static float least_of_top_k(SampleBuffers buffers, int top_k, int vocabulary, size_t length) {
+    if (top_k >= vocabulary || top_k > MAX_MAXIMA) return -INFINITY;
+    int maxima = MIN_MAXIMA;
+    while (maxima < MAX_MAXIMA && maxima < 4 * top_k) maxima *= 2; /* so that few parts have several of the k greatest */
+    memcpy(buffers.greatest, buffers.guided, maxima * sizeof(float));
+    for (size_t row = maxima; row < length; row += maxima)
+        for (int i = 0; i < maxima; i += LANES)
+            store_floats(buffers.greatest + i, larger(load_floats(buffers.greatest + i), load_floats(buffers.guided + row + i)));
+    return kth_greatest(buffers.greatest, maxima, top_k);
+}
+
 /* Write the tokens whose logits are at least the k-th greatest, in order; return how many. Ties with the k-th are kept. */
 static int keep_top_k(SampleBuffers buffers, int top_k, int vocabulary, size_t length) {
     const float *guided = buffers.guided;
-    int count = 0, at_least = min_int(top_k, MAXIMA);
-    float least = -INFINITY;
-    if (top_k < vocabulary && top_k <= MAXIMA) {
-        /* The k-th of MAXIMA maxima is no greater than the k-th of all. */
-        memcpy(buffers.greatest, guided, MAXIMA * sizeof(float));
-        for (size_t row = MAXIMA; row < length; row += MAXIMA)
-            for (int i = 0; i < MAXIMA; i += LANES)
-                store_floats(buffers.greatest + i, larger(load_floats(buffers.greatest + i), load_floats(guided + row + i)));
-        least = kth_greatest(buffers.greatest, MAXIMA, at_least);
+    float least = least_of_top_k(buffers, top_k, vocabulary, length);
+    int count = 0;
+    for (int first = 0; first < vocabulary; first += PANEL) {
+        Ints are_kept = {0};
+        UNROLL for (int p = 0; p < PARTS; p++) are_kept |= (Ints)(load_floats(guided + first + p * LANES) >= splat(least));
+        if (!sum_ints(are_kept)) continue; /* as with most */
+        for (int i = first; i < min_int(first + PANEL, vocabulary); i++) buffers.kept[count] = i, count += guided[i] >= least;
     }
-    for (int i = 0; i < vocabulary; i++) buffers.kept[count] = i, count += guided[i] >= least;
     if (top_k >= count) return count;
     for (int i = 0; i < count; i++) buffers.greatest[i] = guided[buffers.kept[i]];
     least = kth_greatest(buffers.greatest, count, top_k);
@@ -109,6 +120,7 @@ static int keep_top_k(SampleBuffers buffers, int top_k, int vocabulary, size_t l
 static int draw_token(SampleBuffers buffers, int count, float greatest, float temperature, double uniform) {
     double sum = 0;
     int finite = 0, drawn = 0;
+    finish_wide_registers();
     for (int i = 0; i < count; i++) {
         float logit = buffers.guided[buffers.kept[i]];
         finite += logit > -INFINITY;
@@ -130,9 +142,9 @@ static double log_likelihood(const float *logits, int vocabulary, int token) {
         }
     float most = largest_float(greatest);
     double sum = 0;
-    for (int first = 0; first < vocabulary; first += MAXIMA) {
+    for (int first = 0; first < vocabulary; first += LIKELIHOOD_PART) {
         Floats sums[PARTS] = {{0}};
-        for (int i = first; i < min_int(first + MAXIMA, vocabulary); i += PANEL)
+        for (int i = first; i < min_int(first + LIKELIHOOD_PART, vocabulary); i += PANEL)
             UNROLL for (int p = 0; p < PARTS; p++) {
                 int at = i + p * LANES, left = vocabulary - at;
                 sums[p] += keep_first(exp_floats(load_first(logits + at, left) - splat(most)), splat(0), left);

@@ -64,6 +64,18 @@ INLINE Floats flip_sign(Floats x, Floats sign) { return (Floats)((Ints)x ^ ((Int
 #include "simd_neon.h"
 #endif
 
+/* The greater or the smaller of two numbers; the second if one is NaN. In place of the C library's, whose calls cost more. */
+INLINE float greater_of(float a, float b) { return a > b ? a : b; }
+INLINE float smaller_of(float a, float b) { return a < b ? a : b; }
+
+/* Prepare for calls of the C library: on x86 many of its functions take several times as long while wide registers are in use, and
+ * the compiler does not see this across functions. */
+INLINE void finish_wide_registers(void) {
+#ifdef __AVX__
+    _mm256_zeroupper();
+#endif
+}
+
 /* exp(x) as Cephes' expf, to 2 units in the last place, for x up to 0. */
 INLINE Floats exp_floats(Floats x) {
     x = larger(x, splat(-87.0f));

@@ -13,9 +13,10 @@ enum { ROWS, SELF_PRODUCTS, SELF_ATTENTION, TEXT_PRODUCTS, TEXT_ATTENTION, GLU_P
 
 typedef struct Team {
     int32_t count; /* threads, including the caller's */
+    /* In one cache line: the last thread at a barrier writes all three. */
     _Alignas(64) atomic_int next; /* the first piece that no thread has taken */
-    _Alignas(64) atomic_int arrived;
-    _Alignas(64) atomic_uint phase;
+    atomic_int arrived;
+    atomic_uint phase;
     _Alignas(64) atomic_uint job_count; /* started so far */
     atomic_int is_closed, started;
     Mutex mutex;
