@@ -29,7 +29,7 @@ from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import Runner
 from engine.runners.runner import Draw
 
-MAX_STEPS = PROGRESS_EVERY  # of a runner in one go: so long an image waits for its place, and a cancelled one for its end
+MAX_STEPS = 2 * PROGRESS_EVERY  # of a runner in one go: so long an image waits for its place, and a cancelled one for its end
 
 _log = logging.getLogger(__name__)
 

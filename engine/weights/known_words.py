@@ -106,8 +106,8 @@ class KnownWords:
             background = f"on {'an' if colour[0] in 'aeiou' else 'a'} {colour} background"
         elif not background and (not colours or are_of_subjects):
             taken = {meaning for colour in colours for meaning in colour.meanings}
-            grounds = [each for each in self.unsaid["sceneries"] if taken.isdisjoint(self._meanings(each))]
-            grounds = grounds or list(self.unsaid["sceneries"])
+            grounds = [ground for ground, meanings in self._grounds.items() if taken.isdisjoint(meanings)]
+            grounds = grounds or list(self._grounds)
             background, variant = grounds[variant % len(grounds)], 0
             filled = f"{prompt.rstrip(' .!?')} {background}"
         is_one = len(subjects) == 1 and not subjects[0].is_plural and not subjects[0].means("shapes")
@@ -120,10 +120,6 @@ class KnownWords:
             place, variant = places[variant % len(places)], 0
         size = size or self.unsaid["sizes"][variant % len(self.unsaid["sizes"])]
         return f"a {size} {subjects[0].text} {place} {background}"
-
-    def _meanings(self, text: str) -> set[tuple[str, str]]:
-        """Return all that a text may mean."""
-        return {meaning for part in self._read(text) if isinstance(part, _Phrase) for meaning in part.meanings}
 
     def _said(self, phrases: list[_Phrase], group: str) -> str:
         """Return the first wording of a group among phrases; in place of a usual name ("space") a fuller one ("in space")."""
@@ -160,6 +156,14 @@ class KnownWords:
                 for wording in (name, *wordings):
                     meanings[tuple(_words(wording))].add((group, name))
         return {words: frozenset(each) for words, each in meanings.items()}
+
+    @cached_property
+    def _grounds(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """The backgrounds of prompts that have none, each with all that it means."""
+        phrases = {
+            ground: [each for each in self._read(ground) if isinstance(each, _Phrase)] for ground in self.unsaid["sceneries"]
+        }
+        return {ground: frozenset(meaning for each in own for meaning in each.meanings) for ground, own in phrases.items()}
 
     @cached_property
     def _vocabulary(self) -> list[str]:

@@ -30,7 +30,7 @@ STEP_PARTS = (
     "logits",
     "sampling",
 )
-_DRAW_SECONDS = 0.01  # that a call may take beyond its first step, so that images need not wait long for a place in the batch
+_DRAW_SECONDS = 0.02  # that a call may take beyond its first step, so that images need not wait long for a place in the batch
 _ROWS = ("tokens", "positions", "text_lengths", "image_cache", "text_cache", "logits")
 # The type of cached keys and values, by the type of the logits' weights: float32, float16, or int8 with a scale for each.
 _CACHE_TYPES = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}

@@ -22,11 +22,27 @@ typedef struct {
 #define UNPACKS_INT4(panels) (STRIP_ROWS < MAX_TILE_ROWS && (panels) == 1)
 #define UNPACKS_INT8(panels) (UNPACKS_INT4(panels) && IS_INT8_PACKED)
 
-/* Prefetch weights. With few rows, memory is the limit, and one prefetch, to the nearest cache, is best. Many rows keep the core
- * busy for longer, so that a second one, to the next cache, pays. */
-INLINE void prefetch_weights(int rows, const uint8_t *weights) {
-    __builtin_prefetch(weights + (rows <= FEW_ROWS ? PREFETCH_BYTES : PREFETCH_BYTES / 2), 0, 3);
-    if (rows > FEW_ROWS) __builtin_prefetch(weights + 4 * PREFETCH_BYTES, 0, 2);
+/* How far ahead weights are prefetched, in bytes: to the first cache, and to the second. */
+typedef struct {
+    size_t to_first, to_second;
+} Ahead;
+
+/* Return where a distance ahead of some weights leads, which are `at` bytes behind the start of their panel. When a panel ends, the
+ * one that is computed next in its place is `panels` panels further. */
+INLINE size_t follow_panels(size_t distance, size_t at, size_t panel_bytes, int panels) {
+    return distance + (at + distance < panel_bytes ? 0 : (panels - 1) * panel_bytes);
+}
+
+INLINE Ahead ahead_of(int rows, size_t at, size_t panel_bytes, int panels) {
+    size_t to_first = rows <= FEW_ROWS ? PREFETCH_BYTES : PREFETCH_BYTES / 2, to_second = 4 * PREFETCH_BYTES;
+    return (Ahead){follow_panels(to_first, at, panel_bytes, panels), follow_panels(to_second, at, panel_bytes, panels)};
+}
+
+/* Prefetch weights. With few rows, memory is the limit, and one prefetch, to the first cache, is best. Many rows keep the core
+ * busy for longer, so that a second one, to the second cache, pays. */
+INLINE void prefetch_weights(int rows, const uint8_t *weights, Ahead ahead) {
+    __builtin_prefetch(weights + ahead.to_first, 0, 3);
+    if (rows > FEW_ROWS) __builtin_prefetch(weights + ahead.to_second, 0, 2);
 }
 
 /* The rows of a tile whose sums are in registers, from `first` on. Each group of inputs is multiplied strip by strip, so that its
@@ -71,11 +87,13 @@ INLINE void strip_of_floats(Strip strip, int kind, const uint8_t *weights, size_
     UNROLL for (int r = 0; r < strip.count; r++)
         UNROLL for (int c = 0; c < columns; c++) own[r][c] = sums[strip.first + r][c];
     for (int i = first; i < end; i += 2) { /* two rows of 16-bit weights fill a cache line */
-        if (strip.first == 0)
+        if (strip.first == 0) {
+            Ahead ahead = ahead_of(strip.rows, size * PANEL * i, panel_bytes, strip.panels);
             UNROLL for (int p = 0; p < strip.panels; p++) {
-                prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * i);
-                if (kind == AS_FLOATS) prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * (i + 1));
+                prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * i, ahead);
+                if (kind == AS_FLOATS) prefetch_weights(strip.rows, weights + p * panel_bytes + size * PANEL * (i + 1), ahead);
             }
+        }
         UNROLL for (int j = i; j < i + 2; j++) {
             Floats weight[COLUMNS];
             UNROLL for (int c = 0; c < columns; c++)
@@ -100,17 +118,17 @@ INLINE void multiply_floats(int kind, int rows, int panels, const Product *produ
 }
 
 /* Unpack a group's weights of 8 bits for all strips. */
-INLINE void unpack_int8(int rows, const uint8_t *weights, Weights8 (*unpacked)[PARTS]) {
+INLINE void unpack_int8(int rows, const uint8_t *weights, Ahead ahead, Weights8 (*unpacked)[PARTS]) {
     for (int i = 0; i < GROUP / 4; i++, weights += 4 * PANEL) {
-        prefetch_weights(rows, weights);
+        prefetch_weights(rows, weights, ahead);
         UNROLL for (int turn = 0; turn < TURNS; turn++)
             UNROLL for (int c = 0; c < PARTS; c++) unpacked[i * TURNS + turn][c] = load_weights(weights + c * 4 * LANES, turn);
     }
 }
 
 /* Multiply a group of inputs by weights of 8 bits, stored as 0 to 255 for -128 to 127. */
-INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_bytes, const Weights8 (*unpacked)[PARTS], int group,
-                          Operand in, Floats (*sums)[COLUMNS]) {
+INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_bytes, Ahead ahead, const Weights8 (*unpacked)[PARTS],
+                          int group, Operand in, Floats (*sums)[COLUMNS]) {
     int columns = strip.panels * PARTS;
     Ints dots[STRIP_ROWS][COLUMNS];
     UNROLL for (int r = 0; r < strip.count; r++)
@@ -118,7 +136,7 @@ INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_byte
     for (int i = 0; i < GROUP; i += 4 * FOURS)
         UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL, unpacked += TURNS) {
             if (!UNPACKS_INT8(strip.panels) && strip.first == 0)
-                UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
+                UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes, ahead);
             UNROLL for (int turn = 0; turn < TURNS; turn++) {
                 Weights8 weight[COLUMNS];
                 UNROLL for (int c = 0; c < columns; c++)
@@ -144,8 +162,9 @@ INLINE void multiply_int8(int rows, int panels, const Product *product, int pane
     const uint8_t *weights = product->weights + panel * panel_bytes;
     Weights8 unpacked[GROUP / 4 * TURNS][PARTS];
     for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL) {
-        if (UNPACKS_INT8(panels)) unpack_int8(rows, weights, unpacked);
-        FOR_STRIPS(rows, panels, strip_of_int8, weights, panel_bytes, unpacked, group, in, sums);
+        Ahead ahead = ahead_of(rows, (size_t)group * GROUP * PANEL, panel_bytes, panels);
+        if (UNPACKS_INT8(panels)) unpack_int8(rows, weights, ahead, unpacked);
+        FOR_STRIPS(rows, panels, strip_of_int8, weights, panel_bytes, ahead, unpacked, group, in, sums);
     }
     UNROLL_ROWS for (int r = 0; r < rows; r++)
         UNROLL for (int c = 0; c < panels * PARTS; c++) sums[r][c] *= load_floats(product->scales + panel * PANEL + c * LANES);
@@ -155,9 +174,9 @@ INLINE void multiply_int8(int rows, int panels, const Product *product, int pane
 INLINE Bytes half_of(Bytes both, int four) { return four % 2 ? both >> 4 : both & 15; }
 
 /* Unpack a group's weights of 4 bits for all strips. */
-INLINE void unpack_int4(int rows, const uint8_t *weights, Bytes (*unpacked)[PARTS]) {
+INLINE void unpack_int4(int rows, const uint8_t *weights, Ahead ahead, Bytes (*unpacked)[PARTS]) {
     for (int i = 0; i < GROUP / 4; i += 2, weights += 4 * PANEL) {
-        prefetch_weights(rows, weights);
+        prefetch_weights(rows, weights, ahead);
         UNROLL for (int c = 0; c < PARTS; c++) {
             Bytes both = load_bytes(weights + c * 4 * LANES);
             UNROLL for (int four = 0; four < 2; four++) unpacked[i + four][c] = half_of(both, four);
@@ -166,7 +185,7 @@ INLINE void unpack_int4(int rows, const uint8_t *weights, Bytes (*unpacked)[PART
 }
 
 /* Multiply a group of inputs by weights of 4 bits. `scales` and `zeros` are the first panel's. */
-INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *weights, size_t panel_bytes,
+INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *weights, size_t panel_bytes, Ahead ahead,
                           const Bytes (*unpacked)[PARTS], const float *scales, const uint8_t *zeros, int group, Operand in,
                           Floats (*sums)[COLUMNS]) {
     enum { AT_ONCE = FOURS < 2 ? 2 : FOURS };
@@ -181,7 +200,7 @@ INLINE void strip_of_int4(Strip strip, const Product *product, const uint8_t *we
         for (int i = start; i < start + 4 * SMALL_FOURS; i += 4 * AT_ONCE)
             UNROLL for (int four = 0; four < AT_ONCE; four++, unpacked++) {
                 if (!UNPACKS_INT4(strip.panels) && four % 2 == 0)
-                    UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes);
+                    UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes, ahead);
                 Bytes weight[COLUMNS];
                 UNROLL for (int c = 0; c < columns; c++)
                     weight[c] = UNPACKS_INT4(strip.panels) ? (*unpacked)[c]
@@ -219,9 +238,10 @@ INLINE void multiply_int4(int rows, int panels, const Product *product, int pane
     Bytes unpacked[GROUP / 4][PARTS];
     for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL / 2) {
         size_t at = ((size_t)panel * product->groups + group) * PANEL;
-        if (UNPACKS_INT4(panels)) unpack_int4(rows, weights, unpacked);
-        FOR_STRIPS(rows, panels, strip_of_int4, product, weights, panel_bytes, unpacked, product->scales + at, product->zeros + at,
-                   group, in, sums);
+        Ahead ahead = ahead_of(rows, (size_t)group * GROUP * PANEL / 2, panel_bytes, panels);
+        if (UNPACKS_INT4(panels)) unpack_int4(rows, weights, ahead, unpacked);
+        FOR_STRIPS(rows, panels, strip_of_int4, product, weights, panel_bytes, ahead, unpacked, product->scales + at,
+                   product->zeros + at, group, in, sums);
     }
 }
 
