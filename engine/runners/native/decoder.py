@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.request import IMAGE_TOKEN_COUNT
+from engine.runners.aligned import aligned_empty
 from engine.runners.native.draws import DRAWN_TOKEN
 from engine.runners.native.layout import BFLOATS, FLOATS, HALVES, INT8, PIECE
 from engine.weights.config import ModelConfig
@@ -123,7 +124,8 @@ class NativeDecoder:
     def pack_text(self, keys_values: NDArray[Any]) -> NDArray[Any]:
         """Pack a prompt's keys and values, float32 [2 layers, T, W], for `step`: uint8 [bytes]."""
         length, keys_values = keys_values.shape[1], np.ascontiguousarray(keys_values, np.float32)
-        packed = np.zeros(self._library.cache_size(byref(self._model), length), np.uint8)
+        packed = aligned_empty((self._library.cache_size(byref(self._model), length),))
+        packed[:] = 0
         self._library.pack_text(byref(self._model), _address(keys_values), length, _address(packed))
         return packed
 
@@ -179,7 +181,7 @@ class NativeDecoder:
         """Return the structure of a step's rows, which must outlive it, and the array for their logits."""
         count = len(tokens)
         if len(self._logits) < count:  # kept, as a new array would be new pages of memory at each step
-            self._logits = np.empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
+            self._logits = aligned_empty((count, -(-self._head.outputs // PIECE) * PIECE), np.float32)
         logits = self._logits[:count]
         return _Rows(count, *(_address(array) for array in (tokens, *others, logits))), logits
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.runners.aligned import HUGE, aligned_empty
 from engine.runners.native.decoder import NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer
 from engine.runners.native.draws import DrawTable, as_drawn
@@ -91,7 +92,7 @@ class NativeRunner:
     def admit(self, prompts: Sequence[PromptPair]) -> None:
         """Append a slot for each prompt."""
         for prompt in prompts:
-            cache = self._free.pop() if self._free else np.empty((2, self.decoder.image_cache_size), np.uint8)
+            cache = self._free.pop() if self._free else aligned_empty((2, self.decoder.image_cache_size), at_least=HUGE)
             self._slots.append((cache, prompt))
         self._update_rows()
 
