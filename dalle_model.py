@@ -181,18 +181,20 @@ class DalleModel:
         """Return how many tokens of a prompt the model reads, start and end token included: 64 at most."""
         return self._engine.count_text_tokens(prompt)
 
-    def prompt_warnings(self, prompt: str) -> list[str]:
+    def prompt_warnings(self, prompt: str, text_tokens: int | None = None) -> list[str]:
         """Return sentences about the parts of a prompt that have no effect: unknown words, and an end that is not read.
 
-        A machine that should count the tokens and does not answer costs the sentence about the end, not the drawing.
+        `text_tokens` is what `count_text_tokens` has returned, if it was called. A machine that should count the tokens and does
+        not answer costs the sentence about the end, not the drawing.
         """
         warnings = [] if self.known_words is None else self.known_words.warnings(prompt, self.name)
         # A prompt of n ASCII characters has at most n + 3 tokens: one for each, and for its first word, its start and its end.
-        if len(prompt) + 3 >= TEXT_TOKEN_COUNT or not prompt.isascii():
+        if text_tokens is None and (len(prompt) + 3 >= TEXT_TOKEN_COUNT or not prompt.isascii()):
             with suppress(EngineClosed):
-                if self.count_text_tokens(prompt) >= TEXT_TOKEN_COUNT:
-                    about = f"{self.name} reads {TEXT_TOKEN_COUNT} tokens of a prompt, and this one has as many or more"
-                    warnings.append(f"{about}: words at its end may have no effect.")
+                text_tokens = self.count_text_tokens(prompt)
+        if text_tokens is not None and text_tokens >= TEXT_TOKEN_COUNT:
+            about = f"{self.name} reads {TEXT_TOKEN_COUNT} tokens of a prompt, and this one has as many or more"
+            warnings.append(f"{about}: words at its end may have no effect.")
         return warnings
 
     def warm_up(self, on_progress: Callable[[int, int], None] | None = None) -> float:

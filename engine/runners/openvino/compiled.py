@@ -106,7 +106,7 @@ def _read_or_convert(folder: Path | None, files: ModelFiles, precision: Precisio
         return kept
     converted = convert(lambda: files.load(None, progress=progress), precision, form, progress=progress)
     if folder is not None and _keep(folder, converted):
-        # Mapped from the file, weights are pages that the system may drop, not copies.
+        # A large model's weights are then mapped from the file: pages that the system may drop, not copies.
         return _read(folder, files, precision, form) or converted
     return converted
 

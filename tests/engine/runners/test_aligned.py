@@ -21,6 +21,7 @@ def test_arrays_begin_at_a_cache_line(shape: tuple[int, ...], dtype: type, at_le
     assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
     assert array.ctypes.data % CACHE_LINE == 0
     assert array.flags.c_contiguous and array.flags.writeable
+    assert array.base is not None and array.base.nbytes >= at_least
 
 
 @pytest.mark.parametrize("small", [0, 1 << 20], ids=["mapped", "read"])
