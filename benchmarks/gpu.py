@@ -1,4 +1,4 @@
-"""Whole images on an NVIDIA GPU: min-dalle, the torch runner, and the CUDA runner with both kinds of products, in turn.
+"""Whole images on an NVIDIA GPU: min-dalle, the torch runner and the CUDA runner, in turn.
 
 The weights are random, and made on the GPU itself, but those of the server, which loads them from files.
 
@@ -70,8 +70,6 @@ def _measure_library(
     name: str, checkpoint: Checkpoint, device: torch.device, bandwidth: float, plan: Plan, figures: Figures
 ) -> None:
     from engine.runners.cuda.loading import proven_runner
-    from engine.runners.cuda.products import cublas_product
-    from engine.runners.cuda.runner import CudaRunner
 
     theirs = min_dalle_on(checkpoint, "cuda", torch.float16)
     torch.cuda.reset_peak_memory_stats(device)
@@ -82,19 +80,24 @@ def _measure_library(
     figures.add(Figure("gpu", f"{name}: peak memory with {FEW} images at once", "GB"), peak)
     runners: Mapping[str, Callable[[], Runner]] = {
         "ours": lambda: runner,
-        "cuBLAS": lambda: CudaRunner(checkpoint, device, cublas_product),
         "torch": lambda: SamplingRunner(TorchRunner(checkpoint, device), checkpoint.config),
     }
     with ExitStack() as stack:
         engines = {kind: stack.enter_context(_engine(checkpoint, make)) for kind, make in runners.items()}
-        turns = [(images, kind) for _ in range(plan.rounds) for images in (*IMAGES, MANY) for kind in engines]
+        turns = [
+            (images, kind)
+            for _ in range(plan.rounds)
+            for images in (*IMAGES, MANY)
+            for kind in engines
+            if (images, kind) != (MANY, "torch")
+        ]
         for images, kind in dict.fromkeys(turns):  # warm up
             _draw(engines[kind], images)
         for images, kind in tqdm(turns, desc=f"{name} on the GPU", unit="drawing"):
             title = f"{name}, {images} {'image' if images == 1 else 'images'}"
             ours = seconds(partial(_draw, engines[kind], images))
-            if kind != "ours":
-                figures.add(Figure("gpu", f"{title}, {'products by cuBLAS' if kind == 'cuBLAS' else 'torch runner'}", "s"), ours)
+            if kind == "torch":
+                figures.add(Figure("gpu", f"{title}, torch runner", "s"), ours)
             elif images == MANY:
                 figures.add(Figure("gpu", title, "images/s", "more"), images / ours)
             else:

@@ -52,10 +52,13 @@ def load_cuda(
     os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))  # of compiled kernels, else in the user's home
     files = find()
     torch.set_num_threads(threads)
-    checkpoint = files.load(dtype, progress=progress)
+    checkpoint = None
     try:
+        from engine.runners.cuda.compiling import compiling
         from engine.runners.cuda.loading import proven_runner
 
+        with compiling(files.config, dtype, device, threads):
+            checkpoint = files.load(dtype, progress=progress)
         return files, proven_runner(checkpoint, device)
     except (Unproven, ImportError) as error:  # ImportError: a Triton that is installed, but not whole
         reason = first_line(error)
@@ -63,7 +66,7 @@ def load_cuda(
             raise InvalidRequest("runner", f"cuda can't draw {files.config.name} here: {reason}; take auto or torch") from error
     # Not inside the except block, where the traceback keeps the other runner's memory.
     _log.warning("drawing with torch, as the faster cuda runner can't draw %s here: %s", files.config.name, reason)
-    return _sampling(files, TorchRunner(checkpoint, device))
+    return _sampling(files, TorchRunner(checkpoint or files.load(dtype, progress=progress), device))
 
 
 def load_native(

@@ -75,6 +75,26 @@ def test_an_image_has_the_same_bits_alone_and_while_others_join_and_leave(name: 
     assert max(sizes) > 16, "the slots grew while the image was drawn"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_row_has_the_same_bits_among_any_others(dtype: torch.dtype, gpu: torch.device) -> None:
+    from engine.runners.cuda.products import MOST_ROWS, InvariantProducts
+
+    products, most = InvariantProducts(gpu), 2 * MOST_ROWS
+    for n, k in ((6144, 2048), (2048, 4096), (1024, 2816)):
+        x, weight = (torch.randn(size, device=gpu).to(dtype) for size in ((most, k), (n, k)))
+        for result in (dtype, torch.float32):
+            multiply, y = products(weight, result), torch.empty((most, n), device=gpu, dtype=result)
+            multiply(x, y)
+            expected = y.clone()
+            for count, first in ((2, 0), (2, 200), (18, 30), (34, 0), (128, 7), (130, 5)):
+                others = torch.full_like(x, torch.nan)
+                others[:count] = x[first : first + count]
+                multiply(others[:count], y[:count])
+                assert torch.equal(y[:count], expected[first : first + count]), f"{n} x {k}, {count} rows from {first}"
+            error = float((expected - x.double() @ weight.double().t()).abs().max())
+            assert error < max(8 * k**0.5 * torch.finfo(result).eps, k * torch.finfo(torch.float32).eps)
+
+
 def test_a_picture_in_16_bits_is_good_and_the_same_alone_and_among_others(gpu: torch.device) -> None:
     from engine.runners.cuda.detokenizer import LEAST_SIGNAL_TO_NOISE, CudaDetokenizer, signal_to_noise
     from engine.weights.detokenizer import pixels_of

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.picture import GRID
-from engine.runners.cuda.half_detokenizer import HalfDetokenizer
+from engine.runners.cuda.half_detokenizer import SIDE_BY_SIDE, HalfDetokenizer
 from engine.upstream.modules import VQGanDetokenizer
 from engine.weights.detokenizer import pixels_of
 
 LEAST_SIGNAL_TO_NOISE = 40.0  # decibels, beside float32; int8 on CPUs has to reach 30
-_PROOF_GRIDS = 2
+_PROOF_GRIDS = SIDE_BY_SIDE + 1  # some side by side, and one alone
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class CudaDetokenizer:
             generator = torch.Generator().manual_seed(0)
             grids = torch.randint(vocab_count, (_PROOF_GRIDS, GRID, GRID), generator=generator).to(self._device)
             pixels, are_finite = half.pixels(grids)
-            decibels = signal_to_noise(pixels, pixels_of(self._exact, grids)) if bool(are_finite.all()) else -math.inf
+            decibels = signal_to_noise(pixels, self._exactly(grids)) if bool(are_finite.all()) else -math.inf
         except Exception:
             _log.warning("detokenizing in float32, as 16 bits fail on this GPU", exc_info=True)
             return None

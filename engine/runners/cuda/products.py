@@ -1,19 +1,23 @@
 """Products of the decoder's rows with its weights, whose bits do not depend on the number of rows.
 
-A tile's sums run in one order, so a row's result depends on the height of its tile at most. The lowest tiles are the reference.
-A higher one is used where a trial on the device gives the same bits, as in engine/runners/torch/batch_invariant.py.
+cuBLAS is the fastest. It takes another kernel, with sums in another order, for another number of rows, but for one number it
+always takes the same. So it multiplies `MOST_ROWS` rows whatever the batch, or fewer where a trial on the device gives the same
+bits, as in engine/runners/torch/batch_invariant.py. Where a row's bits depend on its place, Triton's products take over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from engine.runners.cuda.kernels.products import product_kernel
 
+MOST_ROWS = 128  # of a product by cuBLAS; more rows are multiplied in parts
+_COUNTS = (2, 4, 8, 16, 32, 64, MOST_ROWS)  # of rows; those of a batch are rounded up to one of them
 HEIGHTS = (16, 32)  # rows of a tile; 16 is the least that tensor cores take
 _WARPS = 4
 _STAGES = 3  # tiles on their way from memory, per program
@@ -51,20 +55,29 @@ def _divisor(count: int, limit: int) -> int:
 
 
 class InvariantProducts:
-    """Products of weights in Triton; those of the same shape share their trial."""
+    """Products of weights by cuBLAS, or else in Triton; those of the same shape share their trial."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self._has_cublas = device.type == "cuda"
         self._shared_memory = 2**17  # Triton's interpreter has no limit
         if device.type == "cuda":
             properties = torch.cuda.get_device_properties(device)
             self._shared_memory = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
+        self._counts: dict[tuple[torch.Size, torch.dtype], Mapping[int, int] | None] = {}
         self._heights: dict[tuple[torch.Size, torch.dtype], int] = {}
 
     def __call__(self, weight: Tensor, dtype: torch.dtype) -> Product:
-        """Return the product of a weight [N, K], whose result is of a type."""
-        tile = Tile.of(weight, self._shared_memory)
+        """Return the product of a weight [N, K], whose result is of a type.
+
+        Behind the rows of x and y there must be memory for a multiple of `MOST_ROWS` rows. What is there does not matter.
+        """
         key = weight.shape, dtype
+        if key not in self._counts:
+            self._counts[key] = exact_counts(library_product(weight, dtype), weight, dtype) if self._has_cublas else None
+        counts = self._counts[key]
+        if counts is not None:
+            return partial(_multiply_by_library, library_product(weight, dtype), counts)
+        tile = Tile.of(weight, self._shared_memory)
         if key not in self._heights:
             self._heights[key] = _exact_height(weight, dtype, tile)
         most = self._heights[key]
@@ -73,6 +86,55 @@ class InvariantProducts:
             _multiply(x, weight, y, tile, min(most, HEIGHTS[0] if len(x) <= HEIGHTS[0] else HEIGHTS[-1]))
 
         return multiply
+
+
+def library_product(weight: Tensor, dtype: torch.dtype) -> Product:
+    """Return torch's product of a weight [N, K], by cuBLAS on a GPU. A row's bits may depend on the number of rows."""
+
+    def multiply(x: Tensor, y: Tensor) -> None:
+        if x.dtype == dtype:
+            torch.mm(x, weight.t(), out=y)
+        elif x.device.type == "cuda":
+            torch.mm(x, weight.t(), dtype, out=y)
+        else:
+            y.copy_(torch.mm(x, weight.t()))  # CPUs have no product of 16-bit numbers with a result of 32
+
+    return multiply
+
+
+def exact_counts(product: Product, weight: Tensor, dtype: torch.dtype) -> Mapping[int, int] | None:
+    """Return how many rows to multiply for up to 2, 4, 8 ... rows, so that a row's bits are those among `MOST_ROWS` rows.
+
+    Return None if there is no such number: if a row's bits depend on its place.
+    """
+    generator = torch.Generator(weight.device).manual_seed(0)
+    rows = torch.randn((MOST_ROWS, weight.shape[1]), generator=generator, device=weight.device).to(weight.dtype)
+
+    def multiplied(x: Tensor) -> Tensor:
+        y = torch.empty((len(x), weight.shape[0]), device=weight.device, dtype=dtype)
+        product(x, y)
+        return y
+
+    expected = multiplied(rows)
+    if any(not torch.equal(multiplied(rows.roll(by, 0)).roll(-by, 0), expected) for by in (*range(1, 9), 18, 64, 100)):
+        return None
+
+    def is_exact(count: int) -> bool:
+        parts = zip(rows.split(count), expected.split(count), strict=True)
+        return all(torch.equal(multiplied(part), bits) for part, bits in parts)
+
+    return {count: count if is_exact(count) else MOST_ROWS for count in _COUNTS}
+
+
+def _multiply_by_library(product: Product, counts: Mapping[int, int], x: Tensor, y: Tensor) -> None:
+    for start in range(0, len(x), MOST_ROWS):
+        count = counts[next(count for count in _COUNTS if count >= min(len(x) - start, MOST_ROWS))]
+        product(_rows(x, start, count), _rows(y, start, count))
+
+
+def _rows(x: Tensor, start: int, count: int) -> Tensor:
+    """Return rows of x, or of what follows it in memory."""
+    return x.as_strided((count, x.shape[1]), x.stride(), x.storage_offset() + start * x.stride(0))
 
 
 def _multiply(x: Tensor, weight: Tensor, y: Tensor, tile: Tile, height: int) -> None:
@@ -98,15 +160,3 @@ def _exact_height(weight: Tensor, dtype: torch.dtype, tile: Tile) -> int:
         if torch.equal(product(rows, height), expected) and torch.equal(moved, expected):
             return height
     return HEIGHTS[0]
-
-
-def cublas_product(weight: Tensor, dtype: torch.dtype) -> Product:
-    """Return the product of a weight [N, K] by cuBLAS, whose bits depend on the number of rows: for comparisons only."""
-
-    def multiply(x: Tensor, y: Tensor) -> None:
-        if x.dtype == dtype:
-            torch.mm(x, weight.t(), out=y)
-        else:
-            y.copy_(torch.mm(x, weight.t()))
-
-    return multiply

@@ -32,15 +32,24 @@ def draw_kernel(
     guided += tl.load(conditional + c, mask=exists, other=0.0) * factor
     guided = tl.where(exists, guided + 0.0, float("-inf"))  # + 0.0 turns -0.0, which has other bits, into 0.0
     is_bad = tl.max((exists & ~(tl.abs(guided) < float("inf"))).to(tl.int32), 0)
-    # The k-th greatest, found bit by bit, among integers that are ordered as the numbers are.
+    # The k-th greatest, found bit by bit, among integers that are ordered as the numbers are. Most bits need no look at all
+    # numbers: many integers are greater than all of them, and as soon as exactly k are not less, the rest of the bits is settled.
     bits = guided.to(tl.int32, bitcast=True)
-    key = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    count = tl.sum((exists & (key >= 0)).to(tl.int32), 0)
-    kth = tl.where(count >= top_k, 0, -2147483648).to(tl.int32)
-    for bit in range(31):
-        tried = kth | (1 << (30 - bit))
-        count = tl.sum((exists & (key >= tried)).to(tl.int32), 0)
-        kth = tl.where(count >= top_k, tried, kth)
+    key = tl.where(exists, bits ^ ((bits >> 31) & 0x7FFFFFFF), -2147483648)
+    greatest = tl.max(key, 0)
+    count = tl.sum((key >= 0).to(tl.int32), 0)
+    is_positive = count >= top_k
+    kth = tl.where(is_positive, 0, -2147483648).to(tl.int32)
+    count = tl.where(is_positive, count, V)
+    bit = tl.full((), 1 << 30, tl.int32)
+    while (bit > 0) & (count > top_k):
+        tried = kth | bit
+        if tried <= greatest:
+            above = tl.sum((key >= tried).to(tl.int32), 0)
+            if above >= top_k:
+                kth = tried
+                count = above
+        bit = bit >> 1
     is_kept = exists & (key >= kth)
     scaled = tl.div_rn(guided - tl.max(guided, 0), tl.zeros_like(guided) + temperature)
     cumulative = tl.cumsum(tl.where(is_kept, tl.exp(scaled.to(tl.float64)), 0.0), 0)

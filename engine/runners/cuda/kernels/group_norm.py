@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+STAGES = tl.constexpr(3)  # blocks on their way from memory, and the one that is computed
+
 
 @triton.jit
 def group_sums_kernel(x, sums, HW, C: tl.constexpr, CHUNKS: tl.constexpr, BLOCK: tl.constexpr):
@@ -15,16 +17,16 @@ def group_sums_kernel(x, sums, HW, C: tl.constexpr, CHUNKS: tl.constexpr, BLOCK:
     n, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c = tl.arange(0, C)
     p = tl.arange(0, BLOCK)
-    total = tl.zeros((C,), tl.float32)
-    squares = tl.zeros((C,), tl.float32)
+    total = tl.zeros((BLOCK, C), tl.float32)  # summed over the block at the end, where the threads wait for each other once
+    squares = tl.zeros((BLOCK, C), tl.float32)
     places = HW // CHUNKS
-    for start in range(0, places, BLOCK):
+    for start in tl.range(0, places, BLOCK, num_stages=STAGES):
         value = tl.load(x + n * HW * C + (chunk * places + start + p)[:, None] * C + c[None, :]).to(tl.float32)
-        total += tl.sum(value, 0)
-        squares += tl.sum(value * value, 0)
+        total += value
+        squares += value * value
     at = sums + (n * CHUNKS + chunk) * 64 + tl.arange(0, 32)
-    tl.store(at, tl.sum(tl.reshape(total, (32, C // 32)), 1))
-    tl.store(at + 32, tl.sum(tl.reshape(squares, (32, C // 32)), 1))
+    tl.store(at, tl.sum(tl.reshape(tl.sum(total, 0), (32, C // 32)), 1))
+    tl.store(at + 32, tl.sum(tl.reshape(tl.sum(squares, 0), (32, C // 32)), 1))
 
 
 @triton.jit
@@ -33,11 +35,11 @@ def group_norm_kernel(
 ):
     """y = norm(x), then SiLU where HAS_SILU: x and y [N, HW, C], from the sums [N, CHUNKS, 2, 32]; weight and bias [C].
 
-    A program for each picture and BLOCK places.
+    Some programs share a picture, each a multiple of BLOCK places: few enough that they do not read the sums too often.
     """
     n = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, C)
-    p = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    p = tl.arange(0, BLOCK)
     at = sums + (n * CHUNKS + tl.arange(0, CHUNKS))[:, None] * 64 + tl.arange(0, 32)[None, :]
     count = HW * (C // 32)
     mean = tl.sum(tl.load(at), 0) / count
@@ -46,8 +48,12 @@ def group_norm_kernel(
     inverse = tl.reshape(tl.broadcast_to(inverse[:, None], (32, C // 32)), (C,))
     scale = inverse * tl.load(weight + c).to(tl.float32)
     shift = tl.load(bias + c).to(tl.float32) - mean * scale
-    place = n * HW * C + p[:, None] * C + c[None, :]
-    value = tl.load(x + place).to(tl.float32) * scale[None, :] + shift[None, :]
-    if HAS_SILU:
-        value = value / (1.0 + tl.exp(-value))
-    tl.store(y + place, value.to(y.dtype.element_ty))
+    places = HW // tl.num_programs(1)
+    first = x + n * HW * C + tl.program_id(1) * places * C
+    into = y + n * HW * C + tl.program_id(1) * places * C
+    for start in tl.range(0, places, BLOCK, num_stages=STAGES):
+        place = (start + p)[:, None] * C + c[None, :]
+        value = tl.load(first + place).to(tl.float32) * scale[None, :] + shift[None, :]
+        if HAS_SILU:
+            value = value / (1.0 + tl.exp(-value))
+        tl.store(into + place, value.to(y.dtype.element_ty))
