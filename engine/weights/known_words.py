@@ -28,6 +28,8 @@ _LITTLE_WORDS = """
 """
 _STOP_WORDS = frozenset(_LITTLE_WORDS.split())
 _LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
+_NUMBERS = {"four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "dozen", "twenty", "hundred", "thousand"}
+_NEGATIONS = ("without", "no")
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 _NAMED = 8  # things that a warning names
@@ -68,17 +70,25 @@ class KnownWords:
         Plurals, articles, other little words, numbers, and little words with a letter wrong count as known. An emoji counts as
         its name.
         """
-        return list(dict.fromkeys(part for part in self._read(prompt) if isinstance(part, str)))
+        return list(dict.fromkeys(word for word in self._other_words(prompt) if not _is_little(word)))
 
     def warnings(self, prompt: str, model: str) -> list[str]:
-        """Return a sentence about the words of a prompt that a model, called `model`, does not know; empty if it knows all."""
-        if not (unknown := self.unknown_words(prompt)):
-            return []
-        guesses = {word: self._guess(word) for word in unknown[:_GUESSED]}
-        words = " or ".join(f'"{word}"{guesses.get(word, "")}' for word in unknown)
-        things = self.names("things")
-        some = ", ".join(things[:: max(1, len(things) // _NAMED)][:_NAMED])
-        return [f"{model} does not know {words}. It draws {len(things)} things, such as {some}; its model card lists them."]
+        """Return sentences about the words of a prompt that a model, called `model`, does not know or can't follow."""
+        counts = self.names("counts") if "counts" in self.groups else ()
+        others = list(self._other_words(prompt))
+        numbers = [word for word in others if _is_large(word)] if counts else []
+        warnings = []
+        if unknown := [word for word in self.unknown_words(prompt) if word not in numbers]:
+            guesses = {word: self._guess(word) for word in unknown[:_GUESSED]}
+            words = " or ".join(f'"{word}"{guesses.get(word, "")}' for word in unknown)
+            things = self.names("things")
+            some = ", ".join(things[:: max(1, len(things) // _NAMED)][:_NAMED])
+            known = f"It draws {len(things)} things, such as {some}; its model card lists them."
+            warnings.append(f"{model} does not know {words}. {known}")
+        if numbers:
+            warnings.append(f'{model} draws at most {counts[-1]} of a kind, not "{numbers[0]}".')
+        warnings += [f'{model} does not understand "{word}": it may draw what follows.' for word in _NEGATIONS if word in others]
+        return warnings
 
     def _guess(self, word: str) -> str:
         """Return a question about the known word that is most like an unknown one; empty if none is."""
@@ -130,8 +140,12 @@ class KnownWords:
                 return others[0] if phrase.text == names[0] and others and group == "sceneries" else phrase.text
         return ""
 
+    def _other_words(self, prompt: str) -> Iterator[str]:
+        """Yield the words of a prompt that belong to no known wording: little words and unknown ones."""
+        return (part for part in self._read(prompt) if isinstance(part, str))
+
     def _read(self, prompt: str) -> Iterator[_Phrase | str]:
-        """Yield a prompt's known wordings, the longest at each place, and its unknown words."""
+        """Yield a prompt's known wordings, the longest at each place, and its other words."""
         words = list(_words(prompt))
         at = 0
         while at < len(words):
@@ -144,8 +158,7 @@ class KnownWords:
                     at += length
                     break
             else:
-                if not _is_little(words[at]):
-                    yield words[at]
+                yield words[at]
                 at += 1
 
     @cached_property
@@ -213,6 +226,11 @@ def _singulars(word: str) -> Iterator[str]:
         yield word[:-2]
     if word.endswith("s"):
         yield word[:-1]
+
+
+def _is_large(word: str) -> bool:
+    """Whether a word is a number above three that people count things with."""
+    return word in _NUMBERS or (word.isdigit() and 1 < len(word.lstrip("0")) < 4) or word in tuple("456789")
 
 
 def _is_little(word: str) -> bool:

@@ -64,6 +64,26 @@ def test_a_warning_guesses_what_the_first_words_mean(prompt: str, told: str) -> 
     assert warning.startswith(f"Tiny does not know {told}. It draws 5 things")
 
 
+AT_MOST = 'Tiny draws at most two of a kind, not "{}".'
+NEGATION = 'Tiny does not understand "{}": it may draw what follows.'
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("two cats", []),
+        ("5 cats", [AT_MOST.format("5")]),
+        ("a dozen cats, ten dogs", [AT_MOST.format("dozen")]),
+        ("a cat, 4k, 1920 by 1080, 007", []),
+        ("a cat without a dog", [NEGATION.format("without")]),
+        ("No dog, four cats", [AT_MOST.format("four"), NEGATION.format("no")]),
+    ],
+)
+def test_a_warning_tells_numbers_and_negations(prompt: str, told: list[str]) -> None:
+    warnings = COMPLETING.warnings(prompt, "Tiny")
+    assert [warning for warning in warnings if "not know" not in warning] == told
+
+
 COMPLETING = KnownWords(
     {
         "things": {"cat": ("kitten",), "dog": (), "cake": ("birthday cake",), "t-rex": ("dinosaur",)},
