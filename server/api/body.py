@@ -6,11 +6,20 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from difflib import get_close_matches
+from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, from_json
 
@@ -20,6 +29,8 @@ from utils import parse_boolean
 BodyT = TypeVar("BodyT", bound="RequestBody")
 
 _MAX_SHOWN_CHARACTERS = 60
+_ALIKE = 0.75  # how alike a misspelt field and a field are, as difflib measures it
+_MOST_GUESSED = 20  # unknown fields that are compared
 
 _INTEGERS = (int, int | None)
 _NUMBERS = (float, float | None)
@@ -36,6 +47,23 @@ class RequestBody(BaseModel):
 
     accepted: ClassVar[Mapping[str, str]]  # field -> what it accepts, to be read after "must be"
     example: ClassVar[str]  # a valid body
+
+    _warnings: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence about each unknown field whose name is nearly a field's: it may be a slip, so its sender should know."""
+        return self._warnings
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _note_slips(cls, fields: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        body = handler(fields)
+        unknown = [name for name in fields if name not in cls.model_fields and len(name) <= _MAX_SHOWN_CHARACTERS]
+        guesses = [(name, get_close_matches(name.lower(), cls.model_fields, 1, _ALIKE)) for name in unknown[:_MOST_GUESSED]]
+        sentence = 'The field "{}" is unknown and was ignored: did you mean "{}"?'
+        body._warnings = tuple(sentence.format(name, *close) for name, close in guesses if close)
+        return body
 
     @model_validator(mode="before")
     @classmethod

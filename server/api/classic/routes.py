@@ -72,7 +72,7 @@ def classic_routes(model: DalleModel, settings: Settings, folder: OutputFolder |
         body = read_request(body_model)
         note_prompt(body.text)
         drawing = model.start(body.drawing_request(model.sampling), caller())
-        warnings = model.prompt_warnings(body.text)
+        warnings = [*body.warnings, *model.prompt_warnings(body.text)]
         writer = DalleWriter(drawing, body, body.img_format or settings.img_format, folder, warnings)
         return answer_drawing(drawing, writer, body.stream)
 

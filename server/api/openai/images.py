@@ -57,7 +57,7 @@ def openai_image_routes(model: DalleModel, settings: Settings, folder: OutputFol
         note_prompt(body.prompt)
         drawing = model.start(body.drawing_request(model.sampling), caller())
         text_tokens = model.count_text_tokens(body.prompt)
-        warnings = model.prompt_warnings(body.prompt, text_tokens)
+        warnings = [*body.warnings, *model.prompt_warnings(body.prompt, text_tokens)]
         writer = ImagesWriter(drawing, body, text_tokens, folder, warnings, partial(links_to, store, settings.public_url))
         return answer_drawing(drawing, writer, body.stream)
 

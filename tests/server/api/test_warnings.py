@@ -39,3 +39,28 @@ def test_a_prompt_of_known_words_has_no_warning(client: FlaskClient) -> None:
 def test_a_prompt_that_is_too_long_has_a_warning(client: FlaskClient) -> None:
     (warning,) = client.post("/dalle", json={"text": "red " * 80}).get_json()["warnings"]
     assert warning == "Tiny reads 64 tokens of a prompt, and this one has as many or more: words at its end may have no effect."
+
+
+@pytest.mark.parametrize(
+    ("fields", "slips"),
+    [
+        ({"sed": 7, "Num_Image": 2}, {"sed": "seed", "Num_Image": "num_images"}),
+        (
+            {"temprature": 0.5, "steps": 20, "user": "me", "quality": "hd", "style": None, "x" * 1000: 1},
+            {"temprature": "temperature"},
+        ),
+    ],
+)
+def test_a_field_that_is_nearly_a_known_one_is_told(
+    client: FlaskClient, fields: dict[str, object], slips: dict[str, str]
+) -> None:
+    answer = client.post("/dalle", json={"text": "red cats", **fields}).get_json()
+    assert len(answer["generatedImgs"]) == 1
+    expected = {f'The field "{slip}" is unknown and was ignored: did you mean "{name}"?' for slip, name in slips.items()}
+    assert set(answer["warnings"]) == expected
+
+
+def test_openais_route_tells_a_field_that_is_nearly_known_too(client: FlaskClient) -> None:
+    answer = client.post("/v1/images/generations", json={"prompt": "red cats", "background": "auto", "response_fromat": "url"})
+    (warning,) = answer.get_json()["warnings"]
+    assert warning.endswith('did you mean "response_format"?')
