@@ -1,4 +1,4 @@
-"""Clients of a running server."""
+"""Clients of a running server, each another caller to one that trusts a proxy's header (`--trust_proxy`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Latencies:
 def draw(url: str, number: int) -> float:
     """Request one image; return the seconds."""
     started = time.perf_counter()
-    answer = requests.post(f"{url}/dalle", json=_body(number), timeout=TIMEOUT_SECONDS)
+    answer = requests.post(f"{url}/dalle", json=_body(number), headers=caller(number), timeout=TIMEOUT_SECONDS)
     answer.raise_for_status()
     assert len(answer.json()["generatedImgs"]) == 1
     return time.perf_counter() - started
@@ -88,6 +88,11 @@ def draw_late(url: str, count: int) -> float:
     return seconds
 
 
+def caller(number: int) -> dict[str, str]:
+    """Return a header that names a caller, of an address that nobody has."""
+    return {"X-Forwarded-For": f"192.0.2.{1 + number % 254}"}
+
+
 def _body(number: int) -> dict[str, Any]:
     return {"text": PROMPTS[number % len(PROMPTS)], "seed": number}
 
@@ -95,7 +100,8 @@ def _body(number: int) -> dict[str, Any]:
 def _stream(url: str, number: int, previews: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
     """Request one image as a stream; yield each event's name and data."""
     body = {**_body(number), "stream": True, "previews": previews}
-    with requests.post(f"{url}/dalle", json=body, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+    headers = caller(number)
+    with requests.post(f"{url}/dalle", json=body, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
         answer.raise_for_status()
         name = ""
         for line in answer.iter_lines(chunk_size=1, decode_unicode=True):

@@ -11,16 +11,16 @@ from contextlib import contextmanager
 import requests
 from tqdm import tqdm
 
-from benchmarks.calling import PROMPTS, TIMEOUT_SECONDS
+from benchmarks.calling import PROMPTS, TIMEOUT_SECONDS, caller
 from benchmarks.figures import Figure, Figures
 from benchmarks.plan import Plan
 from benchmarks.server_process import our_command, running
 
 FLOOD = 64  # requests of one image that one caller keeps up
-TOGETHER = 8  # images of the single request
+TOGETHER = 2  # images of the single request; with four candidates each as many as one caller's share of the batch
 ASKED_PER_ROUND = 5
 _RETRY_SECONDS = 0.25
-_FLOODER, _OTHER = "192.0.2.1", "192.0.2.2"
+_FLOODER, _OTHER = caller(0), caller(1)
 
 
 def measure_fairness(plan: Plan, figures: Figures) -> None:
@@ -32,7 +32,7 @@ def measure_fairness(plan: Plan, figures: Figures) -> None:
         "lasts",
         f"while another caller draws {TOGETHER}",
     )
-    with running(our_command("--trust_proxy", model="tiny", threads=plan.threads)) as server:
+    with running(our_command(model="tiny", threads=plan.threads)) as server:
         for _ in tqdm(range(plan.rounds), desc="fairness", unit="round"):
             alone = []
             for number in range(ASKED_PER_ROUND):
@@ -75,11 +75,11 @@ def _flood(url: str) -> Iterator[None]:
             each.result()
 
 
-def _ask(url: str, caller: str, number: int, images: int = 1) -> float:
+def _ask(url: str, name: dict[str, str], number: int, images: int = 1) -> float:
     """Request images as a caller; return the seconds."""
     body = {"text": PROMPTS[number % len(PROMPTS)], "seed": number, "num_images": images}
     started = time.perf_counter()
-    answer = requests.post(f"{url}/dalle", json=body, headers={"X-Forwarded-For": caller}, timeout=TIMEOUT_SECONDS)
+    answer = requests.post(f"{url}/dalle", json=body, headers=name, timeout=TIMEOUT_SECONDS)
     answer.raise_for_status()
     assert len(answer.json()["generatedImgs"]) == images
     return time.perf_counter() - started

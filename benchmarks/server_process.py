@@ -36,8 +36,8 @@ class RunningServer:
 
 
 def our_command(*flags: str, model: str, threads: int) -> list[str]:
-    """Return the command that starts our server on a free port."""
-    fixed = ["--port", "0", "--log_level", "warning", "--model_version", model, "--threads", str(threads)]
+    """Return the command that starts our server on a free port. Its callers are told apart by a proxy's header."""
+    fixed = ["--port", "0", "--trust_proxy", "--log_level", "warning", "--model_version", model, "--threads", str(threads)]
     return [sys.executable, "app.py", *fixed, *flags]
 
 
