@@ -40,7 +40,7 @@ class Batch:
     def __init__(self, runner: Runner, queue: JobQueue, statistics: Statistics, min_distinct_tokens: int = 1) -> None:
         """An image with fewer different tokens than `min_distinct_tokens` is an empty sheet."""
         self.runner = runner
-        self.gallery = Gallery(min_distinct_tokens)
+        self.gallery = Gallery(runner.pictures_at_once, min_distinct_tokens)
         self.in_detokenizer: list[Picture] = []  # of a step that fails, those that are not delivered
         self._queue, self._scheduler, self._statistics = queue, queue.scheduler, statistics
 
@@ -125,9 +125,17 @@ class Batch:
             self.gallery.add(slot)
 
     def _detokenize_due(self, steps: int) -> None:
-        """Detokenize and deliver pictures that are due: at most one a step while images are decoded, because it delays them."""
-        self.in_detokenizer = self.gallery.take(self._scheduler.has_work, steps)
-        if self.in_detokenizer:
+        """Detokenize and deliver pictures that are due.
+
+        They delay other images: so while these are decoded, there are at most as many pictures as steps. Else as many as
+        the runner computes at once, so that a new request waits no longer.
+        """
+        left = steps if self._scheduler.running else 1
+        while left > 0:
+            self.in_detokenizer = self.gallery.take(self._scheduler.has_work, steps, left)
+            if not self.in_detokenizer:
+                return
+            left, steps = left - len(self.in_detokenizer), 0
             pixels = self.runner.detokenize(np.stack([picture.grid for picture in self.in_detokenizer]))
             for picture, own in zip(list(self.in_detokenizer), pixels, strict=True):
                 self._deliver(picture, own)

@@ -15,7 +15,6 @@ from engine.request import IMAGE_TOKEN_COUNT
 
 # Steps between two previews. One picture of Mini takes as long as 20 steps of a full batch, and decoding comes first.
 PREVIEW_SPACING = 16
-PICTURES_AT_ONCE = 16  # while nothing is decoded: a request that arrives then waits no longer than this
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,17 @@ class Picture:
 class Gallery:
     """The pictures that are due: in order those that no caller may miss, then other previews, of each image only the newest."""
 
-    def __init__(self, min_distinct_tokens: int = 1) -> None:
-        """An image with fewer different tokens than `min_distinct_tokens` is an empty sheet, not shown if there is another."""
+    def __init__(self, at_once: int, min_distinct_tokens: int = 1) -> None:
+        """`at_once` is how many pictures the runner computes at once: none of them is ready before the others.
+
+        An image with fewer different tokens than `min_distinct_tokens` is an empty sheet, not shown if there is another.
+        """
         self._min_distinct_tokens = min_distinct_tokens
         self._owed: deque[Picture] = deque()  # finished ones, and previews of requests that want every one
         self._previews: dict[Slot, Picture] = {}
         self._steps_since_preview = PREVIEW_SPACING
         self._suspects: set[Job] = set()  # jobs whose pictures failed together, or for which memory ran out
-        self.at_once = PICTURES_AT_ONCE  # the most pictures that are shown at once
+        self.at_once = at_once
 
     def __bool__(self) -> bool:
         """Whether any picture is due."""
@@ -93,11 +95,11 @@ class Gallery:
         self._previews.pop(first, None)
         self._owed.append(picture)
 
-    def take(self, is_decoding: bool, steps: int = 1) -> list[Picture]:
-        """Remove and return the next pictures, all of one shape; one by one while any of them is a suspect.
+    def take(self, is_decoding: bool, steps: int, most: int) -> list[Picture]:
+        """Remove and return the next pictures to compute at once, all of one shape; one by one while any of them is a suspect.
 
-        While images are decoded, call this every few steps, with their number. It then returns at most one picture a step that
-        no caller may miss; another preview only now and then, alone.
+        `steps` is how many tokens of each image were decoded since the last call. While images are decoded, at most `most`
+        pictures are returned that no caller may miss; another preview only now and then, alone.
         """
         self._forget_unwanted()
         count = 1 if self._suspects else self.at_once
@@ -105,7 +107,7 @@ class Gallery:
         if is_decoding:
             if not self._owed and self._steps_since_preview < PREVIEW_SPACING:
                 return []
-            count = min(count, steps, max(1, len(self._owed)))
+            count = min(count, most, max(1, len(self._owed)))
         taken: list[Picture] = []
         while len(taken) < count and self and self._fits(taken):
             taken.append(self._pop())

@@ -41,6 +41,10 @@ class _Slots(Protocol):
     An image has a slot of two rows, unconditional and conditional.
     """
 
+    @property
+    def pictures_at_once(self) -> int:
+        """How many pictures `detokenize` computes at once; of more, one such part after the other."""
+
     def encode(self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None) -> Any:
         """Encode a prompt once, and its negative prompt or the empty one; `admit` takes the result for each of its images."""
 

@@ -30,6 +30,7 @@ class SamplingRunner:
         self.logits_runner = logits_runner
         self.encode = logits_runner.encode
         self.detokenize = logits_runner.detokenize
+        self.pictures_at_once = logits_runner.pictures_at_once
         self._start_token = config.decoder_start_token_id  # before an image's first one
         self._set([], [], [])
 

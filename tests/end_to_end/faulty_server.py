@@ -35,6 +35,7 @@ class FaultyRunner:
 
     def __init__(self, runner: Any, file: Path) -> None:
         self._runner, self._file = runner, file
+        self.pictures_at_once: int = runner.pictures_at_once
 
     def draw(self, tokens: Sequence[int], positions: Sequence[int], draws: Sequence[Draw], steps: int) -> Drawn:
         return draw_with_numpy(self.step(tokens, positions), positions, draws)

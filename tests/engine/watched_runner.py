@@ -26,6 +26,7 @@ class WatchedRunner:
         self.faults: dict[str, list[BaseException]] = {}  # the errors that a method's next calls raise
         self.max_rows = 1000  # a step with more rows runs out of memory
         self.max_side = 1000  # a grid with more tokens on a side runs out of memory
+        self.pictures_at_once = 16  # set it before the engine is made
         self.row_with_nan: int | None = None  # in the next step's logits
         self._may_step, self._is_held = threading.Event(), threading.Event()
         self._may_step.set()

@@ -48,6 +48,8 @@ class CudaRunner:
     An image keeps its slot while others come and go: only the numbers of the slots in the batch change.
     """
 
+    pictures_at_once = 16  # each takes milliseconds; so the host waits for the device less often
+
     def __init__(self, checkpoint: Checkpoint, device: torch.device, products: MakeProduct | None = None) -> None:
         """`products` makes the products of weights, by default those with the same bits in any batch."""
         self._device = device

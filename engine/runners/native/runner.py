@@ -56,6 +56,8 @@ PromptPair = tuple[NativePrompt, NativePrompt]  # negative and positive: an imag
 class NativeRunner:
     """A `LogitsRunner` on the decoder in C."""
 
+    pictures_at_once = 1
+
     def __init__(self, ends: Ends, library: ctypes.CDLL, threads: int) -> None:
         self._ends = ends
         self.decoder = NativeDecoder(library, ends.config, ends.decoder, threads)

@@ -38,6 +38,8 @@ class _Slot:
 class OpenVinoRunner:
     """A `LogitsRunner` of a compiled model of the form `PAGED`."""
 
+    pictures_at_once = 1
+
     def __init__(self, model: CompiledModel) -> None:
         assert model.detokenizer is not None, "of the form PAGED"
         self._model, self._detokenizer = model, model.detokenizer

@@ -120,9 +120,14 @@ class TorchRunner:
         """Draw the next token of each image."""
         return draw_with_numpy(self.step(tokens, positions), positions, draws)
 
+    @property
+    def pictures_at_once(self) -> int:
+        """How many pictures the detokenizer computes at once."""
+        return _DETOKENIZER_BATCH.get(self._device.type, 1)
+
     @torch.inference_mode()
     def detokenize(self, grids: NDArray[Any]) -> NDArray[Any]:
         """Turn token grids int64 [N, H, W] into pixels uint8 [N, 16 H, 16 W, 3]."""
         on_device = torch.from_numpy(grids).to(self._device)
-        parts = on_device.split(_DETOKENIZER_BATCH.get(self._device.type, 1))
+        parts = on_device.split(self.pictures_at_once)
         return torch.cat([pixels_of(self._detokenizer, part) for part in parts]).cpu().numpy()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.batching.batch import MAX_STEPS
 from engine.batching.engine import Engine
@@ -81,3 +83,34 @@ def test_only_the_image_whose_logits_are_not_finite_ends(several: Engine, runner
     with pytest.raises(GenerationFailed):
         images_of(jobs[bad])
     assert images_of(jobs[1 - bad]) == expected
+
+
+@pytest.mark.parametrize("kind", [SamplingRunner, SeveralSteps])
+def test_pictures_come_one_by_one_and_a_request_between_them_is_begun(
+    kind: type[SamplingRunner],
+    several: Engine,
+    loaded: tuple[ModelFiles, LogitsRunner],
+    runner: WatchedRunner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = images_of(several.submit(request(seeds=(1, 2, 3))))
+    late: list[Job] = []
+    detokenize = runner.detokenize
+
+    def detokenize_and_ask(grids: NDArray[Any]) -> NDArray[Any]:
+        if not late:
+            late.append(engine.submit(request("two hearts", seeds=(4,))))
+        return detokenize(grids)
+
+    monkeypatch.setattr(runner, "detokenize", detokenize_and_ask)
+    runner.pictures_at_once = 1
+    del runner.calls[:]
+    engine = Engine(lambda: (loaded[0], kind(runner, loaded[0].config)), max_batch_size=4)
+    try:
+        assert images_of(engine.submit(request(seeds=(1, 2, 3)))) == together
+        assert len(images_of(late[0])) == 1
+    finally:
+        engine.close()
+    names = [name for name, _ in runner.calls if name in {"detokenize", "encode"}]
+    assert names == ["encode", "detokenize", "encode", "detokenize", "detokenize", "detokenize"]
+    assert {count for name, count in runner.calls if name == "detokenize"} == {1}
