@@ -28,12 +28,14 @@ _LITTLE_WORDS = """
 """
 _STOP_WORDS = frozenset(_LITTLE_WORDS.split())
 _LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
-_NUMBERS = {"four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "dozen", "twenty", "hundred", "thousand"}
+_LARGE_NUMBERS = "many several four five six seven eight nine ten eleven twelve dozen twenty hundred thousand"
+_NUMBERS = frozenset(_LARGE_NUMBERS.split())
 _NEGATIONS = ("without", "no")
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 _NAMED = 8  # things that a warning names
 _GUESSED = 3  # unknown words for which a warning names a known one: each takes milliseconds
+_SHORTEST_GUESSED = 4
 _LONGEST_GUESSED = 24  # letters; the longer, the slower
 _ALIKE = 0.8  # how alike the two must be, as difflib measures it
 _UNSAID = "unsaid"  # the key of the file that is not a group
@@ -74,9 +76,7 @@ class KnownWords:
 
     def warnings(self, prompt: str, model: str) -> list[str]:
         """Return sentences about the words of a prompt that a model, called `model`, does not know or can't follow."""
-        counts = self.names("counts") if "counts" in self.groups else ()
-        others = list(self._other_words(prompt))
-        numbers = [word for word in others if _is_large(word)] if counts else []
+        others, numbers = list(self._other_words(prompt)), self._large_numbers(prompt)
         warnings = []
         if unknown := [word for word in self.unknown_words(prompt) if word not in numbers]:
             guesses = {word: self._guess(word) for word in unknown[:_GUESSED]}
@@ -86,26 +86,37 @@ class KnownWords:
             known = f"It draws {len(things)} things, such as {some}; its model card lists them."
             warnings.append(f"{model} does not know {words}. {known}")
         if numbers:
-            warnings.append(f'{model} draws at most {counts[-1]} of a kind, not "{numbers[0]}".')
+            warnings.append(f'{model} draws at most {self._most} of a kind, not "{numbers[0]}".')
         warnings += [f'{model} does not understand "{word}": it may draw what follows.' for word in _NEGATIONS if word in others]
         return warnings
 
     def _guess(self, word: str) -> str:
-        """Return a question about the known word that is most like an unknown one; empty if none is."""
-        close = get_close_matches(word, self._vocabulary, 1, _ALIKE) if len(word) <= _LONGEST_GUESSED else []
+        """Return a question about the known word that is most like an unknown one, best one of a thing; empty if none is."""
+        if len(word) > _LONGEST_GUESSED:
+            return ""
+        if len(word) < _SHORTEST_GUESSED:  # of which most words are a letter away
+            close = sorted(_swapped(word) & set(self._things))
+        else:
+            close = get_close_matches(word, self._things, 1, _ALIKE) or get_close_matches(word, self._vocabulary, 1, _ALIKE)
         return f' (did you mean "{close[0]}"?)' if close else ""
 
     def complete(self, prompt: str, variant: int = 0) -> str:
         """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.
 
         "can you draw a cat?" becomes "a medium cat in the centre on a white background". A prompt of several things only gets the
-        background, if it has none. Where the first unsaid part has several wordings, `variant` chooses one; consecutive numbers
-        choose different ones.
+        background, if it has none, and the largest number in place of larger ones. Where the first unsaid part has several
+        wordings, `variant` chooses one; consecutive numbers choose different ones.
         """
         phrases = [part for part in self._read(prompt) if isinstance(part, _Phrase)]
         subjects = [phrase for phrase in phrases if phrase.means("things", "shapes")]
+        if not self.unsaid:
+            return prompt
+        if subjects and (numbers := self._large_numbers(prompt)):
+            fewer = re.sub(rf"\b(an? )?({'|'.join(numbers)})\b", self._most, prompt, flags=re.IGNORECASE)
+            if fewer != prompt:
+                return self.complete(fewer, variant)
         subjects = subjects or [phrase for phrase in phrases if phrase.means("tags")]
-        if not subjects or not self.unsaid:
+        if not subjects:
             return prompt
         colours = [phrase for phrase in phrases if phrase.means("colours") and phrase not in subjects]
         has_ground = bool(_GROUND.search(prompt))
@@ -140,6 +151,16 @@ class KnownWords:
                 return others[0] if phrase.text == names[0] and others and group == "sceneries" else phrase.text
         return ""
 
+    def _large_numbers(self, prompt: str) -> list[str]:
+        """Return the numbers of a prompt that are larger than the model draws, if it draws several of a kind."""
+        parts = [part if isinstance(part, str) else part.text for part in self._read(prompt)]
+        return [part for part in parts if _is_large(part)] if self._most else []
+
+    @property
+    def _most(self) -> str:
+        """The largest number of a kind that the model draws; empty if it draws only one."""
+        return self.names("counts")[-1] if "counts" in self.groups else ""
+
     def _other_words(self, prompt: str) -> Iterator[str]:
         """Yield the words of a prompt that belong to no known wording: little words and unknown ones."""
         return (part for part in self._read(prompt) if isinstance(part, str))
@@ -154,7 +175,9 @@ class KnownWords:
                 forms = [form for form in _singulars(last) if (*before, form) in self._wordings]
                 if forms and (length > 1 or last not in _STOP_WORDS):
                     text = " ".join(words[at : at + length])
-                    yield _Phrase(text, self._wordings[(*before, forms[0])], forms[0] != last)
+                    # "dogs" is a tag, and the plural of a thing, which counts more.
+                    found = [_Phrase(text, self._wordings[(*before, form)], form != last) for form in forms]
+                    yield next((phrase for phrase in found if phrase.means("things", "shapes")), found[0])
                     at += length
                     break
             else:
@@ -182,6 +205,11 @@ class KnownWords:
     def _vocabulary(self) -> list[str]:
         """All words of all wordings."""
         return sorted({word for wording in self._wordings for word in wording})
+
+    @cached_property
+    def _things(self) -> list[str]:
+        """The words of the usual names of things."""
+        return sorted({word for name in self.groups.get("things", ()) for word in _words(name)})
 
     @cached_property
     def _longest(self) -> int:
@@ -228,6 +256,11 @@ def _singulars(word: str) -> Iterator[str]:
         yield word[:-1]
 
 
+def _swapped(word: str) -> set[str]:
+    """Return a word with two letters that follow each other swapped, in all ways."""
+    return {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
+
+
 def _is_large(word: str) -> bool:
     """Whether a word is a number above three that people count things with."""
     return word in _NUMBERS or (word.isdigit() and 1 < len(word.lstrip("0")) < 4) or word in tuple("456789")
@@ -239,9 +272,8 @@ def _is_little(word: str) -> bool:
         return True
     if len(word) > _LONGEST_STOP_WORD + 1:
         return False  # without this, a word of many thousand letters takes gigabytes
-    swapped = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
     shorter = {word[:i] + word[i + 1 :] for i in range(len(word))}
-    if len(word) > 2 and swapped & _STOP_WORDS:
+    if len(word) > 2 and _swapped(word) & _STOP_WORDS:
         return True
     return len(word) >= _LONG_ENOUGH - 1 and any(
         len(stop) >= _LONG_ENOUGH and (stop in shorter or word in {stop[:i] + stop[i + 1 :] for i in range(len(stop))})

@@ -31,6 +31,7 @@ BodyT = TypeVar("BodyT", bound="RequestBody")
 _MAX_SHOWN_CHARACTERS = 60
 _ALIKE = 0.75  # how alike a misspelt field and a field are, as difflib measures it
 _MOST_GUESSED = 20  # unknown fields that are compared
+_ELSEWHERE = {"n": "num_images", "num_images": "n", "num_image": "n", "text": "prompt", "prompt": "text"}  # of two routes
 
 _INTEGERS = (int, int | None)
 _NUMBERS = (float, float | None)
@@ -60,10 +61,17 @@ class RequestBody(BaseModel):
     def _note_slips(cls, fields: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         body = handler(fields)
         unknown = [name for name in fields if name not in cls.model_fields and len(name) <= _MAX_SHOWN_CHARACTERS]
-        guesses = [(name, get_close_matches(name.lower(), cls.model_fields, 1, _ALIKE)) for name in unknown[:_MOST_GUESSED]]
+        guesses = [(name, cls._field_like(name)) for name in unknown[:_MOST_GUESSED]]
         sentence = 'The field "{}" is unknown and was ignored: did you mean "{}"?'
-        body._warnings = tuple(sentence.format(name, *close) for name, close in guesses if close)
+        body._warnings = tuple(sentence.format(name, guess) for name, guess in guesses if guess)
         return body
+
+    @classmethod
+    def _field_like(cls, name: str) -> str | None:
+        """Return the field that an unknown name may stand for."""
+        close = get_close_matches(name.lower(), cls.model_fields, 1, _ALIKE)
+        guess = close[0] if close else _ELSEWHERE.get(name)
+        return guess if guess in cls.model_fields else None
 
     @model_validator(mode="before")
     @classmethod

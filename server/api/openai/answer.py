@@ -26,7 +26,7 @@ class ImagesWriter:
         body: The request's body.
         text_tokens: How many tokens of the prompt the model reads.
         folder: Where images are saved; None saves nothing.
-        warnings: Those about the prompt.
+        warnings: Those about the request.
         links_to: Keeps encoded images and returns their URLs.
     """
 
@@ -109,8 +109,9 @@ class ImagesWriter:
             size=self._body.size_text,
             output_format=self._body.output_format,
             usage=Usage.of(self._text_tokens, IMAGE_TOKEN_COUNT),
+            warnings=[*self._warnings] or None,
         )
-        self._text_tokens = 0  # the prompt is read once for all images, so it counts with the first
+        self._text_tokens, self._warnings = 0, ()  # the prompt is read once for all images, so it counts with the first
         return frame(completed.type, completed.model_dump(mode="json", exclude_none=True))
 
     def _encoded(self, image: Image.Image) -> str:

@@ -185,6 +185,7 @@ class CompletedEvent(BaseModel):
     background: Literal["opaque"] = "opaque"
     output_format: ImageFormat
     usage: Usage
+    warnings: list[str] | None = Field(default=None, description="with the first image: what of the request has no effect")
 
 
 class ModelCard(BaseModel):

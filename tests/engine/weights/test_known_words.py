@@ -56,6 +56,8 @@ def test_unknown_words_are_told_once_and_in_order(prompt: str, unknown: list[str
         ("a kittn", '"kittn" (did you mean "kitten"?)'),
         ("a chery and an ornithopter", '"chery" (did you mean "cherry"?) or "ornithopter"'),
         ("balon ornithopter ibis cerry", '"balon" (did you mean "balloon"?) or "ornithopter" or "ibis" or "cerry"'),
+        ("a cta", '"cta" (did you mean "cat"?)'),
+        ("a kat", '"kat"'),
         ("kitten" * 5, f'"{"kitten" * 5}"'),
     ],
 )
@@ -73,6 +75,8 @@ NEGATION = 'Tiny does not understand "{}": it may draw what follows.'
     [
         ("two cats", []),
         ("5 cats", [AT_MOST.format("5")]),
+        ("high five, five cats", [AT_MOST.format("five")]),
+        ("many dogs", [AT_MOST.format("many")]),
         ("a dozen cats, ten dogs", [AT_MOST.format("dozen")]),
         ("a cat, 4k, 1920 by 1080, 007", []),
         ("a cat without a dog", [NEGATION.format("without")]),
@@ -87,7 +91,7 @@ def test_a_warning_tells_numbers_and_negations(prompt: str, told: list[str]) -> 
 COMPLETING = KnownWords(
     {
         "things": {"cat": ("kitten",), "dog": (), "cake": ("birthday cake",), "t-rex": ("dinosaur",)},
-        "tags": {"cat": ("pet", "please"), "dog": ("pet",), "cake": ("candles",)},
+        "tags": {"cat": ("pet", "please", "high five", "five"), "dog": ("pet", "dogs"), "cake": ("candles",)},
         "shapes": {"circle": ("disc",)},
         "colours": {"red": ("crimson",), "blue": ()},
         "sceneries": {"space": ("in space", "in outer space")},
@@ -120,6 +124,12 @@ COMPLETING = KnownWords(
         ("two cats", "two cats on a white background"),
         ("cats", "cats on a white background"),
         ("two cats in space", "two cats in space"),
+        ("Five cats", "two cats on a white background"),
+        ("a dozen cats in space and 12 dogs", "two cats in space and two dogs"),
+        ("a cat at ten", "a cat at two on a white background"),
+        ("five dogs", "two dogs on a white background"),
+        ("dogs", "dogs on a white background"),
+        ("high five", "a medium high five in the centre on a white background"),
         ("a red circle", "a red circle on a white background"),
         ("a red circle on blue", "a red circle on blue"),
         ("a red circle and a blue disc", "a red circle and a blue disc on a white background"),

@@ -44,6 +44,7 @@ def test_a_prompt_that_is_too_long_has_a_warning(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("fields", "slips"),
     [
+        ({"n": 2, "prompt": "a dog"}, {"n": "num_images", "prompt": "text"}),
         ({"sed": 7, "Num_Image": 2}, {"sed": "seed", "Num_Image": "num_images"}),
         (
             {"temprature": 0.5, "steps": 20, "user": "me", "quality": "hd", "style": None, "x" * 1000: 1},
