@@ -92,7 +92,8 @@ def test_a_row_has_the_same_bits_among_any_others(dtype: torch.dtype, gpu: torch
                 multiply(others[:count], y[:count])
                 assert torch.equal(y[:count], expected[first : first + count]), f"{n} x {k}, {count} rows from {first}"
             error = float((expected - x.double() @ weight.double().t()).abs().max())
-            assert error < max(8 * k**0.5 * torch.finfo(result).eps, k * torch.finfo(torch.float32).eps)
+            # Tensor cores add with fewer bits than float32's: of numbers as large as 200, 0.0008 was seen.
+            assert error < max(8 * k**0.5 * torch.finfo(result).eps, 8 * k * torch.finfo(torch.float32).eps)
 
 
 def test_a_picture_in_16_bits_is_good_and_the_same_alone_and_among_others(gpu: torch.device) -> None:
