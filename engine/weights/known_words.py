@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -72,13 +72,14 @@ class KnownWords:
         Plurals, articles, other little words, numbers, and little words with a letter wrong count as known. An emoji counts as
         its name.
         """
-        return list(dict.fromkeys(word for word in self._other_words(prompt) if not _is_little(word)))
+        return _unknown(self._read(prompt))
 
     def warnings(self, prompt: str, model: str) -> list[str]:
         """Return sentences about the words of a prompt that a model, called `model`, does not know or can't follow."""
-        others, numbers = list(self._other_words(prompt)), self._large_numbers(prompt)
+        parts = list(self._read(prompt))
+        numbers = self._large_numbers(parts)
         warnings = []
-        if unknown := [word for word in self.unknown_words(prompt) if word not in numbers]:
+        if unknown := [word for word in _unknown(parts) if word not in numbers]:
             guesses = {word: self._guess(word) for word in unknown[:_GUESSED]}
             words = " or ".join(f'"{word}"{guesses.get(word, "")}' for word in unknown)
             things = self.names("things")
@@ -87,7 +88,7 @@ class KnownWords:
             warnings.append(f"{model} does not know {words}. {known}")
         if numbers:
             warnings.append(f'{model} draws at most {self._most} of a kind, not "{numbers[0]}".')
-        warnings += [f'{model} does not understand "{word}": it may draw what follows.' for word in _NEGATIONS if word in others]
+        warnings += [f'{model} does not understand "{word}": it may draw what follows.' for word in _NEGATIONS if word in parts]
         return warnings
 
     def _guess(self, word: str) -> str:
@@ -107,11 +108,12 @@ class KnownWords:
         background, if it has none, and the largest number in place of larger ones. Where the first unsaid part has several
         wordings, `variant` chooses one; consecutive numbers choose different ones.
         """
-        phrases = [part for part in self._read(prompt) if isinstance(part, _Phrase)]
+        parts = list(self._read(prompt))
+        phrases = [part for part in parts if isinstance(part, _Phrase)]
         subjects = [phrase for phrase in phrases if phrase.means("things", "shapes")]
         if not self.unsaid:
             return prompt
-        if subjects and (numbers := self._large_numbers(prompt)):
+        if subjects and (numbers := self._large_numbers(parts)):
             fewer = re.sub(rf"\b(an? )?({'|'.join(numbers)})\b", self._most, prompt, flags=re.IGNORECASE)
             if fewer != prompt:
                 return self.complete(fewer, variant)
@@ -151,19 +153,15 @@ class KnownWords:
                 return others[0] if phrase.text == names[0] and others and group == "sceneries" else phrase.text
         return ""
 
-    def _large_numbers(self, prompt: str) -> list[str]:
-        """Return the numbers of a prompt that are larger than the model draws, if it draws several of a kind."""
-        parts = [part if isinstance(part, str) else part.text for part in self._read(prompt)]
-        return [part for part in parts if _is_large(part)] if self._most else []
+    def _large_numbers(self, parts: Iterable[_Phrase | str]) -> list[str]:
+        """Return the numbers, each once, that are larger than the model draws, if it draws several of a kind."""
+        words = dict.fromkeys(part if isinstance(part, str) else part.text for part in parts)
+        return [word for word in words if _is_large(word)] if self._most else []
 
     @property
     def _most(self) -> str:
         """The largest number of a kind that the model draws; empty if it draws only one."""
         return self.names("counts")[-1] if "counts" in self.groups else ""
-
-    def _other_words(self, prompt: str) -> Iterator[str]:
-        """Yield the words of a prompt that belong to no known wording: little words and unknown ones."""
-        return (part for part in self._read(prompt) if isinstance(part, str))
 
     def _read(self, prompt: str) -> Iterator[_Phrase | str]:
         """Yield a prompt's known wordings, the longest at each place, and its other words."""
@@ -256,6 +254,11 @@ def _singulars(word: str) -> Iterator[str]:
         yield word[:-1]
 
 
+def _unknown(parts: Iterable[_Phrase | str]) -> list[str]:
+    """Return the words that belong to no known wording, and are no little words; each once."""
+    return [word for word in dict.fromkeys(parts) if isinstance(word, str) and not _is_little(word)]
+
+
 def _swapped(word: str) -> set[str]:
     """Return a word with two letters that follow each other swapped, in all ways."""
     return {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
@@ -263,7 +266,7 @@ def _swapped(word: str) -> set[str]:
 
 def _is_large(word: str) -> bool:
     """Whether a word is a number above three that people count things with."""
-    return word in _NUMBERS or (word.isdigit() and 1 < len(word.lstrip("0")) < 4) or word in tuple("456789")
+    return word in _NUMBERS or (word.isdigit() and word[0] != "0" and len(word) < 4 and int(word) > 3)
 
 
 def _is_little(word: str) -> bool:

@@ -20,6 +20,8 @@ from engine.weights.skeleton import build_decoder, without_weights
 
 _META = torch.device("meta")
 
+_FAILED = "kernels could not be compiled before they are needed"
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,13 +45,18 @@ def compiling(config: ModelConfig, dtype: torch.dtype, device: torch.device, thr
     What fails is only logged: it fails again where the kernel is needed, and is reported there.
     """
 
+    kernels = Compilation()
+
     def work() -> None:
         try:
             kernels.run(device, threads)
         except Exception:
-            _log.debug("kernels could not be compiled before they are needed", exc_info=True)
+            _log.debug(_FAILED, exc_info=True)
 
-    kernels = step_kernels(config, dtype)
+    try:
+        kernels = step_kernels(config, dtype)
+    except Exception:
+        _log.debug(_FAILED, exc_info=True)
     thread = Thread(target=work, name="compile", daemon=True)
     thread.start()
     try:

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; it exists for Linux")
 
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from engine.runners.cuda import compiling  # noqa: E402
 from engine.runners.cuda.kernels.attention import image_attention_kernel, text_attention_kernel  # noqa: E402
 from engine.runners.cuda.kernels.drawing import draw_kernel  # noqa: E402
 from engine.runners.cuda.kernels.group_norm import group_norm_kernel, group_sums_kernel  # noqa: E402
 from engine.runners.cuda.kernels.norms import add_norm_kernel, embed_kernel, gated_norm_kernel  # noqa: E402
 from engine.runners.cuda.kernels.products import product_kernel  # noqa: E402
+from engine.weights.models import MODELS  # noqa: E402
 
 LEAST_SHARED_MEMORY = 99 * 2**10  # of the GPUs of compute capability 8.0 and more: GeForce 30 and 40
 UNKNOWN = ("R", "H", "idle")  # numbers that need not be multiples of 16
@@ -61,3 +64,19 @@ def test_all_kernels_are_compiled_and_fit(capability: int, tmp_path: Path, monke
         assert compiled.metadata.shared <= LEAST_SHARED_MEMORY, f"{kernel} {sizes}"
         is_tensor_core = "mma.sync" in compiled.asm["ptx"]
         assert is_tensor_core == (kernel is product_kernel and arguments[0] == "h")
+
+
+def test_a_start_goes_on_where_kernels_can_not_be_compiled_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> object:
+        raise ValueError("a model of odd sizes")
+
+    sizes = MODELS["mini"].sizes
+    assert sizes is not None
+    loaded = []
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "step_kernels", fail)
+        with compiling.compiling(sizes, torch.float16, torch.device("cpu"), 1):
+            loaded.append(1)
+    with compiling.compiling(sizes, torch.float16, torch.device("cuda"), 1):  # there is none
+        loaded.append(2)
+    assert loaded == [1, 2]
