@@ -33,9 +33,9 @@ def as_bfloat16_bits(weight: Tensor) -> Tensor:
     return as_float32(weight).bfloat16().view(torch.uint16)
 
 
-def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize a float32 weight [out, in] to int8, -127 to 127: values [out, in], scales [out, 1]."""
-    scales = (weight.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+def quantize_int8(weight: Tensor, most: int = 127) -> tuple[Tensor, Tensor]:
+    """Quantize a float32 weight [out, in] to int8, -`most` to `most`: values [out, in], scales [out, 1]."""
+    scales = (weight.abs().amax(1, keepdim=True) / most).clamp(min=1e-12)
     return (weight / scales).round().char(), scales
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners.aligned import aligned_empty
 from engine.runners.native.draws import DRAWN_TOKEN
-from engine.runners.native.layout import BFLOATS, FLOATS, HALVES, INT8, PIECE
+from engine.runners.native.layout import BFLOATS, FLOATS, HALVES, INT7, INT8, PIECE
 from engine.weights.config import ModelConfig
 
 _EPSILON = 1e-5  # of torch.nn.LayerNorm
@@ -34,7 +34,7 @@ STEP_PARTS = (
 _DRAW_SECONDS = 0.02  # that a call may take beyond its first step, so that images need not wait long for a place in the batch
 _ROWS = ("tokens", "positions", "text_lengths", "image_cache", "text_cache", "logits")
 # The type of cached keys and values, by the type of the logits' weights: float32, float16, or int8 with a scale for each.
-_CACHE_TYPES = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2}
+CACHE_TYPES = {FLOATS: 0, HALVES: 0, BFLOATS: 1, INT8: 2, INT7: 2}
 
 
 class _Product(Structure):
@@ -104,7 +104,7 @@ class NativeDecoder:
             middle=config.glu_embed_count,
             layer_count=config.decoder_layer_count,
             image_length=IMAGE_TOKEN_COUNT,
-            cache_type=_CACHE_TYPES[self._head.kind],
+            cache_type=CACHE_TYPES[self._head.kind],
             epsilon=_EPSILON,
             tokens=tokens,
             positions=positions,

@@ -12,7 +12,7 @@ MAX_HEAD_WIDTH = 256
 MAX_LENGTH = 256  # positions that a row attends to, of an image or a prompt
 GROUP = INT4_GROUP  # inputs that share a scale in int8
 
-FLOATS, HALVES, BFLOATS, INT8, INT4 = range(5)
+FLOATS, HALVES, BFLOATS, INT8, INT7, INT4 = range(6)
 
 
 def unsupported_reason(config: ModelConfig) -> str | None:

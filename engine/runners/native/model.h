@@ -16,12 +16,10 @@
 #define INPUT_STRIDE (MAX_WIDTH + 64)
 #define MAX_GROUPS (INPUT_STRIDE / GROUP)
 
-enum { AS_FLOATS, AS_HALVES, AS_BFLOATS, AS_INT8, AS_INT4 };
-
 typedef struct {
-    int32_t kind, inputs, outputs, groups; /* inputs of AS_INT8 and AS_INT4 are padded to whole groups */
+    int32_t kind, inputs, outputs, groups; /* inputs of whole numbers are padded to whole groups */
     const uint8_t *weights;                /* panels of PANEL output channels; their number is a multiple of PIECE_PANELS */
-    const float *scales;                   /* AS_INT8: [outputs]; AS_INT4: [panels, groups, PANEL] */
+    const float *scales;                   /* AS_INT8, AS_INT7: [outputs]; AS_INT4: [panels, groups, PANEL] */
     const uint8_t *zeros;                  /* AS_INT4: [panels, groups, PANEL] */
 } Product;
 

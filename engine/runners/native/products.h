@@ -18,9 +18,9 @@ typedef struct {
 #define UNROLL_ROWS
 #endif
 #define COLUMNS (PIECE / LANES) /* registers of a piece's channels */
-/* Whether a group's weights of 4 or 8 bits are unpacked once for all strips of a tile, which has one panel then. */
+/* Whether a group's weights of 4 bits, or of 7 or 8, are unpacked once for all strips of a tile, which has one panel then. */
 #define UNPACKS_INT4(panels) (STRIP_ROWS < MAX_TILE_ROWS && (panels) == 1)
-#define UNPACKS_INT8(panels) (UNPACKS_INT4(panels) && IS_INT8_PACKED)
+#define UNPACKS_INT8(kind, panels) (UNPACKS_INT4(panels) && IS_PACKED(kind))
 
 /* How far ahead weights are prefetched, in bytes: to the first cache, and to the second. */
 typedef struct {
@@ -117,54 +117,57 @@ INLINE void multiply_floats(int kind, int rows, int panels, const Product *produ
                    min_int(i + step, product->inputs), in.x, sums);
 }
 
-/* Unpack a group's weights of 8 bits for all strips. */
-INLINE void unpack_int8(int rows, const uint8_t *weights, Ahead ahead, Weights8 (*unpacked)[PARTS]) {
+/* Unpack a group's weights of 7 or 8 bits for all strips. */
+INLINE void unpack_int8(int kind, int rows, const uint8_t *weights, Ahead ahead, Weights8 (*unpacked)[PARTS]) {
     for (int i = 0; i < GROUP / 4; i++, weights += 4 * PANEL) {
         prefetch_weights(rows, weights, ahead);
-        UNROLL for (int turn = 0; turn < TURNS; turn++)
-            UNROLL for (int c = 0; c < PARTS; c++) unpacked[i * TURNS + turn][c] = load_weights(weights + c * 4 * LANES, turn);
+        UNROLL for (int turn = 0; turn < TURNS(kind); turn++)
+            UNROLL for (int c = 0; c < PARTS; c++)
+                unpacked[i * TURNS(kind) + turn][c] = load_weights(kind, weights + c * 4 * LANES, turn);
     }
 }
 
-/* Multiply a group of inputs by weights of 8 bits, stored as 0 to 255 for -128 to 127. */
-INLINE void strip_of_int8(Strip strip, const uint8_t *weights, size_t panel_bytes, Ahead ahead, const Weights8 (*unpacked)[PARTS],
-                          int group, Operand in, Floats (*sums)[COLUMNS]) {
+/* Multiply a group of inputs by weights of 8 bits, stored as 0 to 255 for -128 to 127, or of 7, as 0 to 128 for -64 to 64. */
+INLINE void strip_of_int8(Strip strip, int kind, float excess, const uint8_t *weights, size_t panel_bytes, Ahead ahead,
+                          const Weights8 (*unpacked)[PARTS], int group, Operand in, Floats (*sums)[COLUMNS]) {
     int columns = strip.panels * PARTS;
     Ints dots[STRIP_ROWS][COLUMNS];
     UNROLL for (int r = 0; r < strip.count; r++)
         UNROLL for (int c = 0; c < columns; c++) dots[r][c] = (Ints){0};
     for (int i = 0; i < GROUP; i += 4 * FOURS)
-        UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL, unpacked += TURNS) {
-            if (!UNPACKS_INT8(strip.panels) && strip.first == 0)
+        UNROLL for (int four = 0; four < FOURS; four++, weights += 4 * PANEL, unpacked += TURNS(kind)) {
+            if (!UNPACKS_INT8(kind, strip.panels) && strip.first == 0)
                 UNROLL for (int p = 0; p < strip.panels; p++) prefetch_weights(strip.rows, weights + p * panel_bytes, ahead);
-            UNROLL for (int turn = 0; turn < TURNS; turn++) {
+            UNROLL for (int turn = 0; turn < TURNS(kind); turn++) {
                 Weights8 weight[COLUMNS];
                 UNROLL for (int c = 0; c < columns; c++)
-                    weight[c] = UNPACKS_INT8(strip.panels) ? unpacked[turn][c]
-                                                           : load_weights(column_at(weights, panel_bytes, c, 4 * LANES), turn);
+                    weight[c] = UNPACKS_INT8(kind, strip.panels)
+                                    ? unpacked[turn][c]
+                                    : load_weights(kind, column_at(weights, panel_bytes, c, 4 * LANES), turn);
                 UNROLL for (int r = 0; r < strip.count; r++) {
                     const uint8_t *row = in.quantized + (strip.first + r) * INPUT_STRIDE * INPUT_BYTES;
-                    Inputs inputs = load_inputs(row, group * GROUP + i, four, turn);
-                    UNROLL for (int c = 0; c < columns; c++) dots[r][c] = dot_weights(dots[r][c], weight[c], inputs, four);
+                    Inputs inputs = load_inputs(kind, row, group * GROUP + i, four, turn);
+                    UNROLL for (int c = 0; c < columns; c++) dots[r][c] = dot_weights(kind, dots[r][c], weight[c], inputs, four);
                 }
             }
         }
     UNROLL for (int r = 0; r < strip.count; r++) {
         int at = (strip.first + r) * MAX_GROUPS + group;
-        Floats scale = splat(in.scales[at]), excess = splat(EXCESS * in.sums[at]), *to = sums[strip.first + r];
+        Floats scale = splat(in.scales[at]), more = splat(excess * in.sums[at]), *to = sums[strip.first + r];
         UNROLL for (int c = 0; c < columns; c++) /* whole numbers below 2^24: exact */
-            to[c] = add_product(to[c], to_floats(dots[r][c]) - excess, scale);
+            to[c] = add_product(to[c], to_floats(dots[r][c]) - more, scale);
     }
 }
 
-INLINE void multiply_int8(int rows, int panels, const Product *product, int panel, Operand in, Floats (*sums)[COLUMNS]) {
+INLINE void multiply_int8(int kind, int rows, int panels, const Product *product, int panel, Operand in, Floats (*sums)[COLUMNS]) {
     size_t panel_bytes = (size_t)PANEL * product->inputs;
     const uint8_t *weights = product->weights + panel * panel_bytes;
-    Weights8 unpacked[GROUP / 4 * TURNS][PARTS];
+    float excess = product->kind == AS_INT7 ? EXCESS - 64 : EXCESS;
+    Weights8 unpacked[GROUP / 4 * TURNS(kind)][PARTS];
     for (int group = 0; group < product->groups; group++, weights += GROUP * PANEL) {
         Ahead ahead = ahead_of(rows, (size_t)group * GROUP * PANEL, panel_bytes, panels);
-        if (UNPACKS_INT8(panels)) unpack_int8(rows, weights, ahead, unpacked);
-        FOR_STRIPS(rows, panels, strip_of_int8, weights, panel_bytes, ahead, unpacked, group, in, sums);
+        if (UNPACKS_INT8(kind, panels)) unpack_int8(kind, rows, weights, ahead, unpacked);
+        FOR_STRIPS(rows, panels, strip_of_int8, kind, excess, weights, panel_bytes, ahead, unpacked, group, in, sums);
     }
     UNROLL_ROWS for (int r = 0; r < rows; r++)
         UNROLL for (int c = 0; c < panels * PARTS; c++) sums[r][c] *= load_floats(product->scales + panel * PANEL + c * LANES);
@@ -254,7 +257,8 @@ INLINE void multiply_tile(int rows, int panels, const Product *product, int pane
     case AS_FLOATS: multiply_floats(AS_FLOATS, rows, panels, product, panel, in, sums); break;
     case AS_HALVES: multiply_floats(AS_HALVES, rows, panels, product, panel, in, sums); break;
     case AS_BFLOATS: multiply_floats(AS_BFLOATS, rows, panels, product, panel, in, sums); break;
-    case AS_INT8: multiply_int8(rows, panels, product, panel, in, sums); break;
+    case AS_INT8: multiply_int8(AS_INT8, rows, panels, product, panel, in, sums); break;
+    case AS_INT7: multiply_int8(HAS_INT7 ? AS_INT7 : AS_INT8, rows, panels, product, panel, in, sums); break;
     case AS_INT4: multiply_int4(rows, panels, product, panel, in, sums); break;
     }
     UNROLL_ROWS for (int r = 0; r < rows; r++)
@@ -290,7 +294,7 @@ static void multiply_panels(const Product *product, int panel, const Buffers *bu
 }
 
 static size_t bytes_of_panel(const Product *product) {
-    static const double sizes[] = {[AS_FLOATS] = 4, [AS_HALVES] = 2, [AS_BFLOATS] = 2, [AS_INT8] = 1, [AS_INT4] = 0.5};
+    static const double sizes[] = {[AS_FLOATS] = 4, [AS_HALVES] = 2, [AS_BFLOATS] = 2, [AS_INT8] = 1, [AS_INT7] = 1, [AS_INT4] = 0.5};
     return (size_t)(product->inputs * PANEL * sizes[product->kind]);
 }
 

@@ -8,6 +8,10 @@
 #include <string.h>
 
 #define PANEL 16 /* output channels in a panel, and positions in a block of keys and values */
+
+/* The kinds of a product's weights, as layout.py numbers them. */
+enum { AS_FLOATS, AS_HALVES, AS_BFLOATS, AS_INT8, AS_INT7, AS_INT4 };
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* All loops below one of these have constant bounds, and their arrays become registers. */

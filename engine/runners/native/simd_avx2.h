@@ -109,23 +109,35 @@ INLINE void store_wide(uint8_t *numbers, int j, Ints x) {
     })
 
 /* Weights of 8 bits, 0 to 255, times inputs, both as numbers of 16 bits: `maddubs` would have to sum two products in 16 bits. The
- * even and the odd bytes take turns. The sum is too large by EXCESS times the inputs' sum. */
+ * even and the odd bytes take turns. Weights of 7 bits, 0 to 128, are multiplied by `maddubs`: 2 * 128 * 127 fits. For 8 bits, the
+ * sum is too large by EXCESS times the inputs' sum. */
 #define EXCESS 128
-#define IS_INT8_PACKED 1 /* whether `load_weights` does more than load */
-#define TURNS 2 /* products of a register of weights */
+#define HAS_INT7 1 /* whether products of 7 bits are others than those of 8 */
+#define IS_PACKED(kind) ((kind) == AS_INT8) /* whether `load_weights` does more than load */
+#define TURNS(kind) ((kind) == AS_INT8 ? 2 : 1) /* products of a register of weights */
 #define INPUT_BYTES 2 /* of an input beside weights of 8 bits */
 typedef __m256i Weights8;
 typedef __m256i Inputs;
-INLINE Weights8 load_weights(const uint8_t *from, int turn) {
+INLINE Weights8 load_weights(int kind, const uint8_t *from, int turn) {
     __m256i bytes = _mm256_loadu_si256((const void *)from);
+    if (kind == AS_INT7) return bytes;
     return turn ? _mm256_srli_epi16(bytes, 8) : _mm256_and_si256(bytes, _mm256_set1_epi16(255));
 }
 INLINE void store_inputs(uint8_t *row, int i, Ints x) { store_wide(row, i, x); }
-INLINE Inputs load_inputs(const uint8_t *row, int i, int four, int turn) {
+INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return four_bytes(row + i + 4 * four); }
+INLINE Inputs load_inputs(int kind, const uint8_t *row, int i, int four, int turn) {
+    if (kind == AS_INT7) return load_byte_inputs(row, i, four);
     return four_bytes(row + 2 * (i + 4 * four + 2 * turn));
 }
-INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
+INLINE Ints dot_weights(int kind, Ints sums, Weights8 weights, Inputs inputs, int four) {
     (void)four;
+    if (kind == AS_INT7) {
+        static const __m256i_u ones = {0x0001000100010001, 0x0001000100010001, 0x0001000100010001, 0x0001000100010001};
+        __m256i products;
+        __asm__("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0"
+                : "+x"(sums), "=&x"(products) : "x"(weights), "x"(inputs), "m"(ones));
+        return sums;
+    }
     return MULTIPLY_AND_ADD("vpmaddwd", "vpaddd", sums, weights, inputs);
 }
 
@@ -151,7 +163,6 @@ INLINE Ints dot_pairs(Ints sums, Shorts pairs, Shorts others) {
 
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32: 8 * 2 * 15 * 127 fits in 16 bits. */
 #define SMALL_FOURS 8
-INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return four_bytes(row + i + 4 * four); }
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
     (void)four;
     return MULTIPLY_AND_ADD("vpmaddubsw", "vpaddw", sums, weights, inputs);

@@ -75,23 +75,29 @@ INLINE int8x16_t less_128(const void *from) { return vreinterpretq_s8_u8(veorq_u
 
 INLINE Ints dot_bytes(Ints sums, int8x16_t a, int8x16_t b) { return (Ints)vdotq_s32((int32x4_t)sums, a, b); }
 
-/* Weights of 8 bits, stored as 0 to 255 for -128 to 127, times inputs. */
+/* Weights of 8 bits, stored as 0 to 255 for -128 to 127, or of 7, times inputs. For 8 bits, the sum is too large by EXCESS times the
+ * inputs' sum. */
 #define EXCESS 0
-#define IS_INT8_PACKED 1 /* whether `load_weights` does more than load */
-#define TURNS 1 /* products of a register of weights */
+#define HAS_INT7 0 /* whether products of 7 bits are others than those of 8 */
+#define IS_PACKED(kind) 1 /* whether `load_weights` does more than load */
+#define TURNS(kind) 1 /* products of a register of weights */
 #define INPUT_BYTES 1 /* of an input beside weights of 8 bits */
 typedef int8x16_t Weights8;
 typedef int8x16_t Inputs;
-INLINE Weights8 load_weights(const uint8_t *from, int turn) {
-    (void)turn;
+INLINE Weights8 load_weights(int kind, const uint8_t *from, int turn) {
+    (void)kind, (void)turn;
     return less_128(from);
 }
 INLINE void store_inputs(uint8_t *row, int i, Ints x) { store_low_bytes(row + i, x); }
-INLINE Inputs load_inputs(const uint8_t *row, int i, int four, int turn) {
-    (void)four, (void)turn;
+INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) {
+    (void)four;
     return vld1q_s8((const int8_t *)row + i);
 }
-INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
+INLINE Inputs load_inputs(int kind, const uint8_t *row, int i, int four, int turn) {
+    (void)kind, (void)turn;
+    return load_byte_inputs(row, i, four);
+}
+INLINE Ints dot_fours(Ints sums, int8x16_t weights, Inputs inputs, int four) {
     switch (four) { /* a constant; the instruction takes it as such */
     case 0: return (Ints)vdotq_laneq_s32((int32x4_t)sums, weights, inputs, 0);
     case 1: return (Ints)vdotq_laneq_s32((int32x4_t)sums, weights, inputs, 1);
@@ -100,18 +106,22 @@ INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
     }
 }
 
+INLINE Ints dot_weights(int kind, Ints sums, Weights8 weights, Inputs inputs, int four) {
+    (void)kind;
+    return dot_fours(sums, weights, inputs, four);
+}
+
 /* Weights of 8 bits, -128 to 127, times inputs, for convolutions. */
 #define PIXEL_OFFSET 0
 #define WINOGRAD 0
 typedef int8x16_t Kernel8;
 INLINE Kernel8 load_kernel(const uint8_t *from) { return vreinterpretq_s8_u8(vld1q_u8(from)); }
-#define dot_kernel dot_weights
+#define dot_kernel dot_fours
 
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32. */
 #define SMALL_FOURS (GROUP / 4)
-INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
 INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
-    return dot_weights(sums, vreinterpretq_s8_u8((uint8x16_t)weights), inputs, four);
+    return dot_fours(sums, vreinterpretq_s8_u8((uint8x16_t)weights), inputs, four);
 }
 INLINE Ints whole_sums(Ints sums) { return sums; }
 

@@ -8,24 +8,25 @@ INLINE Bytes four_bytes(const void *bytes) {
     return (Bytes)((Ints){0} + four);
 }
 
-/* Weights of 8 bits, 0 to 255, times inputs. The sum is too large by EXCESS times the inputs' sum. */
+/* Weights of 7 or 8 bits, 0 to 255, times inputs. For 8 bits, the sum is too large by EXCESS times the inputs' sum. */
 #define EXCESS 128
-#define IS_INT8_PACKED 0 /* whether `load_weights` does more than load */
-#define TURNS 1 /* products of a register of weights */
+#define HAS_INT7 0 /* whether products of 7 bits are others than those of 8 */
+#define IS_PACKED(kind) 0 /* whether `load_weights` does more than load */
+#define TURNS(kind) 1 /* products of a register of weights */
 #define INPUT_BYTES 1 /* of an input beside weights of 8 bits */
 typedef Bytes Weights8;
 typedef Bytes Inputs;
-INLINE Weights8 load_weights(const uint8_t *from, int turn) {
-    (void)turn;
+INLINE Weights8 load_weights(int kind, const uint8_t *from, int turn) {
+    (void)kind, (void)turn;
     return load_bytes(from);
 }
 INLINE void store_inputs(uint8_t *row, int i, Ints x) { store_low_bytes(row + i, x); }
-INLINE Inputs load_inputs(const uint8_t *row, int i, int four, int turn) {
-    (void)turn;
+INLINE Inputs load_inputs(int kind, const uint8_t *row, int i, int four, int turn) {
+    (void)kind, (void)turn;
     return four_bytes(row + i + 4 * four);
 }
-INLINE Ints dot_weights(Ints sums, Weights8 weights, Inputs inputs, int four) {
-    (void)four;
+INLINE Ints dot_weights(int kind, Ints sums, Weights8 weights, Inputs inputs, int four) {
+    (void)kind, (void)four;
     return dot_bytes(sums, weights, inputs);
 }
 
@@ -40,8 +41,11 @@ INLINE Ints dot_kernel(Ints sums, Kernel8 weights, Inputs inputs, int four) {
 
 /* Weights of 4 bits. After SMALL_FOURS calls at most, `whole_sums` turns the sums to int32. */
 #define SMALL_FOURS (GROUP / 4)
-INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return load_inputs(row, i, four, 0); }
-INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) { return dot_weights(sums, weights, inputs, four); }
+INLINE Inputs load_byte_inputs(const uint8_t *row, int i, int four) { return four_bytes(row + i + 4 * four); }
+INLINE Ints dot_small(Ints sums, Bytes weights, Inputs inputs, int four) {
+    (void)four;
+    return dot_bytes(sums, weights, inputs);
+}
 INLINE Ints whole_sums(Ints sums) { return sums; }
 
 /* Numbers of 16 bits times bytes, for attention. The numbers lie in two planes of bytes, COUNT apart. */

@@ -17,10 +17,9 @@ from torch import nn
 
 from engine.request import IMAGE_TOKEN_COUNT
 from engine.runners import default_cache
-from engine.runners.native.decoder import NativeDecoder
+from engine.runners.native.decoder import CACHE_TYPES, NativeDecoder
 from engine.runners.native.detokenizer import NativeDetokenizer, stage_structure
 from engine.runners.native.instructions import INSTRUCTION_SETS
-from engine.runners.native.layout import INT8
 from engine.runners.native.library import compile_flags, load_library
 from engine.runners.native.packed import PackedDetokenizer
 from engine.runners.native.packing import pack_decoder
@@ -55,7 +54,7 @@ def write_file(
     """Write the input of decode_file.c."""
     kind = int(arrays[6][0])
     sizes = (config.embed_count, config.attention_head_count, config.glu_embed_count, config.decoder_layer_count)
-    cache_type = {INT8: 2}.get(kind, 0)
+    cache_type = CACHE_TYPES[kind]
     header = struct.pack("9if", *sizes, IMAGE_TOKEN_COUNT, cache_type, len(lengths), STEPS, 2, 1e-5)
     with path.open("wb") as file:
         tables = [table.astype(np.float32) for table in arrays[:2]]
