@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from engine.memory import is_memory_exhausted
@@ -26,6 +27,7 @@ FIRST_SLOTS = 16
 # Images of a graph. A batch takes the next larger one, as an idle place costs next to nothing.
 BATCHES = (1, 2, 4, 9, 16, 32, 64)
 CAPTURED_AT_START = (1, 4, 9)
+CACHED_PROMPTS = 16  # of Mega each takes up to 13 MB, and its encoding milliseconds, in which nothing else is drawn
 
 
 def batch_for(count: int) -> int:
@@ -54,6 +56,7 @@ class CudaRunner:
         """`products` makes the products of weights, by default those with the same bits in any batch."""
         self._device = device
         self._slots: Slots | None = None
+        self._prompts: LRUCache[tuple[int, ...], EncodedPrompt] = LRUCache(CACHED_PROMPTS)
         self._forget()
         with self._computing():
             weights = DecoderWeights(checkpoint.decoder, checkpoint.config, device)
@@ -87,10 +90,15 @@ class CudaRunner:
     def encode(
         self, text_tokens: Sequence[int], negative_tokens: Sequence[int] | None = None
     ) -> tuple[EncodedPrompt, EncodedPrompt]:
-        """Encode a negative prompt, or take the empty one, and a prompt."""
-        with self._computing():
-            negative = self._empty_prompt if negative_tokens is None else self._encoder.encode(negative_tokens)
-            return negative, self._encoder.encode(text_tokens)
+        """Encode a negative prompt, or take the empty one, and a prompt. Of the latest prompts each is encoded once."""
+        negative = self._empty_prompt if negative_tokens is None else self._cached(tuple(negative_tokens))
+        return negative, self._cached(tuple(text_tokens))
+
+    def _cached(self, tokens: tuple[int, ...]) -> EncodedPrompt:
+        if tokens not in self._prompts:
+            with self._computing():
+                self._prompts[tokens] = self._encoder.encode(tokens)
+        return self._prompts[tokens]
 
     def admit(self, prompts: Sequence[tuple[EncodedPrompt, EncodedPrompt]], draws: Sequence[Draw]) -> None:
         """Append a slot for each prompt."""
@@ -111,8 +119,9 @@ class CudaRunner:
             self._select()
 
     def reset(self) -> None:
-        """Free all slots and their memory."""
+        """Free all slots and their memory, and the prompts that no request holds."""
         self._forget()
+        self._prompts.clear()
         if self._slots is not None:
             self._slots = None
             self._decoder.detach()

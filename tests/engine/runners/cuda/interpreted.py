@@ -158,6 +158,25 @@ def test_an_image_that_is_not_finite_is_named_and_costs_no_other(quick: CudaRunn
     assert drawn.tokens[1].tolist() == alone.tokens[0].tolist()
 
 
+def test_the_latest_prompts_are_encoded_once(quick: CudaRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[tuple[int, ...]] = []
+    encode = quick._encoder.encode
+
+    def count(tokens: tuple[int, ...]) -> EncodedPrompt:
+        encoded.append(tokens)
+        return encode(tokens)
+
+    monkeypatch.setattr(quick._encoder, "encode", count)
+    quick.reset()
+    texts = [(0, 5 + number, 2) for number in range(runner.CACHED_PROMPTS + 1)]
+    for text in (*texts[:-1], texts[0], texts[-1], texts[0], texts[1]):  # the last one takes the place of the second
+        quick.encode(text)
+    assert encoded == [*texts, texts[1]]
+    quick.reset()
+    quick.encode(texts[1], texts[0])
+    assert encoded == [*texts, texts[1], texts[0], texts[1]]
+
+
 def test_a_runner_whose_memory_ran_out_draws_the_same_after_a_reset(quick: CudaRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt, draw = quick.encode(PROMPTS[0]), Draw(SamplingSettings(), uniforms(7))
     quick.reset()
