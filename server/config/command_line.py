@@ -35,6 +35,8 @@ exit status: 0 stopped on request, 2 bad setting, 3 bad weights, 4 the engine
 failed (it died, or a step hung): start the server again.
 """
 
+_KUBERNETES_LINK = "tcp://"  # where a service named dalle is: Kubernetes sets DALLE_PORT to it, and DALLE_SERVICE_HOST and others
+
 log = logging.getLogger("dalle.settings")
 
 
@@ -87,6 +89,8 @@ def _without_value(word: str) -> str:
 def _variable(environment: Mapping[str, str], flag: Flag) -> str | None:
     """Return a flag's variable, None if it is unset or empty. An empty secret is returned: it is an error, not no secret."""
     text = environment.get(flag.variable)
+    if flag.name == "port" and text and text.startswith(_KUBERNETES_LINK):
+        return None
     return text if text or flag.is_secret else None
 
 
@@ -102,7 +106,7 @@ def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -
 def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
     """Log a warning for each `DALLE_...` variable that is not a setting.
 
-    Not an error: Kubernetes sets `DALLE_SERVICE_HOST` and others if there is a service named dalle.
+    Not an error: Kubernetes sets `DALLE_SERVICE_HOST` and others.
     """
     known = [*(flag.variable for flag in FLAGS), HUB_REPO_VARIABLE, INSTRUCTION_SET_VARIABLE]
     for name in sorted(name for name in environment if name.startswith("DALLE_") and name not in known):

@@ -64,6 +64,11 @@ def test_the_environment_is_read_and_the_command_line_wins() -> None:
     assert settings == Settings(port=10, save_to_disk=True, model_version=ModelSize.TINY)
 
 
+def test_the_port_is_not_where_kubernetes_says_that_a_service_named_dalle_is() -> None:
+    assert read_settings([], {"DALLE_PORT": "tcp://10.96.0.12:8000"}).port == Settings().port
+    assert read_settings([], {"DALLE_PORT": "tcp://10.96.0.12:8000", "PORT": "9"}).port == 9
+
+
 @pytest.mark.parametrize(
     ("arguments", "saves"),
     [([], False), (["--save_to_disk"], True), (["--save_to_disk", "true"], True), (["--save_to_disk=False"], False)],
