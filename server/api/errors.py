@@ -100,6 +100,7 @@ _ANSWERS: dict[type[Exception], ErrorAnswer] = {
 }
 
 BODY_TOO_LARGE = f"The body is too large: at most {MAX_BODY_BYTES} bytes are accepted."
+_MAX_PATH = 100  # characters of a path that an answer repeats
 _HTTP_MESSAGES = {
     404: "There is nothing at {path}. Images are drawn at POST {route}.",
     405: "{path} does not take {method}: use {methods}.",
@@ -136,7 +137,8 @@ def _explain_http(error: HTTPException) -> ErrorAnswer:
     if status in _HTTP_MESSAGES and error.description == type(error).description:
         route = drawing_route(request.path)
         methods = " or ".join(sorted(set(getattr(error, "valid_methods", None) or ()) - {"HEAD", "OPTIONS"}))
-        sentence = _HTTP_MESSAGES[status].format(path=request.path, method=request.method, methods=methods, route=route)
+        path = request.path if len(request.path) <= _MAX_PATH else f"{request.path[:_MAX_PATH]}..."
+        sentence = _HTTP_MESSAGES[status].format(path=path, method=request.method, methods=methods, route=route)
     return ErrorAnswer(status, sentence, getattr(error, "field", None), getattr(error, "openai_code", None), headers)
 
 

@@ -31,6 +31,11 @@ def test_an_unknown_path_is_404_in_json(client: FlaskClient) -> None:
     }
 
 
+def test_a_long_path_is_repeated_in_part(client: FlaskClient) -> None:
+    message = client.get(f"/{'x' * 5000}").get_json()["error"]["message"]
+    assert message == f"There is nothing at /{'x' * 99}.... Images are drawn at POST /dalle."
+
+
 def test_a_wrong_method_is_405_in_json_with_the_allowed_methods(client: FlaskClient) -> None:
     answer = client.get("/dalle")
     assert answer.status_code == 405
