@@ -33,7 +33,7 @@ RELATION_WORDS = {
     "right of": ("right of", "to the right of", "on the right of"),
     "inside": ("inside", "in", "inside of", "within"),
 }
-BESIDE_WORDS = ("and", "and", "next to", "beside", "with", "near", "by")  # the first is on the left, or on the right
+BESIDE_WORDS = ("and", "and", "next to", "beside", "with", "near", "by")  # on either side
 CONVERSE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 COUNT_WORDS = {2: ("two", "two", "2", "a pair of", "a couple of"), 3: ("three", "three", "3")}
 GROUNDS = ("background", "backdrop", "bg")
@@ -102,10 +102,9 @@ def _subject(scene: Scene, said: Said, rng: Random, loosely: bool) -> str:
             return f"{first} with {second} {rng.choice(('inside', 'in it'))}"
         return f"{second} {rng.choice(RELATION_WORDS['inside'])} {first}"
     assert scene.relation is not None
-    chance = rng.random()
-    if scene.relation in ("left of", "right of") and chance < 0.35:
+    if not said.side:
         return f"{first} {rng.choice(BESIDE_WORDS)} {second}"
-    if chance < 0.55:
+    if rng.random() < (0.3 if scene.relation in ("left of", "right of") else 0.55):
         return f"{second} {rng.choice(RELATION_WORDS[CONVERSE[scene.relation]])} {first}"
     return f"{first} {rng.choice(RELATION_WORDS[scene.relation])} {second}"
 

@@ -12,6 +12,7 @@ from training.reader import Found, Reading
 from training.scene import PLACES, SIDES, SIZES, Said, Scene
 from training.shapes import CANVAS
 
+BESIDE = "beside"
 _EXTRA = 0.5  # a thing that was not asked for and is this much as visible as the least that was
 
 
@@ -21,7 +22,7 @@ class Wanted:
 
     things: tuple[frozenset[int], ...]
     background: str | None = None
-    relation: str | None = None  # of two things: the first is `relation` the second
+    relation: str | None = None  # of two things: the first is `relation` the second, or `BESIDE` it, on either side
     size: str | None = None  # of one thing
     place: str | None = None  # of one thing
 
@@ -34,7 +35,7 @@ def wanted_of(scene: Scene, said: Said) -> Wanted:
     return Wanted(
         things,
         scene.background if said.background else None,
-        scene.relation,
+        scene.relation if said.side else BESIDE,
         scene.size if said.size else None,
         scene.place if said.place else None,
     )
@@ -82,7 +83,7 @@ def _related(a: Found, b: Found, relation: str) -> bool:
     across, down = ax - bx, ay - by
     if relation == "inside":
         return a.size < b.size and max(abs(across), abs(down)) < SIDES[b.size] / 4
-    amount = {"above": -down, "below": down, "left of": -across, "right of": across}[relation]
+    amount = {"above": -down, "below": down, "left of": -across, "right of": across, BESIDE: abs(across)}[relation]
     return amount > 30 and amount > min(abs(across), abs(down))
 
 

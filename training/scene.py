@@ -7,7 +7,7 @@ on a plain light background.
 from __future__ import annotations
 
 from bisect import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from random import Random
@@ -33,6 +33,7 @@ _GROUP_WEIGHTS = {0: 0.7, 1: 0.8, 3: 1.5, 4: 1.3}  # fewer faces and people, mor
 _SHAPES = 0.18  # the share of shapes among things
 _SAID_BACKGROUNDS = [4.0 if name == "white" else 2.6 for name in COLOUR_NAMES] + [1.6] * len(SCENERY_NAMES)
 _UNSAID_BACKGROUNDS = {"white": 6, "yellow": 1, "pink": 1, "cyan": 1, "gray": 1}
+_BESIDE = 0.35  # the share of captions of things beside one another that do not say which is on the left
 _OUTER_SHAPES = ("circle", "square", "heart", "diamond", "star")  # a small thing fits inside
 
 
@@ -65,6 +66,7 @@ class Said:
     background: bool = True
     size: bool = True
     place: bool = True
+    side: bool = True  # which of two things beside one another is on the left
 
 
 def random_scene(rng: Random, kind: Kind | None = None) -> tuple[Scene, Said]:
@@ -75,7 +77,8 @@ def random_scene(rng: Random, kind: Kind | None = None) -> tuple[Scene, Said]:
         background = _background(rng, said.background)
         scene = _SCENES[chosen](rng, background, said)
         if _is_visible(scene):
-            return scene, said
+            is_beside = scene.relation in ("left of", "right of")
+            return scene, replace(said, side=rng.random() > _BESIDE) if is_beside else said
 
 
 def one_thing(rng: Random, thing: int, background: str, size: str, place: str) -> Scene:

@@ -103,6 +103,19 @@ def test_captions_say_the_relation_in_the_right_direction(relation: str, convers
     assert found[True, True] == 0 and min(found[True, False], found[False, True]) > 30
 
 
+def test_things_beside_one_another_may_be_on_either_side(read: Read) -> None:
+    rng, unsaid = Random(3), Said(side=False)
+    fox, owl = index_of("fox"), index_of("owl")
+    scene = two_things(rng, fox, owl, "left of", "white")
+    texts = [describe(scene, unsaid, rng, loosely=False) for _ in range(100)]
+    assert not any(re.search(r"\b(left|right)\b", text) for text in texts)
+    wanted = wanted_of(scene, unsaid)
+    right = {relation: right_for(read, two_things(rng, fox, owl, relation, "white"), wanted) for relation in RELATIONS}
+    assert right == {"above": False, "below": False, "left of": True, "right of": True}
+    scenes = [(scene, said) for scene, said in (random_scene(rng, "two") for _ in range(400)) if not said.side]
+    assert 40 < len(scenes) < 110 and {scene.relation for scene, _ in scenes} == {"left of", "right of"}
+
+
 def test_painted_scenes_are_read_back(read: Read) -> None:
     rng = Random(4)
     scenes = [random_scene(rng) for _ in range(40)]
