@@ -6,10 +6,11 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from emoji import demojize  # as min-dalle does, but without loading torch: a front of --replicas has none
@@ -43,7 +44,7 @@ _COMPLETED = ("sceneries", "places", "sizes")
 _GROUND = re.compile(r"\b(on|against|background|backdrop|bg)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same wording may come twice
 class _Phrase:
     """A known wording in a prompt, and what it may mean: (group, usual name)."""
 
@@ -88,6 +89,9 @@ class KnownWords:
             warnings.append(f"{model} does not know {words}. {known}")
         if numbers:
             warnings.append(f'{model} draws at most {self._most} of a kind, not "{numbers[0]}".')
+        if colours := list(dict.fromkeys(colour.text for colour in _adjectives(parts))):
+            words = " or ".join(f'"{colour}"' for colour in colours)
+            warnings.append(f"{model} draws things in their own colours: it does not follow {words}.")
         warnings += [f'{model} does not understand "{word}": it may draw what follows.' for word in _NEGATIONS if word in parts]
         return warnings
 
@@ -105,11 +109,13 @@ class KnownWords:
         """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.
 
         "can you draw a cat?" becomes "a medium cat in the centre on a white background". A prompt of several things only gets the
-        background, if it has none, and the largest number in place of larger ones. Where the first unsaid part has several
-        wordings, `variant` chooses one; consecutive numbers choose different ones.
+        background, if it has none, and the largest number in place of larger ones. A colour before the one thing is left out, as
+        in "a green cat". Where the first unsaid part has several wordings, `variant` chooses one; consecutive numbers choose
+        different ones.
         """
         parts = list(self._read(prompt))
-        phrases = [part for part in parts if isinstance(part, _Phrase)]
+        adjectives = _adjectives(parts)
+        phrases = [part for part in parts if isinstance(part, _Phrase) and part not in adjectives]
         subjects = [phrase for phrase in phrases if phrase.means("things", "shapes")]
         if not self.unsaid:
             return prompt
@@ -252,6 +258,14 @@ def _singulars(word: str) -> Iterator[str]:
         yield word[:-2]
     if word.endswith("s"):
         yield word[:-1]
+
+
+def _adjectives(parts: Sequence[_Phrase | str]) -> list[_Phrase]:
+    """Return the colours that stand right before a thing, which is no shape."""
+    pairs = ((before, each) for before, each in pairwise(parts) if isinstance(before, _Phrase) and isinstance(each, _Phrase))
+    return [
+        before for before, each in pairs if before.means("colours") and each.means("things", "tags") and not each.means("shapes")
+    ]
 
 
 def _unknown(parts: Iterable[_Phrase | str]) -> list[str]:

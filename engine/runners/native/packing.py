@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.runners.native.layout import BFLOATS, FLOATS, GROUP, HALVES, INT4, INT7, INT8, PANEL, PIECE
-from engine.runners.quantization import WeightKind, as_bfloat16_bits, as_exact_halves, as_float32, quantize_int4, quantize_int8
+from engine.runners.quantization import (
+    INT7_MOST,
+    WeightKind,
+    as_bfloat16_bits,
+    as_exact_halves,
+    as_float32,
+    exact_int7,
+    quantize_int4,
+    quantize_int8,
+)
 from engine.upstream.modules import DalleBartDecoder
 from engine.weights.config import ModelConfig
 
@@ -66,8 +75,9 @@ def pack_product(weight: Tensor, kind: _Kind) -> Arrays:
         weight = nn.functional.pad(weight, (0, groups * GROUP - inputs))
     weight = nn.functional.pad(weight, (0, 0, 0, -outputs % PIECE))
     if kind in ("int8", "int7"):
-        number, most, offset = (INT8, 127, 128) if kind == "int8" else (INT7, 64, 64)
-        whole, scales = quantize_int8(weight, most)
+        exact = exact_int7(weight)
+        number, offset = (INT8, 128) if kind == "int8" and exact is None else (INT7, INT7_MOST)
+        whole, scales = exact or quantize_int8(weight, 127 if number == INT8 else INT7_MOST)
         packed = (whole.short() + offset).byte().view(-1, PANEL, groups * GROUP // 4, 4).transpose(1, 2)
     elif kind == "int4":
         number = INT4

@@ -66,6 +66,7 @@ def test_a_warning_guesses_what_the_first_words_mean(prompt: str, told: str) -> 
     assert warning.startswith(f"Tiny does not know {told}. It draws 5 things")
 
 
+OWN_COLOURS = "Tiny draws things in their own colours: it does not follow {}."
 AT_MOST = 'Tiny draws at most two of a kind, not "{}".'
 NEGATION = 'Tiny does not understand "{}": it may draw what follows.'
 
@@ -80,10 +81,13 @@ NEGATION = 'Tiny does not understand "{}": it may draw what follows.'
         ("a dozen cats, ten dogs", [AT_MOST.format("dozen")]),
         ("a cat, 4k, 1920 by 1080, 007", []),
         ("a cat without a dog", [NEGATION.format("without")]),
+        ("a red cat on a blue background", [OWN_COLOURS.format('"red"')]),
+        ("a red cat, a crimson pet and a red dog", [OWN_COLOURS.format('"red" or "crimson"')]),
+        ("a red circle, cat", []),
         ("No dog, four cats", [AT_MOST.format("four"), NEGATION.format("no")]),
     ],
 )
-def test_a_warning_tells_numbers_and_negations(prompt: str, told: list[str]) -> None:
+def test_a_warning_tells_numbers_colours_and_negations(prompt: str, told: list[str]) -> None:
     warnings = COMPLETING.warnings(prompt, "Tiny")
     assert [warning for warning in warnings if "not know" not in warning] == told
 
@@ -119,7 +123,11 @@ COMPLETING = KnownWords(
         ("space cat", "a medium cat in the centre in space"),
         ("my pet cat", "a medium cat in the centre on a white background"),
         ("a pet", "a medium pet in the centre on a white background"),
-        ("a red cat", "a red cat"),
+        ("a red cat", "a medium cat in the centre on a white background"),
+        ("a red cat on red", "a medium cat in the centre on a red background"),
+        ("a red cat and a blue dog", "a red cat and a blue dog on a white background"),
+        ("two red cats", "two red cats on a white background"),
+        ("a cat, red background", "a medium cat in the centre on a red background"),
         ("a cat and a dog.", "a cat and a dog on a white background"),
         ("two cats", "two cats on a white background"),
         ("cats", "cats on a white background"),
@@ -136,6 +144,7 @@ COMPLETING = KnownWords(
         ("a red circle, blue background", "a red circle, blue background"),
         ("a circle above a red disc", "a circle above a red disc"),
         ("a red circle and a cat", "a red circle and a cat"),
+        ("a red circle and a blue cat", "a red circle and a blue cat"),
         ("a circle", "a circle on a white background"),
         ("an ornithopter", "an ornithopter"),
         ("", ""),

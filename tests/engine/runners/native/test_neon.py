@@ -64,7 +64,7 @@ def write_file(
 
 @needs_native
 @needs_emulator
-@pytest.mark.parametrize("precision", ["float32", "int4"])
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_neon_gives_the_same_bits(program: Path, precision: WeightKind, tmp_path: Path) -> None:
     checkpoint = load_checkpoint("tiny", progress=False)
     config = replace(checkpoint.config, decoder_layer_count=2)  # all have the same code, and the emulator is slow
