@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from emoji import demojize  # as min-dalle does, but without loading torch: a front of --replicas has none
+from emoji import demojize, emoji_list, replace_emoji  # as min-dalle does, but without torch: a front of --replicas has none
 
 from engine.errors import CheckpointError, first_line
 
@@ -25,13 +25,13 @@ _LITTLE_WORDS = """
     why if so too very really just also only please thanks thank hi hello hey want like need see show give get make
     create generate draw paint render sketch design drawing painting picture image photo photograph illustration art
     sheet scene kind type piece set lot bit thing things background backdrop bg colour color coloured colored style
-    look looks looking made plain simple full whole
+    look looks looking made plain simple full whole few never nothing don't
 """
 _STOP_WORDS = frozenset(_LITTLE_WORDS.split())
 _LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
-_LARGE_NUMBERS = "many several four five six seven eight nine ten eleven twelve dozen twenty hundred thousand"
+_LARGE_NUMBERS = "many several lots four five six seven eight nine ten eleven twelve dozen twenty hundred thousand"
 _NUMBERS = frozenset(_LARGE_NUMBERS.split())
-_NEGATIONS = ("without", "no")
+_NEGATIONS = ("without", "no", "not")
 _LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 _NAMED = 8  # things that a warning names
@@ -41,6 +41,7 @@ _LONGEST_GUESSED = 24  # letters; the longer, the slower
 _ALIKE = 0.8  # how alike the two must be, as difflib measures it
 _UNSAID = "unsaid"  # the key of the file that is not a group
 _COMPLETED = ("sceneries", "places", "sizes")
+_DRAWN = ("things", "tags", "shapes", "colours", "sceneries")
 _GROUND = re.compile(r"\b(on|against|background|backdrop|bg)\b", re.IGNORECASE)
 
 
@@ -71,25 +72,30 @@ class KnownWords:
         """Return the words of a prompt that the model does not know, each once, in order and in lower case.
 
         Plurals, articles, other little words, numbers, and little words with a letter wrong count as known. An emoji counts as
-        its name.
+        known if a word of its name is.
         """
-        return _unknown(self._read(prompt))
+        text = replace_emoji(prompt, " ")
+        emojis = [str(found["emoji"]) for found in emoji_list(prompt)]
+        unnamed = [each for each in emojis if not any(isinstance(part, _Phrase) for part in self._read(each))]
+        return list(dict.fromkeys([*_unknown(self._read(text)), *_words_in_other_letters(text), *unnamed]))
 
     def warnings(self, prompt: str, model: str) -> list[str]:
         """Return sentences about the words of a prompt that a model, called `model`, does not know or can't follow."""
         parts = list(self._read(prompt))
         numbers = self._large_numbers(parts)
         warnings = []
-        if unknown := [word for word in _unknown(parts) if word not in numbers]:
+        things = self.names("things")
+        some = ", ".join(things[:: max(1, len(things) // _NAMED)][:_NAMED])
+        known = f"It draws {len(things)} things, such as {some}; its model card lists them."
+        if unknown := [word for word in self.unknown_words(prompt) if word not in numbers]:
             guesses = {word: self._guess(word) for word in unknown[:_GUESSED]}
             words = " or ".join(f'"{word}"{guesses.get(word, "")}' for word in unknown)
-            things = self.names("things")
-            some = ", ".join(things[:: max(1, len(things) // _NAMED)][:_NAMED])
-            known = f"It draws {len(things)} things, such as {some}; its model card lists them."
             warnings.append(f"{model} does not know {words}. {known}")
+        elif not any(isinstance(part, _Phrase) and part.means(*_DRAWN) for part in parts):
+            warnings.append(f"{model} finds nothing to draw in this prompt. {known}")
         if numbers:
             warnings.append(f'{model} draws at most {self._most} of a kind, not "{numbers[0]}".')
-        if colours := list(dict.fromkeys(colour.text for colour in _adjectives(parts))):
+        if colours := list(dict.fromkeys(colour.text for colour, _ in _coloured(parts))):
             words = " or ".join(f'"{colour}"' for colour in colours)
             warnings.append(f"{model} draws things in their own colours: it does not follow {words}.")
         warnings += [f'{model} does not understand "{word}": it may draw what follows.' for word in _NEGATIONS if word in parts]
@@ -102,20 +108,21 @@ class KnownWords:
         if len(word) < _SHORTEST_GUESSED:  # of which most words are a letter away
             close = sorted(_swapped(word) & set(self._things))
         else:
-            close = get_close_matches(word, self._things, 1, _ALIKE) or get_close_matches(word, self._vocabulary, 1, _ALIKE)
+            close = _like(word, self._things) or _like(word, self._vocabulary)
         return f' (did you mean "{close[0]}"?)' if close else ""
 
     def complete(self, prompt: str, variant: int = 0) -> str:
         """Return a prompt of one thing with what it leaves unsaid, in wordings that draw well: size, place, background.
 
         "can you draw a cat?" becomes "a medium cat in the centre on a white background". A prompt of several things only gets the
-        background, if it has none, and the largest number in place of larger ones. A colour before the one thing is left out, as
+        background, if it has none, and the largest number in place of larger ones. Colours right before things are left out, as
         in "a green cat". Where the first unsaid part has several wordings, `variant` chooses one; consecutive numbers choose
         different ones.
         """
         parts = list(self._read(prompt))
-        adjectives = _adjectives(parts)
-        phrases = [part for part in parts if isinstance(part, _Phrase) and part not in adjectives]
+        coloured = _coloured(parts)
+        left_out = [colour for colour, _ in coloured]
+        phrases = [part for part in parts if isinstance(part, _Phrase) and part not in left_out]
         subjects = [phrase for phrase in phrases if phrase.means("things", "shapes")]
         if not self.unsaid:
             return prompt
@@ -126,6 +133,8 @@ class KnownWords:
         subjects = subjects or [phrase for phrase in phrases if phrase.means("tags")]
         if not subjects:
             return prompt
+        for adjective, thing in coloured:
+            prompt = re.sub(rf"\b{adjective.text}\s+(?={thing.text})", "", prompt, flags=re.IGNORECASE)
         colours = [phrase for phrase in phrases if phrase.means("colours") and phrase not in subjects]
         has_ground = bool(_GROUND.search(prompt))
         are_of_subjects = not has_ground and len(colours) == len(subjects) and all(each.means("shapes") for each in subjects)
@@ -249,6 +258,11 @@ def _words(text: str) -> Iterator[str]:
         yield word.removesuffix("'s")
 
 
+def _words_in_other_letters(text: str) -> list[str]:
+    """Return the words of which `_words` sees nothing, such as those in Chinese or Cyrillic letters."""
+    return [word for word in re.findall(r"[^\W\d_]+", text) if not any(_words(word))]
+
+
 def _singulars(word: str) -> Iterator[str]:
     """Yield a word, and what its singular may be."""
     yield word
@@ -260,11 +274,13 @@ def _singulars(word: str) -> Iterator[str]:
         yield word[:-1]
 
 
-def _adjectives(parts: Sequence[_Phrase | str]) -> list[_Phrase]:
-    """Return the colours that stand right before a thing, which is no shape."""
+def _coloured(parts: Sequence[_Phrase | str]) -> list[tuple[_Phrase, _Phrase]]:
+    """Return each colour that stands right before a thing, which is no shape, and the thing."""
     pairs = ((before, each) for before, each in pairwise(parts) if isinstance(before, _Phrase) and isinstance(each, _Phrase))
     return [
-        before for before, each in pairs if before.means("colours") and each.means("things", "tags") and not each.means("shapes")
+        (before, each)
+        for before, each in pairs
+        if before.means("colours") and each.means("things", "tags") and not each.means("shapes")
     ]
 
 
@@ -276,6 +292,12 @@ def _unknown(parts: Iterable[_Phrase | str]) -> list[str]:
 def _swapped(word: str) -> set[str]:
     """Return a word with two letters that follow each other swapped, in all ways."""
     return {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
+
+
+def _like(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known word that is most like another, if one is: people seldom mistype the first letter, or add two."""
+    likely = [each for each in known if each[0] == word[0] and -2 < len(each) - len(word) < 3 and each != f"{word}s"]
+    return get_close_matches(word, likely, 1, _ALIKE)
 
 
 def _is_large(word: str) -> bool:

@@ -40,7 +40,10 @@ KNOWN = KnownWords(
         ("a cat helicoptering, Helicoptering over Paris", ["helicoptering", "paris"]),
         ("teh cat wiht a red backgorund", []),
         ("a cat on a red backgroud", []),
-        ("🐱 🐈", ["face"]),
+        ("🐱 🐈", []),
+        ("🐈 💨🇫🇷🐈", ["💨", "🇫🇷"]),
+        ("猫 and a кот", ["猫", "кот"]),
+        ("a few cats, don't", []),
         ("crème brûlée", ["creme", "brulee"]),
         ("un chat rouge", ["un", "chat", "rouge"]),
         ("an ornithopter", ["ornithopter"]),
@@ -59,6 +62,9 @@ def test_unknown_words_are_told_once_and_in_order(prompt: str, unknown: list[str
         ("a cta", '"cta" (did you mean "cat"?)'),
         ("a kat", '"kat"'),
         ("kitten" * 5, f'"{"kitten" * 5}"'),
+        ("a mitten", '"mitten"'),
+        ("a knive", '"knive" (did you mean "knife"?)'),
+        ("🇫🇷", '"🇫🇷"'),
     ],
 )
 def test_a_warning_guesses_what_the_first_words_mean(prompt: str, told: str) -> None:
@@ -68,6 +74,9 @@ def test_a_warning_guesses_what_the_first_words_mean(prompt: str, told: str) -> 
 
 OWN_COLOURS = "Tiny draws things in their own colours: it does not follow {}."
 AT_MOST = 'Tiny draws at most two of a kind, not "{}".'
+NOTHING = (
+    "Tiny finds nothing to draw in this prompt. It draws 4 things, such as cat, dog, cake, t-rex; its model card lists them."
+)
 NEGATION = 'Tiny does not understand "{}": it may draw what follows.'
 
 
@@ -84,6 +93,11 @@ NEGATION = 'Tiny does not understand "{}": it may draw what follows.'
         ("a red cat on a blue background", [OWN_COLOURS.format('"red"')]),
         ("a red cat, a crimson pet and a red dog", [OWN_COLOURS.format('"red" or "crimson"')]),
         ("a red circle, cat", []),
+        ("lots of cats", [AT_MOST.format("lots")]),
+        ("a cat, not a dog", [NEGATION.format("not")]),
+        ("at sea in space", []),
+        ("Hello!", [NOTHING]),
+        ("...", [NOTHING]),
         ("No dog, four cats", [AT_MOST.format("four"), NEGATION.format("no")]),
     ],
 )
@@ -125,8 +139,9 @@ COMPLETING = KnownWords(
         ("a pet", "a medium pet in the centre on a white background"),
         ("a red cat", "a medium cat in the centre on a white background"),
         ("a red cat on red", "a medium cat in the centre on a red background"),
-        ("a red cat and a blue dog", "a red cat and a blue dog on a white background"),
-        ("two red cats", "two red cats on a white background"),
+        ("a red cat and a blue dog", "a cat and a dog on a white background"),
+        ("two Red  cats", "two cats on a white background"),
+        ("a red circle and a red cat, on blue", "a red circle and a cat, on blue"),
         ("a cat, red background", "a medium cat in the centre on a red background"),
         ("a cat and a dog.", "a cat and a dog on a white background"),
         ("two cats", "two cats on a white background"),
@@ -144,7 +159,7 @@ COMPLETING = KnownWords(
         ("a red circle, blue background", "a red circle, blue background"),
         ("a circle above a red disc", "a circle above a red disc"),
         ("a red circle and a cat", "a red circle and a cat"),
-        ("a red circle and a blue cat", "a red circle and a blue cat"),
+        ("a red circle and a blue cat", "a red circle and a cat"),
         ("a circle", "a circle on a white background"),
         ("an ornithopter", "an ornithopter"),
         ("", ""),
