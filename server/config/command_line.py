@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -35,7 +36,9 @@ exit status: 0 stopped on request, 2 bad setting, 3 bad weights, 4 the engine
 failed (it died, or a step hung): start the server again.
 """
 
-_KUBERNETES_LINK = "tcp://"  # where a service named dalle is: Kubernetes sets DALLE_PORT to it, and DALLE_SERVICE_HOST and others
+# Where a service named dalle is: Kubernetes sets DALLE_PORT to it, and others such as DALLE_SERVICE_HOST.
+_KUBERNETES_LINK = "tcp://"
+_KUBERNETES_NAME = re.compile(r"DALLE_(SERVICE_(HOST|PORT\w*)|PORT_\d+_TCP(_(PROTO|PORT|ADDR))?)")
 
 log = logging.getLogger("dalle.settings")
 
@@ -76,7 +79,10 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 
 def _refuse_unknown(parser: CommandLineParser, words: Sequence[str]) -> NoReturn:
     """Report unknown options without their values: `--api_keys SECRET` is an easy mistake."""
-    parser.error(f"unrecognized arguments: {' '.join(_without_value(word) for word in words)}")
+    names = [word.partition("=")[0] for word in words if word.startswith("--")]
+    close = difflib.get_close_matches(names[0], [flag.option for flag in FLAGS], n=1) if names else []
+    hint = f"; is {close[0]} meant?" if close else ""
+    parser.error(f"unrecognized arguments: {' '.join(_without_value(word) for word in words)}{hint}")
 
 
 def _without_value(word: str) -> str:
@@ -104,11 +110,9 @@ def _read(parser: argparse.ArgumentParser, flag: Flag, source: str, text: str) -
 
 
 def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Log a warning for each `DALLE_...` variable that is not a setting.
-
-    Not an error: Kubernetes sets `DALLE_SERVICE_HOST` and others.
-    """
+    """Log a warning for each `DALLE_...` variable that is not a setting, but for those that Kubernetes sets."""
     known = [*(flag.variable for flag in FLAGS), HUB_REPO_VARIABLE, INSTRUCTION_SET_VARIABLE]
-    for name in sorted(name for name in environment if name.startswith("DALLE_") and name not in known):
-        close = difflib.get_close_matches(name, known, n=1)
+    others = (name for name in environment if name.startswith("DALLE_") and name not in known)
+    for name in sorted(name for name in others if not _KUBERNETES_NAME.fullmatch(name)):
+        close = [each for each in known if each.startswith(f"{name}_")] or difflib.get_close_matches(name, known, n=1)
         log.warning("the environment variable %s sets nothing%s", name, f"; is {close[0]} meant?" if close else "")

@@ -99,7 +99,7 @@ def test_save_to_disk_needs_no_value(arguments: list[str], saves: bool) -> None:
         ),
         (["--max_queue", "10001"], {}, "--max_queue must be a whole number from 0 to 10000, not '10001'"),
         ([], {"DALLE_MAX_BATCH_SIZE": "many"}, "DALLE_MAX_BATCH_SIZE must be a whole number from 1 to 256, not 'many'"),
-        (["--prot", "8000"], {}, "unrecognized arguments: --prot ..."),
+        (["--prot", "8000"], {}, "unrecognized arguments: --prot ...; is --port meant?"),
         (["--log_format", "xml"], {}, "--log_format must be one of text, json, not 'xml'"),
         (["--cors_origins", "play.example"], {}, "--cors_origins must be *, none, or origins such as https://play.example"),
         (["--cors_origins", "https://play.example/"], {}, "--cors_origins must be *, none, or origins such as"),
@@ -206,7 +206,15 @@ def test_help_names_every_flag_and_its_default() -> None:
 
 
 def test_a_mistyped_variable_is_logged_with_a_suggestion(caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_unknown_variables({"DALLE_PROT": "1", "DALLE_PORT": "1", "DALLE_HUB_REPO": "a/b", "DALLE_INSTRUCTION_SET": "avx2"})
+    right = {"DALLE_PORT": "1", "DALLE_HUB_REPO": "a/b", "DALLE_INSTRUCTION_SET": "avx2"}
+    by_kubernetes = {
+        "DALLE_SERVICE_HOST": "",
+        "DALLE_SERVICE_PORT_HTTP": "",
+        "DALLE_PORT_80_TCP": "",
+        "DALLE_PORT_80_TCP_ADDR": "",
+    }
+    warn_of_unknown_variables({"DALLE_PROT": "1", "DALLE_MODEL": "mini"} | right | by_kubernetes)
     assert [record.getMessage() for record in caplog.records] == [
-        "the environment variable DALLE_PROT sets nothing; is DALLE_PORT meant?"
+        "the environment variable DALLE_MODEL sets nothing; is DALLE_MODEL_VERSION meant?",
+        "the environment variable DALLE_PROT sets nothing; is DALLE_PORT meant?",
     ]
