@@ -37,7 +37,7 @@ _HEADERS = {
 _ANYTHING = "It draws anything that a short English sentence describes. Faces and writing are not its strength."
 # The page shows text between backticks as code.
 _ABOUT = {
-    ModelSize.TINY: "Tiny is loaded: it draws a few hundred things, in a moment. For pictures of anything, start the "
+    ModelSize.TINY: "Tiny is loaded: it draws some 660 things, in a moment. For pictures of anything, start the "
     "server with DALL·E Mini: `make serve MODEL=Mini` (its first start downloads 1.1 GB).",
     ModelSize.MINI: f"DALL·E Mini is loaded. {_ANYTHING}",
     ModelSize.MEGA: f"DALL·E Mega is loaded. {_ANYTHING}",
