@@ -212,7 +212,10 @@ def _field_not_finite(text: bytes | str) -> str | None:
 def _invalid(model: type[RequestBody], error: ErrorDetails) -> InvalidRequest:
     field = str(error["loc"][0])
     if error["type"] == "missing":
-        return InvalidRequest(field, f"{field} is required: {model.accepted[field]}")
+        given = error["input"] if isinstance(error["input"], dict) else {}
+        slip = next((name for name in given if len(name) <= _MAX_SHOWN_CHARACTERS and model._field_like(name) == field), None)
+        hint = "" if slip is None else f' (the field "{slip}" is unknown: did you mean "{field}"?)'
+        return InvalidRequest(field, f"{field} is required: {model.accepted[field]}{hint}")
     return InvalidRequest(field, f"{field} must be {model.accepted[field]}, not {_show(error['input'])}")
 
 

@@ -118,6 +118,12 @@ def test_a_missing_text_is_refused(body: bytes) -> None:
     assert refused.value.field == "text"
 
 
+@pytest.mark.parametrize("name", ["prompt", "txt"])
+def test_a_missing_text_under_another_name_is_told(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf'text is required: .*\(the field "{name}" is unknown: did you mean "text"\?\)'):
+        read_body(BODY, json.dumps({name: "a cat", "x" * 5000: 1}).encode())
+
+
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize(
     ("field", "accepted"),
