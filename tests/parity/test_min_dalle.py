@@ -211,7 +211,7 @@ def test_a_bad_argument_is_named_at_once(ours: MinDalle, fields: dict[str, Any],
     [
         ({"models_root": None}, "models_root must be the path of a folder, not None"),
         ({"dtype": torch.int8}, "dtype must be None, torch.float32, torch.float16, torch.bfloat16, not torch.int8"),
-        ({"device": "cuda:99"}, "device 'cuda:99' can't be used here; try auto or cpu"),
+        ({"device": "cuda:99"}, "device 'cuda:99' can't be used here: "),
     ],
 )
 def test_a_bad_setting_is_named(root: Path, fields: dict[str, Any], message: str) -> None:

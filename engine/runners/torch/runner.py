@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.errors import InvalidRequest
+from engine.errors import InvalidRequest, first_line
 from engine.runners.runner import Draw, Drawn
 from engine.runners.sampling import draw_with_numpy
 from engine.runners.torch.cache import KeyValueCache
@@ -33,8 +33,8 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        needs = ": it needs a Mac with Apple silicon" if device == "mps" else ""
-        raise InvalidRequest("device", f"device {device!r} can't be used here{needs}; try auto or cpu") from error
+        why = "it needs a Mac with Apple silicon" if device == "mps" else first_line(error)
+        raise InvalidRequest("device", f"device {device!r} can't be used here: {why}; try auto or cpu") from error
     return chosen
 
 
