@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from dalle_model import DalleModel
 from engine.weights.known_words import KnownWords
 
-PROMPT = "a helicoptering red cat"
+PROMPT = "a helicoptering cat"
 THINGS = {name: () for name in ("cat", "dog", "rocket")}
 WARNING = 'Tiny does not know "helicoptering". It draws 3 things, such as cat, dog, rocket; its model card lists them.'
 
@@ -33,7 +33,7 @@ def test_the_end_of_a_stream_tells_unknown_words(client: FlaskClient) -> None:
 
 
 def test_a_prompt_of_known_words_has_no_warning(client: FlaskClient) -> None:
-    assert "warnings" not in client.post("/dalle", json={"text": "red cats"}).get_json()
+    assert "warnings" not in client.post("/dalle", json={"text": "cats"}).get_json()
 
 
 def test_a_prompt_that_is_too_long_has_a_warning(client: FlaskClient) -> None:
@@ -55,13 +55,13 @@ def test_a_prompt_that_is_too_long_has_a_warning(client: FlaskClient) -> None:
 def test_a_field_that_is_nearly_a_known_one_is_told(
     client: FlaskClient, fields: dict[str, object], slips: dict[str, str]
 ) -> None:
-    answer = client.post("/dalle", json={"text": "red cats", **fields}).get_json()
+    answer = client.post("/dalle", json={"text": "cats", **fields}).get_json()
     assert len(answer["generatedImgs"]) == 1
     expected = {f'The field "{slip}" is unknown and was ignored: did you mean "{name}"?' for slip, name in slips.items()}
     assert set(answer["warnings"]) == expected
 
 
 def test_openais_route_tells_a_field_that_is_nearly_known_too(client: FlaskClient) -> None:
-    answer = client.post("/v1/images/generations", json={"prompt": "red cats", "background": "auto", "response_fromat": "url"})
+    answer = client.post("/v1/images/generations", json={"prompt": "cats", "background": "auto", "response_fromat": "url"})
     (warning,) = answer.get_json()["warnings"]
     assert warning.endswith('did you mean "response_format"?')
