@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from emoji import demojize, emoji_list, replace_emoji  # as min-dalle does, but without torch: a front of --replicas has none
+from emoji import emoji_list, replace_emoji
 
 from engine.errors import CheckpointError, first_line
+from engine.weights.words import STOP_WORDS, is_large, is_little, nearest, singulars, swapped, words_in_other_letters, words_of
 
-# Words that say nothing to draw, or that people put around what they say.
-_LITTLE_WORDS = """
-    a an the this that these those one some any no not my your his her its our their me i we you he she it they us
-    them and or but with without of for from to by at as in on into onto off up down out over is are was be being been
-    am do does did can could would will should may might must have has had there here where what which who how when
-    why if so too very really just also only please thanks thank hi hello hey want like need see show give get make
-    create generate draw paint render sketch design drawing painting picture image photo photograph illustration art
-    sheet scene kind type piece set lot bit thing things background backdrop bg colour color coloured colored style
-    look looks looking made plain simple full whole few never nothing don't
-"""
-_STOP_WORDS = frozenset(_LITTLE_WORDS.split())
-_LONGEST_STOP_WORD = max(map(len, _STOP_WORDS))
-_LARGE_NUMBERS = "many several lots four five six seven eight nine ten eleven twelve dozen twenty hundred thousand"
-_NUMBERS = frozenset(_LARGE_NUMBERS.split())
 _NEGATIONS = ("without", "no", "not")
-_LONG_ENOUGH = 5  # letters of a stop word of which one may be missing, doubled or wrong
 
 _NAMED = 8  # things that a warning names
 _GUESSED = 3  # unknown words for which a warning names a known one: each takes milliseconds
 _SHORTEST_GUESSED = 4
 _LONGEST_GUESSED = 24  # letters; the longer, the slower
-_ALIKE = 0.8  # how alike the two must be, as difflib measures it
 _UNSAID = "unsaid"  # the key of the file that is not a group
 _COMPLETED = ("sceneries", "places", "sizes")
 _DRAWN = ("things", "tags", "shapes", "colours", "sceneries")
@@ -77,7 +60,7 @@ class KnownWords:
         text = replace_emoji(prompt, " ")
         emojis = [str(found["emoji"]) for found in emoji_list(prompt)]
         unnamed = [each for each in emojis if not any(isinstance(part, _Phrase) for part in self._read(each))]
-        return list(dict.fromkeys([*_unknown(self._read(text)), *_words_in_other_letters(text), *unnamed]))
+        return list(dict.fromkeys([*_unknown(self._read(text)), *words_in_other_letters(text), *unnamed]))
 
     def warnings(self, prompt: str, model: str) -> list[str]:
         """Return sentences about the words of a prompt that a model, called `model`, does not know or can't follow."""
@@ -106,9 +89,9 @@ class KnownWords:
         if len(word) > _LONGEST_GUESSED:
             return ""
         if len(word) < _SHORTEST_GUESSED:  # of which most words are a letter away
-            close = sorted(_swapped(word) & set(self._things))
+            close = sorted(swapped(word) & set(self._things))
         else:
-            close = _like(word, self._things) or _like(word, self._vocabulary)
+            close = nearest(word, self._things) or nearest(word, self._vocabulary)
         return f' (did you mean "{close[0]}"?)' if close else ""
 
     def complete(self, prompt: str, variant: int = 0) -> str:
@@ -171,7 +154,7 @@ class KnownWords:
     def _large_numbers(self, parts: Iterable[_Phrase | str]) -> list[str]:
         """Return the numbers, each once, that are larger than the model draws, if it draws several of a kind."""
         words = dict.fromkeys(part if isinstance(part, str) else part.text for part in parts)
-        return [word for word in words if _is_large(word)] if self._most else []
+        return [word for word in words if is_large(word)] if self._most else []
 
     @property
     def _most(self) -> str:
@@ -180,13 +163,13 @@ class KnownWords:
 
     def _read(self, prompt: str) -> Iterator[_Phrase | str]:
         """Yield a prompt's known wordings, the longest at each place, and its other words."""
-        words = list(_words(prompt))
+        words = list(words_of(prompt))
         at = 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
                 *before, last = words[at : at + length]
-                forms = [form for form in _singulars(last) if (*before, form) in self._wordings]
-                if forms and (length > 1 or last not in _STOP_WORDS):
+                forms = [form for form in singulars(last) if (*before, form) in self._wordings]
+                if forms and (length > 1 or last not in STOP_WORDS):
                     text = " ".join(words[at : at + length])
                     # "dogs" is a tag, and the plural of a thing, which counts more.
                     found = [_Phrase(text, self._wordings[(*before, form)], form != last) for form in forms]
@@ -203,7 +186,7 @@ class KnownWords:
         for group, names in self.groups.items():
             for name, wordings in names.items():
                 for wording in (name, *wordings):
-                    meanings[tuple(_words(wording))].add((group, name))
+                    meanings[tuple(words_of(wording))].add((group, name))
         return {words: frozenset(each) for words, each in meanings.items()}
 
     @cached_property
@@ -222,7 +205,7 @@ class KnownWords:
     @cached_property
     def _things(self) -> list[str]:
         """The words of the usual names of things."""
-        return sorted({word for name in self.groups.get("things", ()) for word in _words(name)})
+        return sorted({word for name in self.groups.get("things", ()) for word in words_of(name)})
 
     @cached_property
     def _longest(self) -> int:
@@ -250,30 +233,6 @@ def read_known_words(path: Path) -> KnownWords:
         raise CheckpointError(f"{path} does not have groups of names with their wordings ({first_line(error)})") from error
 
 
-def _words(text: str) -> Iterator[str]:
-    """Yield the words of a text in lower case, without accents and marks; of an emoji, those of its name."""
-    named = demojize(text.replace("’", "'"), delimiters=(" ", " "))
-    plain = unicodedata.normalize("NFKD", named).encode("ascii", "ignore").decode().lower()
-    for word in re.findall(r"[a-z0-9]+(?:'[a-z]+)*", plain):
-        yield word.removesuffix("'s")
-
-
-def _words_in_other_letters(text: str) -> list[str]:
-    """Return the words of which `_words` sees nothing, such as those in Chinese or Cyrillic letters."""
-    return [word for word in re.findall(r"[^\W\d_]+", text) if not any(_words(word))]
-
-
-def _singulars(word: str) -> Iterator[str]:
-    """Yield a word, and what its singular may be."""
-    yield word
-    if word.endswith("ies"):
-        yield f"{word[:-3]}y"
-    if word.endswith("es"):
-        yield word[:-2]
-    if word.endswith("s"):
-        yield word[:-1]
-
-
 def _coloured(parts: Sequence[_Phrase | str]) -> list[tuple[_Phrase, _Phrase]]:
     """Return each colour that stands right before a thing, which is no shape, and the thing."""
     pairs = ((before, each) for before, each in pairwise(parts) if isinstance(before, _Phrase) and isinstance(each, _Phrase))
@@ -286,35 +245,4 @@ def _coloured(parts: Sequence[_Phrase | str]) -> list[tuple[_Phrase, _Phrase]]:
 
 def _unknown(parts: Iterable[_Phrase | str]) -> list[str]:
     """Return the words that belong to no known wording, and are no little words; each once."""
-    return [word for word in dict.fromkeys(parts) if isinstance(word, str) and not _is_little(word)]
-
-
-def _swapped(word: str) -> set[str]:
-    """Return a word with two letters that follow each other swapped, in all ways."""
-    return {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)}
-
-
-def _like(word: str, known: Iterable[str]) -> list[str]:
-    """Return the known word that is most like another, if one is: people seldom mistype the first letter, or add two."""
-    likely = [each for each in known if each[0] == word[0] and -2 < len(each) - len(word) < 3 and each != f"{word}s"]
-    return get_close_matches(word, likely, 1, _ALIKE)
-
-
-def _is_large(word: str) -> bool:
-    """Whether a word is a number above three that people count things with."""
-    return word in _NUMBERS or (word.isdigit() and word[0] != "0" and len(word) < 4 and int(word) > 3)
-
-
-def _is_little(word: str) -> bool:
-    """Whether a word is a number or a stop word, or nearly: two letters swapped or, in long ones, one missing or doubled."""
-    if word.isdigit() or word in _STOP_WORDS:
-        return True
-    if len(word) > _LONGEST_STOP_WORD + 1:
-        return False  # without this, a word of many thousand letters takes gigabytes
-    shorter = {word[:i] + word[i + 1 :] for i in range(len(word))}
-    if len(word) > 2 and _swapped(word) & _STOP_WORDS:
-        return True
-    return len(word) >= _LONG_ENOUGH - 1 and any(
-        len(stop) >= _LONG_ENOUGH and (stop in shorter or word in {stop[:i] + stop[i + 1 :] for i in range(len(stop))})
-        for stop in _STOP_WORDS
-    )
+    return [word for word in dict.fromkeys(parts) if isinstance(word, str) and not is_little(word)]
