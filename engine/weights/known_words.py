@@ -58,7 +58,7 @@ class KnownWords:
         known if a word of its name is.
         """
         text = replace_emoji(prompt, " ")
-        emojis = [str(found["emoji"]) for found in emoji_list(prompt)]
+        emojis = dict.fromkeys(str(found["emoji"]) for found in emoji_list(prompt))  # of thousands, a few differ
         unnamed = [each for each in emojis if not any(isinstance(part, _Phrase) for part in self._read(each))]
         return list(dict.fromkeys([*_unknown(self._read(text)), *words_in_other_letters(text), *unnamed]))
 
